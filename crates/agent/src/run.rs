@@ -1,0 +1,97 @@
+//! The daemon's life: sockets, start, timer, end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use livepatch_manifest::sha256;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agent::{Agent, Reach};
+use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
+
+const FIRST_RETRY: Duration = Duration::from_secs(15);
+const SHORTEST_HINT: Duration = Duration::from_secs(60);
+
+/// Serves until SIGTERM or SIGINT. What is applied stays applied: it is the kernel's.
+pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    std::fs::create_dir_all(runtime_directory)
+        .with_context(|| format!("cannot make {}", runtime_directory.display()))?;
+    let bind = |name: &str, mode| {
+        let path = runtime_directory.join(name);
+        sockets::bind(&path, mode).with_context(|| format!("cannot listen on {}", path.display()))
+    };
+    let (reading, privileged) = (bind(READ_SOCKET, 0o666)?, bind(PRIVILEGED_SOCKET, 0o600)?);
+    // Without systemd there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon listens");
+
+    let ended = tokio::select! {
+        ended = sockets::serve_reading(Arc::clone(&agent), reading) => ended.context("the status socket broke"),
+        ended = sockets::serve_privileged(Arc::clone(&agent), privileged) => ended.context("the root socket broke"),
+        () = rounds(&agent) => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    agent.close();
+    tracing::info!("the daemon ends; what is applied stays applied");
+    ended
+}
+
+/// The start, then a round per interval, for ever. Failures are noted by the agent itself.
+async fn rounds(agent: &Arc<Agent>) {
+    let _ = agent.start().await;
+    let mut failures = 0;
+    for count in 0u64.. {
+        let Some(interval) = agent.config().check_interval else {
+            return std::future::pending().await;
+        };
+        let round = agent.round(Reach::Server).await;
+        failures = match round {
+            Err(problem) if problem.code == "server-unreachable" => failures + 1,
+            _ => 0,
+        };
+        let hint = agent.poll_hint_seconds().map(|seconds| Duration::from_secs(seconds.into()));
+        let delay = next_delay(interval, hint, failures, chance(agent.machine(), count));
+        tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// How long to wait: the interval (or the operator's shorter hint), after failures 15 s doubling up to it; up to a
+/// tenth more by `chance` (0 to 255), so that a fleet does not ask in step.
+fn next_delay(interval: Duration, hint: Option<Duration>, failures: u32, chance: u8) -> Duration {
+    let regular = hint.map_or(interval, |hint| interval.min(hint.max(SHORTEST_HINT)));
+    let delay = match failures {
+        0 => regular,
+        failures => regular.min(FIRST_RETRY * 2u32.pow((failures - 1).min(16))),
+    };
+    delay + delay / 10 * u32::from(chance) / 255
+}
+
+/// The same for one machine and count, different between machines.
+fn chance(machine: &str, count: u64) -> u8 {
+    sha256(format!("{machine} {count}").as_bytes()).as_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays() {
+        let seconds = Duration::from_secs;
+        assert_eq!(next_delay(seconds(3600), None, 0, 0), seconds(3600));
+        assert_eq!(next_delay(seconds(3600), None, 0, 255), seconds(3960));
+        assert_eq!(next_delay(seconds(3600), Some(seconds(300)), 0, 0), seconds(300));
+        assert_eq!(next_delay(seconds(3600), Some(seconds(1)), 0, 0), seconds(60));
+        assert_eq!(next_delay(seconds(30), Some(seconds(300)), 0, 0), seconds(30), "a hint only shortens");
+        let retries: Vec<_> = (1..12).map(|n| next_delay(seconds(3600), None, n, 0).as_secs()).collect();
+        assert_eq!(retries, [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+        assert_eq!(next_delay(seconds(3600), None, u32::MAX, 0), seconds(3600));
+    }
+}

@@ -1,0 +1,260 @@
+//! The HTTP client of the server: https alone, bounded in time and size.
+
+use std::path::Path;
+use std::time::Duration;
+
+use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
+use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
+use livepatch_manifest::{ModuleObject, bundle::MAX_MODULE_BYTES};
+use livepatch_types::{BuildId, Redacted, Tier};
+use reqwest::header::{ETAG, IF_NONE_MATCH};
+use reqwest::{Response, StatusCode};
+
+use crate::verify::{check_bytes, truncated};
+use crate::{Config, Problem};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// What the server says about a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentAnswer {
+    /// The same as before.
+    NotModified,
+    /// A document, not yet opened, and its tag.
+    Document {
+        /// The envelope.
+        envelope: Vec<u8>,
+        /// For the next conditional request.
+        etag: Option<String>,
+    },
+    /// The server does not know this kernel.
+    UnknownKernel,
+}
+
+/// A client of one server.
+#[derive(Debug, Clone)]
+pub struct ServerClient {
+    http: reqwest::Client,
+}
+
+impl ServerClient {
+    /// Sets the client up. With a CA file its certificates alone are believed, otherwise those of the system.
+    pub fn new(config: &Config) -> Result<Self, Problem> {
+        // Fails when it was done before, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::limited(3))
+            .connect_timeout(config.dial_timeout)
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(concat!("livepatchd/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = &config.ca_file {
+            builder = builder.tls_certs_only(read_certificates(path)?);
+        }
+        let http = builder.build().map_err(|error| {
+            let hint = "install the system's CA certificates or set ca-file in the configuration";
+            Problem::new("tls-setup", format!("cannot set TLS up: {}", chain(&error)), hint)
+        })?;
+        Ok(Self { http })
+    }
+
+    /// Enrols this host.
+    pub async fn enroll(
+        &self,
+        server: &str,
+        token: Redacted<String>,
+        machine: String,
+    ) -> Result<EnrollResponse, Problem> {
+        let request = EnrollRequest { token, machine };
+        let response =
+            self.http.post(format!("{server}/v1/enroll")).json(&request).send().await.map_err(unreachable)?;
+        let answer = read_json(response).await?;
+        serde_json::from_slice(&answer).map_err(|error| odd(format!("its answer does not parse: {error}")))
+    }
+
+    /// Asks for the document of a kernel.
+    pub async fn document(
+        &self,
+        server: &str,
+        channel: &Tier,
+        build_id: &BuildId,
+        etag: Option<&str>,
+    ) -> Result<DocumentAnswer, Problem> {
+        let mut request = self.http.get(format!("{server}/v1/kernels/{channel}/{build_id}"));
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED if etag.is_some() => Ok(DocumentAnswer::NotModified),
+            StatusCode::NOT_FOUND => {
+                // A 404 of something that is not a livepatch server must not read as "your kernel is unknown".
+                let body = read_capped(response, MAX_ANSWER_BYTES).await?;
+                match serde_json::from_slice::<ErrorBody>(&body) {
+                    Ok(error) if error.code == "unknown-kernel" => Ok(DocumentAnswer::UnknownKernel),
+                    _ => Err(odd("it answers 404 without naming the kernel as unknown".into())),
+                }
+            }
+            StatusCode::OK => {
+                let etag = response.headers().get(ETAG).and_then(|value| value.to_str().ok());
+                let etag = etag.filter(|etag| etag.len() <= 200).map(str::to_owned);
+                let envelope = read_capped(response, MAX_ENVELOPE_BYTES).await?;
+                Ok(DocumentAnswer::Document { envelope, etag })
+            }
+            _ => Err(refused(response).await),
+        }
+    }
+
+    /// Downloads a module object: never more than its signed size, and only with its signed digest.
+    pub async fn object(&self, server: &str, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
+        if object.size_bytes > MAX_MODULE_BYTES {
+            let message =
+                format!("the module has {} bytes where {MAX_MODULE_BYTES} are allowed", object.size_bytes);
+            return Err(Problem::new("oversized-module", message, "tell the server's operator"));
+        }
+        let request =
+            self.http.get(format!("{server}/v1/objects/{}", object.sha256)).timeout(DOWNLOAD_TIMEOUT);
+        let mut response = request.send().await.map_err(unreachable)?;
+        if response.status() != StatusCode::OK {
+            return Err(refused(response).await);
+        }
+        let size = object.size_bytes as usize;
+        let mut bytes = Vec::with_capacity(size);
+        loop {
+            match response.chunk().await {
+                Ok(None) => break,
+                Ok(Some(chunk)) => {
+                    // One byte over is enough for check_bytes to refuse it.
+                    let room = (size + 1).saturating_sub(bytes.len());
+                    bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                    if bytes.len() > size {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), "the download broke off");
+                    return Err(truncated(bytes.len() as u64, object.size_bytes));
+                }
+            }
+        }
+        check_bytes(&bytes, object)?;
+        Ok(bytes)
+    }
+
+    /// Reports the state of this host.
+    pub async fn report(
+        &self,
+        server: &str,
+        token: &Redacted<String>,
+        report: &Report,
+    ) -> Result<(), Problem> {
+        let request = self.http.post(format!("{server}/v1/reports")).bearer_auth(token.expose()).json(report);
+        let response = request.send().await.map_err(unreachable)?;
+        if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
+    }
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Problem> {
+    let hint = "ca-file in the configuration must name a PEM file with the server's CA";
+    let problem =
+        |why: String| Problem::new("tls-setup", format!("cannot use {}: {why}", path.display()), hint);
+    let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
+    let certificates =
+        reqwest::Certificate::from_pem_bundle(&bytes).map_err(|error| problem(chain(&error)))?;
+    if certificates.is_empty() {
+        return Err(problem("there is no certificate in it".into()));
+    }
+    Ok(certificates)
+}
+
+async fn read_json(response: Response) -> Result<Vec<u8>, Problem> {
+    if response.status().is_success() {
+        read_capped(response, MAX_ANSWER_BYTES).await
+    } else {
+        Err(refused(response).await)
+    }
+}
+
+async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if bytes.len() + chunk.len() > cap {
+            return Err(odd(format!("its answer is longer than {cap} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// An answer that is an error.
+async fn refused(response: Response) -> Problem {
+    let status = response.status();
+    let body = read_capped(response, MAX_ANSWER_BYTES).await.unwrap_or_default();
+    let said = serde_json::from_slice::<ErrorBody>(&body).ok();
+    let message: String = said
+        .as_ref()
+        .map(|said| said.message.chars().filter(|c| !c.is_control()).take(200).collect())
+        .unwrap_or_default();
+    match said.as_ref().map(|said| said.code.as_str()) {
+        Some("unknown-token") => Problem::new(
+            "unknown-token",
+            "the server does not know the token",
+            "ask the server's operator for a new token; each may be limited in uses and time",
+        ),
+        Some("token-expired") => Problem::new(
+            "token-expired",
+            "the token has expired",
+            "ask the server's operator for a new token; what is enrolled already stays so",
+        ),
+        Some("token-exhausted") => Problem::new(
+            "token-exhausted",
+            "the token has enrolled as many machines as it may",
+            "ask the server's operator for a new token, or for one without a limit",
+        ),
+        // Its own fault, as it says itself: a damaged module, a full disk.
+        Some("internal") => Problem::new(
+            "server-failed",
+            format!("the server failed to answer ({status})"),
+            "nothing is wrong with this host; tell the server's operator, whose log says why",
+        ),
+        Some(code) => {
+            let code: String = code.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+            Problem::new(
+                "server-refused",
+                format!("the server refuses ({status}, {code}): {message}"),
+                "see the server's log",
+            )
+        }
+        None if status.is_server_error() => Problem::new(
+            "server-unreachable",
+            format!("the server or a proxy before it is out of order ({status})"),
+            "nothing is wrong with this host; the check is repeated by itself",
+        ),
+        None => odd(format!("it answers {status}")),
+    }
+}
+
+fn odd(why: String) -> Problem {
+    let message = format!("the server does not answer like a livepatch server: {why}");
+    Problem::new("server-unexpected-answer", message, "check the server URL in the configuration")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "its callers map errors with it")]
+fn unreachable(error: reqwest::Error) -> Problem {
+    let hint = "check the network, the server URL and ca-file; the check is repeated by itself";
+    Problem::new("server-unreachable", format!("the server cannot be reached: {}", chain(&error)), hint)
+}
+
+/// An error with its causes in one line, without the URL.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        parts.push(cause.to_string());
+        next = cause.source();
+    }
+    parts.dedup();
+    parts.join(": ")
+}

@@ -1,0 +1,128 @@
+//! The two local sockets: reading for all, acting for uid 0 by `SO_PEERCRED`, never by anything that the peer says.
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use livepatch_api::daemon::{EnableRequest, Status};
+use tokio::net::UnixListener;
+
+use crate::{Agent, Problem};
+
+/// Name of the socket that any user may read from.
+pub const READ_SOCKET: &str = "livepatchd.sock";
+/// Name of the socket for root.
+pub const PRIVILEGED_SOCKET: &str = "livepatchd-priv.sock";
+
+const MAX_BODY_BYTES: usize = 16 << 10;
+
+/// Who is at the other end, as the kernel says.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+}
+
+/// Makes a socket, in the place of one that a daemon left behind.
+pub fn bind(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// Serves the status.
+pub async fn serve_reading(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
+    let routes = Router::new().route("/status", get(status)).with_state(agent);
+    axum::serve(listener, routes).await
+}
+
+/// Serves the commands, to uid 0 only.
+pub async fn serve_privileged(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/enable", post(enable))
+        .route(
+            "/disable",
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.disable().await })),
+        )
+        .route(
+            "/refresh",
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.refresh().await })),
+        )
+        .route(
+            "/revert",
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.revert().await })),
+        )
+        .route(
+            "/apply",
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.apply().await })),
+        )
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(root_only))
+        .with_state(agent);
+    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await
+}
+
+type Agents = State<Arc<Agent>>;
+
+async fn root_only(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    if peer.uid == Some(0) {
+        return next.run(request).await;
+    }
+    Refusal(Problem::new("not-root", "only root may do this", "use sudo")).into_response()
+}
+
+async fn status(State(agent): Agents) -> Json<Status> {
+    Json(agent.status())
+}
+
+async fn enable(State(agent): Agents, Json(request): Json<EnableRequest>) -> Result<Json<Status>, Refusal> {
+    command(agent, |agent| async move { agent.enable(request.token).await }).await
+}
+
+/// Runs a command to its end, even if the client goes away meanwhile.
+async fn command<F>(agent: Arc<Agent>, act: impl FnOnce(Arc<Agent>) -> F) -> Result<Json<Status>, Refusal>
+where
+    F: Future<Output = Result<(), Problem>> + Send + 'static,
+{
+    let done = tokio::spawn(act(Arc::clone(&agent))).await;
+    let done = done.unwrap_or_else(|error| {
+        Err(Problem::new(
+            "internal",
+            format!("the command failed: {error}"),
+            "report this with the daemon's log",
+        ))
+    });
+    done.map(|()| Json(agent.status())).map_err(Refusal)
+}
+
+/// A problem as an answer.
+struct Refusal(Problem);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.0.code {
+            "not-root" => StatusCode::FORBIDDEN,
+            "not-enabled" | "already-enabled" | "nothing-to-revert" => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0.to_failure())).into_response()
+    }
+}

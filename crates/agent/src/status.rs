@@ -1,0 +1,102 @@
+//! The status, as a pure function of what is known.
+
+use livepatch_api::daemon::{Check, Cve, Patch, Status};
+use livepatch_manifest::{KernelDocument, Target};
+use livepatch_types::{CveCoverage, KernelIdentity, PatchState};
+
+use crate::Problem;
+use crate::agent::Live;
+use crate::plan::{self, Observed};
+use crate::state::State;
+
+/// What a status is made of.
+pub(crate) struct Facts<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) live: &'a Live,
+    pub(crate) server: Option<String>,
+    pub(crate) kernel: Option<KernelIdentity>,
+    pub(crate) document: Option<&'a KernelDocument>,
+    pub(crate) observed: Option<&'a Observed>,
+    /// A problem of the host itself, which comes before those of the last round.
+    pub(crate) standing_problem: Option<Problem>,
+}
+
+pub(crate) fn status(facts: Facts<'_>) -> Status {
+    let Facts { state, live, document, .. } = facts;
+    let problem = facts.standing_problem.or(live.patch_problem.clone()).or(live.check_problem.clone());
+    Status {
+        schema: 1,
+        client_version: env!("CARGO_PKG_VERSION").to_owned(),
+        enabled: state.enrolment.is_some(),
+        tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
+        server: facts.server,
+        patch: patch(state, live, document, facts.kernel.as_ref(), facts.observed),
+        kernel: facts.kernel,
+        check: Check {
+            state: live.check,
+            at: live.checked_at,
+            document_version: document.map(|document| document.version),
+            document_expires: document.map(|document| document.expires),
+        },
+        problem: problem.map(|problem| problem.to_failure()),
+    }
+}
+
+fn patch(
+    state: &State,
+    live: &Live,
+    document: Option<&KernelDocument>,
+    kernel: Option<&KernelIdentity>,
+    observed: Option<&Observed>,
+) -> Patch {
+    let offered = document.and_then(|document| document.target.as_ref());
+    let in_progress = state.in_progress.as_ref().filter(|p| observed.is_some_and(|o| o.boot_id == p.boot_id));
+    let applied =
+        state.applied.as_ref().filter(|applied| kernel.is_some_and(|k| k.build_id == applied.build_id));
+    let running = observed.and_then(|observed| plan::running(observed, state));
+    let in_transition = observed.is_some_and(|observed| {
+        let ours = state.loaded_in(&observed.boot_id);
+        observed.livepatches.iter().any(|patch| patch.in_transition && ours.contains(&patch.name))
+    });
+    let patch_state = if in_transition || in_progress.is_some() {
+        PatchState::Applying
+    } else if running.is_some() {
+        PatchState::Applied
+    } else if state.enrolment.is_none() {
+        PatchState::Unknown
+    } else if live.patch_problem.is_some() {
+        PatchState::ApplyFailed
+    } else if offered.is_some() {
+        PatchState::Unapplied
+    } else if document.is_some()
+        || live.check_problem.as_ref().is_some_and(|p| p.code == crate::agent::NOT_COVERED)
+    {
+        PatchState::NothingToApply
+    } else {
+        PatchState::Unknown
+    };
+    let known: [Option<&Target>; 3] =
+        [in_progress.map(|p| &p.target), applied.map(|applied| &applied.target), offered];
+    let shown = match (in_progress, running) {
+        (Some(in_progress), _) => Some(in_progress.target.version),
+        (None, Some(version)) => Some(version),
+        (None, None) => offered.map(|target| target.version),
+    };
+    let target = known.into_iter().flatten().find(|target| Some(target.version) == shown);
+    let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter().map(|entry| Cve {
+        id: entry.id,
+        rating: entry.rating,
+        coverage: entry.coverage,
+        patched: patch_state == PatchState::Applied && entry.coverage == CveCoverage::Whole,
+        title: entry.title.clone(),
+    });
+    Patch {
+        state: patch_state,
+        version: shown,
+        applied_at: applied
+            .filter(|applied| Some(applied.target.version) == running)
+            .map(|applied| applied.at),
+        held: state.held.is_some(),
+        cves: cves.collect(),
+    }
+}

@@ -1,0 +1,40 @@
+//! Whom this host believes: two pinned keys, read once at start. Seam: TUF roots take their place later.
+
+use std::path::Path;
+
+use livepatch_manifest::VerifyingKey;
+use livepatch_modsig::Certificate;
+
+use crate::Problem;
+
+const HINT: &str = "install operator.pub and vendor.pem, then restart the daemon";
+
+/// The pinned keys.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Who may say what this host runs.
+    pub operator: VerifyingKey,
+    /// Who may sign modules.
+    pub vendor: Vec<Certificate>,
+}
+
+impl Trust {
+    /// Reads `operator.pub` and `vendor.pem`.
+    pub fn read(directory: &Path) -> Result<Self, Problem> {
+        let read = |name: &str| {
+            let path = directory.join(name);
+            std::fs::read(&path).map_err(|error| {
+                let message = format!("cannot read {}: {error}", path.display());
+                Problem::new("trust-missing", message, HINT)
+            })
+        };
+        let (operator, vendor) = (read("operator.pub")?, read("vendor.pem")?);
+        let wrong = |name: &str, error: &dyn std::fmt::Display| {
+            Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
+        };
+        let operator = VerifyingKey::parse(&String::from_utf8_lossy(&operator))
+            .map_err(|error| wrong("operator.pub", &error))?;
+        let vendor = Certificate::from_pem(&vendor).map_err(|error| wrong("vendor.pem", &error))?;
+        Ok(Self { operator, vendor })
+    }
+}

@@ -1,0 +1,89 @@
+//! Whether a module may reach this kernel. Everything here looks at sealed bytes, before they do.
+
+use livepatch_manifest::{ModuleObject, sha256};
+use livepatch_modsig::{Certificate, ModuleInfo, module_info, verify_module};
+use livepatch_types::{KernelIdentity, PatchVersion};
+
+use crate::Problem;
+
+/// Checks a module for a target on a kernel: length, digest, the vendor's signature, and that the signed module says
+/// of itself what the document says of it.
+pub fn verify(
+    bytes: &[u8],
+    object: &ModuleObject,
+    version: PatchVersion,
+    kernel: &KernelIdentity,
+    vendor: &[Certificate],
+) -> Result<(), Problem> {
+    check_bytes(bytes, object)?;
+    let verified = verify_module(bytes, vendor)?;
+    let info = module_info(verified.content)
+        .map_err(|error| Problem::new("wrong-module", format!("the module is refused: {error}"), TELL))?;
+    check_info(&info, version, kernel)
+}
+
+const TELL: &str = "the server offers something else than it says; tell its operator";
+
+/// Length and digest.
+pub(crate) fn check_bytes(bytes: &[u8], object: &ModuleObject) -> Result<(), Problem> {
+    let (actual, expected) = (bytes.len() as u64, object.size_bytes);
+    if actual < expected {
+        return Err(truncated(actual, expected));
+    }
+    if actual > expected {
+        let message = format!("the module is longer than the {expected} bytes that were signed");
+        return Err(Problem::new("oversized-module", message, TELL));
+    }
+    let digest = sha256(bytes);
+    if digest != object.sha256 {
+        let message = format!("the module's SHA-256 is {digest} where {} was signed", object.sha256);
+        let hint = "the download was damaged or somebody changes it; `livepatch refresh` downloads it again";
+        return Err(Problem::new("tampered-module", message, hint));
+    }
+    Ok(())
+}
+
+pub(crate) fn truncated(actual: u64, expected: u64) -> Problem {
+    let message = format!("the module's download ended after {actual} of {expected} bytes");
+    Problem::new(
+        "truncated-module",
+        message,
+        "`livepatch refresh` downloads it again; check the network and the server",
+    )
+}
+
+fn check_info(info: &ModuleInfo, version: PatchVersion, kernel: &KernelIdentity) -> Result<(), Problem> {
+    const KERNEL: &str =
+        "the module was built for another kernel than this one runs; tell the server's operator";
+    let rows = [
+        ("livepatch", "Y".to_owned(), "wrong-module", TELL),
+        ("name", version.module_name().to_string(), "wrong-module", TELL),
+        ("livepatch_version", version.to_string(), "wrong-module", TELL),
+        ("livepatch_kernel_build_id", kernel.build_id.to_string(), "wrong-kernel", KERNEL),
+        ("livepatch_kernel_release", kernel.release.to_string(), "wrong-kernel", KERNEL),
+    ];
+    let get = |key| {
+        let value = info.get_unique(key);
+        value.map_err(|error| Problem::new("wrong-module", format!("the module is refused: {error}"), TELL))
+    };
+    for (key, expected, code, hint) in rows {
+        let actual = get(key)?;
+        if actual != expected {
+            let message =
+                format!("the signed module says {key}={} where {expected} is expected", shown(actual));
+            return Err(Problem::new(code, message, hint));
+        }
+    }
+    // `6.1.0-50-cloud-amd64 SMP preempt mod_unload modversions `: the release is the first word.
+    let vermagic = get("vermagic")?;
+    if vermagic.split(' ').next() != Some(kernel.release.as_str()) {
+        let message =
+            format!("the signed module says vermagic={} where {} runs", shown(vermagic), kernel.release);
+        return Err(Problem::new("wrong-kernel", message, KERNEL));
+    }
+    Ok(())
+}
+
+fn shown(value: &str) -> String {
+    value.chars().filter(|c| !c.is_control()).take(80).collect()
+}

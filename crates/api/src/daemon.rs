@@ -1,0 +1,100 @@
+//! Local sockets of the daemon: HTTP over Unix sockets, JSON bodies.
+//!
+//! | socket | who | method and path | body → answer |
+//! |---|---|---|---|
+//! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
+//! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
+//! | | | `POST /disable`, `/refresh`, `/revert`, `/apply` | → [`Status`] |
+//!
+//! Failures are [`Failure`] with a 4xx or 5xx status.
+
+use jiff::Timestamp;
+use livepatch_types::{
+    CheckState, CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Rating, Redacted, Tier,
+};
+use serde::{Deserialize, Serialize};
+
+/// Enrol this host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnableRequest {
+    /// The enrolment token.
+    pub token: Redacted<String>,
+}
+
+/// The state of this host: what `livepatch status --format json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// Version of the client.
+    pub client_version: String,
+    /// Whether the host is enrolled.
+    pub enabled: bool,
+    /// The tier it is in, when enrolled.
+    pub tier: Option<Tier>,
+    /// The server it asks.
+    pub server: Option<String>,
+    /// The running kernel; none when it cannot be recognised (then `error` says why).
+    pub kernel: Option<KernelIdentity>,
+    /// What the last check with the server came to.
+    pub check: Check,
+    /// The livepatch on this kernel.
+    pub patch: Patch,
+    /// What is wrong now and what to do about it; none when all is well.
+    pub problem: Option<Failure>,
+}
+
+/// The last check with the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// How it ended.
+    pub state: CheckState,
+    /// When it ended, by this host's clock.
+    pub at: Option<Timestamp>,
+    /// Version of the last document that was believed.
+    pub document_version: Option<u64>,
+    /// Until when that document may install something new.
+    pub document_expires: Option<Timestamp>,
+}
+
+/// The livepatch on this kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// Its state, as read back from the kernel.
+    pub state: PatchState,
+    /// Its version.
+    pub version: Option<PatchVersion>,
+    /// When it was applied, by this host's clock.
+    pub applied_at: Option<Timestamp>,
+    /// Whether a person reverted it here; it is not applied again until `livepatch apply` or another version.
+    pub held: bool,
+    /// What it fixes.
+    pub cves: Vec<Cve>,
+}
+
+/// A CVE and whether it is fixed in the running kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cve {
+    /// The CVE.
+    pub id: CveId,
+    /// How bad it is.
+    pub rating: Rating,
+    /// Whether the livepatch holds its whole fix.
+    pub coverage: CveCoverage,
+    /// Whether it is fixed now: the livepatch is applied and holds the whole fix.
+    pub patched: bool,
+    /// Title of the fix.
+    pub title: String,
+}
+
+/// Something that failed, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A word that stays the same, for programs: `not-enabled`, `server-unreachable`, `wrong-signer`, …
+    pub code: String,
+    /// One line in lower case: what and why.
+    pub message: String,
+    /// What to do about it, one line each.
+    pub hints: Vec<String>,
+}

@@ -1,0 +1,5 @@
+//! Floor 1: wire types. [`server`] is what hosts and servers say to one another over HTTPS, [`daemon`] what the CLI
+//! and the daemon say over the local sockets. Nothing here acts.
+
+pub mod daemon;
+pub mod server;

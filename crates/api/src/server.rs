@@ -1,0 +1,67 @@
+//! Server HTTP interface, version 1. All bodies are JSON except documents (DSSE envelopes) and objects (bytes).
+//!
+//! | method and path | who | body → answer |
+//! |---|---|---|
+//! | `POST /v1/enroll` | anyone with a token | [`EnrollRequest`] → [`EnrollResponse`] |
+//! | `GET /v1/kernels/{channel}/{build_id}` | anyone | → signed [kernel document]; `ETag`, 304, 404 when this kernel is unknown |
+//! | `GET /v1/objects/{sha256}` | anyone | → module bytes, immutable |
+//! | `POST /v1/reports` | `Authorization: Bearer` machine token | [`Report`] → 204 |
+//! | `GET /healthz` | anyone | → `ok` |
+//!
+//! Errors are [`ErrorBody`] with a 4xx or 5xx status.
+
+use jiff::Timestamp;
+use livepatch_types::{CheckState, KernelIdentity, PatchState, PatchVersion, Redacted, Tier};
+use serde::{Deserialize, Serialize};
+
+/// Largest JSON request body that a server reads, in bytes.
+pub const MAX_REQUEST_BYTES: usize = 64 << 10;
+
+/// A host asks to join a fleet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollRequest {
+    /// The enrolment token that an operator made.
+    pub token: Redacted<String>,
+    /// Keyed hash of /etc/machine-id: 64 hexadecimal digits. Never the id itself.
+    pub machine: String,
+}
+
+/// The host has joined.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrollResponse {
+    /// What the host shows from now on when it reports.
+    pub machine_token: Redacted<String>,
+    /// The tier that the enrolment token fixes; also the channel to poll.
+    pub tier: Tier,
+}
+
+/// What a host says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// The running kernel.
+    pub kernel: KernelIdentity,
+    /// Version of the client.
+    pub client_version: String,
+    /// When it was true, by the host's clock.
+    pub at: Timestamp,
+    /// State of the check.
+    pub check_state: CheckState,
+    /// State of the patch.
+    pub patch_state: PatchState,
+    /// The livepatch that `patch_state` speaks of.
+    pub patch_version: Option<PatchVersion>,
+    /// Why, when something failed: one line, at most 500 characters.
+    pub error: Option<String>,
+}
+
+/// What went wrong, for people, and a word for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A word that stays the same: `unknown-token` (401), `token-expired` and `token-exhausted` (403),
+    /// `unknown-kernel` and `not-found` (404), `bad-request` (4xx), `too-slow` (408), `too-large` (413), `internal` (500).
+    pub code: String,
+    /// One line in lower case.
+    pub message: String,
+}

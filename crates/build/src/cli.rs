@@ -1,0 +1,460 @@
+//! The program `livepatch-build`.
+
+use std::fs;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use livepatch_kbuild::KbuildError;
+use livepatch_manifest::{Bundle, CveEntry};
+use livepatch_types::{Clock, CveCoverage, CveId, PatchVersion, Rating, SystemClock, plural};
+
+use crate::error::{BuildError, ExitCode};
+use crate::pipeline::{
+    self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, build, check, identify,
+};
+use crate::report::{BuildReport, UnitReport, Verdict};
+use crate::{keygen, signing};
+
+/// Build livepatches: from a source patch to a signed bundle for one exact kernel.
+#[derive(Debug, Parser)]
+#[command(name = "livepatch-build", version, about)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Build a livepatch from source patches, as an unsigned bundle.
+    Build(BuildArguments),
+    /// Say whether source patches can become a livepatch, and what stands in the way. Exits with 0 (ok), 5 (cannot),
+    /// 6 (not affected) or 8 (needs a person).
+    Check(CheckArguments),
+    /// Sign a bundle: the module in the kernel's own form, and the manifest.
+    Sign(SignArguments),
+    /// Show what a bundle holds.
+    Inspect(InspectArguments),
+    /// Show release and build-id of a kernel image.
+    Identify(IdentifyArguments),
+    /// Make a module signing key and its certificate.
+    Keygen(KeygenArguments),
+}
+
+/// The kernel and the patches.
+#[derive(Debug, clap::Args)]
+struct InputArguments {
+    /// linux-image package, or directory with boot/ and lib/modules/
+    #[arg(long, value_name = "PACKAGE|DIR")]
+    kernel: PathBuf,
+    /// linux-headers package (the one with .config and Module.symvers), or directory with its usr/src/
+    #[arg(long, value_name = "PACKAGE|DIR")]
+    headers: PathBuf,
+    /// linux-source package of the same version, or a source tree
+    #[arg(long, value_name = "PACKAGE|DIR")]
+    source: PathBuf,
+    /// Source patch (unified diff); may be given several times, applied in order
+    #[arg(long, value_name = "FILE", required = true)]
+    patch: Vec<PathBuf>,
+    /// Where prepared kernel sources are kept (about 1.7 GB each)
+    #[arg(long, value_name = "DIR", env = "LIVEPATCH_CACHE")]
+    cache: Option<PathBuf>,
+    /// Why the fix is whole without a place that cannot be livepatched, as PLACE=REASON; may be given several times
+    #[arg(long, value_name = "PLACE=REASON", value_parser = parse_argument)]
+    argue: Vec<(String, String)>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    input: InputArguments,
+}
+
+#[derive(Debug, clap::Args)]
+struct BuildArguments {
+    #[command(flatten)]
+    input: InputArguments,
+    /// A CVE that the patches fix, as ID, ID:RATING or ID:RATING:TITLE; may be given several times
+    #[arg(long, value_name = "CVE", value_parser = parse_cve, required = true)]
+    cve: Vec<CveEntry>,
+    /// Version of the livepatch
+    #[arg(long, value_name = "MAJOR.MINOR", default_value = "1.1")]
+    patch_version: PatchVersion,
+    /// The bundle to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Build although places are left out that nobody argued: the CVEs are then only partially fixed
+    #[arg(long)]
+    allow_partial: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct SignArguments {
+    /// The bundle, replaced by its signed form
+    bundle: PathBuf,
+    /// RSA private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The key's certificate (PEM or DER)
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct InspectArguments {
+    /// The bundle
+    bundle: PathBuf,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct IdentifyArguments {
+    /// The vmlinuz
+    vmlinuz: PathBuf,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct KeygenArguments {
+    /// Directory to write to
+    directory: PathBuf,
+    /// Name of the key: becomes NAME.key.pem, NAME.cert.pem, NAME.cert.der and the certificate's subject
+    #[arg(long, default_value = "livepatch")]
+    name: String,
+    /// Length of the RSA key in bits
+    #[arg(long, default_value_t = keygen::DEFAULT_BITS)]
+    bits: u32,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// An error ready to be shown: one line, hints, exit code.
+#[derive(Debug)]
+pub struct Shown {
+    message: String,
+    hint: String,
+    code: ExitCode,
+}
+
+impl From<BuildError> for Shown {
+    fn from(error: BuildError) -> Self {
+        Self { message: error.to_string(), hint: error.hint().to_owned(), code: error.exit_code() }
+    }
+}
+
+impl From<KbuildError> for Shown {
+    fn from(error: KbuildError) -> Self {
+        BuildError::from(error).into()
+    }
+}
+
+fn signing_error(error: impl std::error::Error, hint: &str) -> Shown {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        message = format!("{message}: {error}");
+        source = error.source();
+    }
+    Shown { message, hint: hint.to_owned(), code: ExitCode::Signing }
+}
+
+fn parse_cve(text: &str) -> Result<CveEntry, String> {
+    let mut parts = text.splitn(3, ':');
+    let id = CveId::parse(parts.next().unwrap_or_default()).map_err(|error| error.to_string())?;
+    let rating = match parts.next() {
+        None | Some("high") => Rating::High,
+        Some("critical") => Rating::Critical,
+        Some("medium") => Rating::Medium,
+        Some("low") => Rating::Low,
+        Some("negligible") => Rating::Negligible,
+        Some(other) => {
+            return Err(format!("{other:?} is not a rating: critical, high, medium, low or negligible"));
+        }
+    };
+    let title: String = parts.next().unwrap_or_default().chars().take(200).collect();
+    // The pipeline says otherwise when something is left out.
+    Ok(CveEntry { id, coverage: CveCoverage::Whole, rating, title })
+}
+
+fn parse_argument(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((place, reason)) if !place.is_empty() && !reason.trim().is_empty() => {
+            Ok((place.to_owned(), reason.trim().to_owned()))
+        }
+        _ => Err("it is not PLACE=REASON".to_owned()),
+    }
+}
+
+/// Runs the program and prints any error.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let result = match arguments.command {
+        Action::Build(arguments) => run_build(&arguments),
+        Action::Check(arguments) => return run_check(&arguments.input),
+        Action::Sign(arguments) => run_sign(&arguments),
+        Action::Inspect(arguments) => run_inspect(&arguments),
+        Action::Identify(arguments) => run_identify(&arguments),
+        Action::Keygen(arguments) => run_keygen(&arguments),
+    };
+    match result {
+        Ok(text) => {
+            let written = anstream::stdout().write_all(text.as_bytes());
+            if written.is_ok() { ExitCode::Success } else { ExitCode::Environment }
+        }
+        Err(Shown { message, hint, code }) => {
+            // Standard error that cannot be written has nobody who reads it.
+            _ = writeln!(anstream::stderr(), "error: {message}\n\nhint: {hint}");
+            code
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Shown> {
+    fs::read(path).map_err(|source| KbuildError::Io { action: "read", path: path.into(), source }.into())
+}
+
+/// Writes a file whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Shown> {
+    let io = |source| Shown::from(KbuildError::Io { action: "write", path: path.into(), source });
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Plain values of our own always serialise.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+/// A spinner on a terminal, lines elsewhere.
+fn progress_bar() -> ProgressBar {
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+fn default_cache() -> Result<PathBuf, Shown> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    base.map(|base| base.join("livepatch-build")).ok_or_else(|| Shown {
+        message: "there is no home directory to keep the cache in".into(),
+        hint: "give --cache DIR".into(),
+        code: ExitCode::Usage,
+    })
+}
+
+fn make_request(input: &InputArguments) -> Result<(KernelRequest, PatchRequest), Shown> {
+    let mut patches = Vec::new();
+    for path in &input.patch {
+        let text = String::from_utf8(read(path)?)
+            .map_err(|_| KbuildError::Patch(format!("{} is not UTF-8 text", path.display())))?;
+        patches.push(text);
+    }
+    let kernel = KernelRequest {
+        kernel: input.kernel.clone(),
+        headers: input.headers.clone(),
+        source: input.source.clone(),
+        cache: input.cache.clone().map_or_else(default_cache, Ok)?,
+    };
+    Ok((kernel, PatchRequest { patches, arguments: input.argue.clone() }))
+}
+
+/// Does long work with its steps shown.
+fn with_progress<T>(work: impl FnOnce(&pipeline::Progress<'_>) -> T) -> T {
+    let bar = progress_bar();
+    let progress = |text: &str| {
+        if bar.is_hidden() {
+            _ = writeln!(anstream::stderr(), "{text}");
+        }
+        bar.set_message(text.to_owned());
+    };
+    let result = work(&progress);
+    bar.finish_and_clear();
+    result
+}
+
+fn run_build(arguments: &BuildArguments) -> Result<String, Shown> {
+    let (kernel, patches) = make_request(&arguments.input)?;
+    let livepatch = LivepatchRequest {
+        cves: arguments.cve.clone(),
+        version: arguments.patch_version,
+        omissions: if arguments.allow_partial { Omissions::MakePartial } else { Omissions::MustBeArgued },
+    };
+    let built = with_progress(|progress| build(&kernel, &patches, &livepatch, &SystemClock, progress))?;
+    write(&arguments.out, &built.bundle.to_bytes())?;
+    Ok(match arguments.input.format {
+        Format::Json => json(&built.report),
+        Format::Text => built_text(&built, &arguments.out),
+    })
+}
+
+fn run_check(input: &InputArguments) -> ExitCode {
+    let checked = make_request(input)
+        .and_then(|(kernel, patches)| Ok(with_progress(|progress| check(&kernel, &patches, progress))?));
+    let (text, code) = match checked {
+        Ok(report) => {
+            let code = match report.verdict {
+                Verdict::Ok => ExitCode::Success,
+                Verdict::NotAffected => ExitCode::NoChange,
+                Verdict::NeedsPerson => ExitCode::NeedsPerson,
+                Verdict::Cannot => ExitCode::Refused,
+            };
+            (if input.format == Format::Json { json(&report) } else { check_text(&report) }, code)
+        }
+        Err(Shown { message, hint, code }) => {
+            _ = writeln!(anstream::stderr(), "error: {message}\n\nhint: {hint}");
+            return code;
+        }
+    };
+    let written = anstream::stdout().write_all(text.as_bytes());
+    if written.is_ok() { code } else { ExitCode::Environment }
+}
+
+fn check_text(report: &BuildReport) -> String {
+    let verdict = match report.verdict {
+        Verdict::Ok => "ok: it can be a livepatch as it is",
+        Verdict::NotAffected => "not affected: the patch changes nothing in this kernel",
+        Verdict::NeedsPerson => "needs a person: see the findings",
+        Verdict::Cannot => "cannot be a livepatch: see the findings",
+    };
+    let mut text =
+        format!("kernel   {} ({})\nverdict  {verdict}\n", report.kernel.release, report.kernel.build_id);
+    let units = plural(report.units_compiled, "unit", "units");
+    text.push_str(&format!("units    {units} compiled twice, {} the same bytes\n", report.units_identical));
+    for unit in &report.units {
+        text.push_str(&unit_text(unit));
+    }
+    for finding in &report.findings {
+        text.push_str(&format!("\n{} ({})\n  {}\n", finding.place, finding.unit, finding.why));
+        text.push_str(&format!("  rule: {}\n  way out: {}\n", finding.rule, finding.way_out));
+        if let Some(argument) = &finding.argument {
+            text.push_str(&format!("  argued: {argument}\n"));
+        }
+    }
+    text
+}
+
+fn unit_text(unit: &UnitReport) -> String {
+    if unit.changed_functions.is_empty() {
+        return format!("  {:<9} {}: no functional change\n", unit.object, unit.unit);
+    }
+    let functions = unit.changed_functions.join(", ");
+    let proven = plural(unit.identical_functions, "function", "functions");
+    format!(
+        "  {:<9} {}: {functions}\n  {:<9} {proven} of the unit proven identical to the shipped code\n",
+        unit.object, unit.unit, ""
+    )
+}
+
+fn built_text(built: &Built, out: &Path) -> String {
+    let Built { bundle, report } = built;
+    let mut text = format!(
+        "livepatch {} for {} ({})\n",
+        bundle.manifest.version, report.kernel.release, report.kernel.build_id
+    );
+    for unit in &report.units {
+        text.push_str(&unit_text(unit));
+    }
+    for cve in &bundle.manifest.cves {
+        let word = if cve.coverage == CveCoverage::Whole { "fixes" } else { "partial" };
+        text.push_str(&format!("  {word:<9} {} {}\n", cve.id, cve.title));
+    }
+    let s = &report.seconds;
+    text.push_str(&format!(
+        "  seconds   identify {:.1}, prepare {:.1}, compile {:.1}, diff {:.1}, link {:.1}\n",
+        s.identify, s.prepare, s.compile, s.diff, s.link
+    ));
+    text.push_str(&format!("wrote {}; sign it next: livepatch-build sign\n", out.display()));
+    text
+}
+
+fn parse_bundle(path: &Path) -> Result<Bundle, Shown> {
+    let hint = "give a file that livepatch-build made";
+    Bundle::parse(&read(path)?).map_err(|error| {
+        let mut shown = signing_error(error, hint);
+        shown.message = format!("{}: {}", path.display(), shown.message);
+        shown
+    })
+}
+
+fn run_sign(arguments: &SignArguments) -> Result<String, Shown> {
+    let bundle = parse_bundle(&arguments.bundle)?;
+    let hint =
+        "give an RSA key and its certificate, such as `livepatch-build keygen` makes, and an unsigned bundle";
+    let signer = signing::FileSigner::open(&arguments.key, &arguments.certificate)
+        .map_err(|e| signing_error(e, hint))?;
+    let signed = signing::sign_bundle(bundle, &signer).map_err(|e| signing_error(e, hint))?;
+    write(&arguments.bundle, &signed.to_bytes())?;
+    Ok(format!("signed {} (module {})\n", arguments.bundle.display(), signed.manifest.module.sha256))
+}
+
+fn run_inspect(arguments: &InspectArguments) -> Result<String, Shown> {
+    let bundle = parse_bundle(&arguments.bundle)?;
+    let manifest = &bundle.manifest;
+    if arguments.format == Format::Json {
+        return Ok(json(manifest));
+    }
+    let mut text = format!("livepatch  {}\n", manifest.version);
+    text.push_str(&format!("kernel     {} {}\n", manifest.kernel.release, manifest.kernel.architecture));
+    text.push_str(&format!("build-id   {}\n", manifest.kernel.build_id));
+    text.push_str(&format!("module     {} ({} bytes)\n", manifest.module.sha256, manifest.module.size_bytes));
+    text.push_str(&format!("signed     {}\n", if bundle.signature.is_some() { "yes" } else { "no" }));
+    text.push_str(&format!("compiler   {}\n", manifest.compiler));
+    for object in &manifest.objects {
+        for function in &object.functions {
+            text.push_str(&format!(
+                "function   {}:{} (place {})\n",
+                object.name, function.name, function.sympos
+            ));
+        }
+    }
+    for cve in &manifest.cves {
+        text.push_str(&format!("cve        {} {}\n", cve.id, cve.title));
+    }
+    Ok(text)
+}
+
+fn run_identify(arguments: &IdentifyArguments) -> Result<String, Shown> {
+    let (_, identity) = identify(&arguments.vmlinuz)?;
+    Ok(match arguments.format {
+        Format::Json => json(&identity),
+        Format::Text => format!("release   {}\nbuild-id  {}\n", identity.release, identity.build_id),
+    })
+}
+
+fn run_keygen(arguments: &KeygenArguments) -> Result<String, Shown> {
+    let hint = "choose another directory or name; keys are never overwritten";
+    let pair = keygen::generate(&arguments.name, arguments.bits, SystemClock.now());
+    let pair = pair.map_err(|error| signing_error(error, hint))?;
+    let files =
+        keygen::write(&pair, &arguments.directory, &arguments.name).map_err(|e| signing_error(e, hint))?;
+    Ok(format!(
+        "wrote {} (keep it secret), {} and {}\n",
+        files.key_pem.display(),
+        files.certificate_pem.display(),
+        files.certificate_der.display()
+    ))
+}

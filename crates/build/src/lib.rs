@@ -1,0 +1,14 @@
+//! Floor 3: makes livepatches: from a source patch for an exact kernel to a signed bundle.
+//!
+//! [`pipeline::build`] is the way from patch to bundle; [`signing`] is a step of its own, so that it can be done on
+//! another host; [`cli`] is the program around both.
+
+pub mod cli;
+pub mod error;
+pub mod glue;
+pub mod keygen;
+pub mod pipeline;
+pub mod report;
+mod shipped;
+pub mod signing;
+mod units;

@@ -1,0 +1,586 @@
+//! From source patches to an unsigned bundle, for one kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use livepatch_kbuild::{
+    KernelFiles, LinkInput, Membership, Mirror, PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
+};
+use livepatch_kimage::{KernelImage, gnu_build_id};
+use livepatch_klp::compare::compare;
+use livepatch_klp::extract::{Extracted, extract};
+use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
+use livepatch_klp::shipped::{Fidelity, Shipped, ShippedModule, prove};
+use livepatch_klp::symvers::Exports;
+use livepatch_klp::{Refusal, Rule, Unit};
+use livepatch_manifest::{
+    Bundle, CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject, sha256,
+};
+use livepatch_types::{Architecture, BuildId, Clock, CveCoverage, KernelIdentity, ModuleName, PatchVersion};
+
+use crate::error::BuildError;
+use crate::glue::{self, NOTES_SYMBOLS, ObjectRedirects};
+use crate::report::{BuildReport, Finding, NotCompared, StepSeconds, UnitReport, Verdict};
+use crate::shipped::ShippedKernel;
+use crate::units;
+
+/// Told what is being done, in a few words; from several threads.
+pub type Progress<'p> = dyn Fn(&str) + Sync + 'p;
+
+/// Where a kernel's files are.
+#[derive(Debug, Clone)]
+pub struct KernelRequest {
+    /// linux-image package or directory.
+    pub kernel: PathBuf,
+    /// linux-headers package or directory.
+    pub headers: PathBuf,
+    /// linux-source package or source tree.
+    pub source: PathBuf,
+    /// Where prepared trees are kept.
+    pub cache: PathBuf,
+}
+
+/// Patches, and what a person says about them.
+#[derive(Debug, Clone, Default)]
+pub struct PatchRequest {
+    /// Source patches (texts), applied in this order.
+    pub patches: Vec<String>,
+    /// What a person says about places that are found: place, reason.
+    pub arguments: Vec<(String, String)>,
+}
+
+/// The livepatch that is to come out.
+#[derive(Debug, Clone)]
+pub struct LivepatchRequest {
+    /// The CVEs that the patches fix.
+    pub cves: Vec<CveEntry>,
+    /// Version of the livepatch.
+    pub version: PatchVersion,
+    /// What becomes of places that are left out and that nobody argued.
+    pub omissions: Omissions,
+}
+
+/// What to do when a livepatch leaves something out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Omissions {
+    /// Refuse, unless a person argued every place.
+    MustBeArgued,
+    /// Build; the CVEs are then partially fixed.
+    MakePartial,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Built {
+    /// The unsigned bundle.
+    pub bundle: Bundle,
+    /// What was done.
+    pub report: BuildReport,
+}
+
+/// One unit between compiling and linking.
+struct UnitWork {
+    unit: String,
+    object: ObjectName,
+    original: Unit,
+    patched: Unit,
+}
+
+/// A kernel that is ready to be built for: any number of livepatches, one after another.
+pub struct Workbench {
+    identity: KernelIdentity,
+    image: KernelImage,
+    files: KernelFiles,
+    tree: PreparedTree,
+    exports: Exports,
+    scratch: tempfile::TempDir,
+    identify_seconds: f64,
+    prepare_seconds: f64,
+}
+
+/// Everything that is known before a module is linked.
+struct Analysis {
+    shipped: ShippedObjects,
+    compared: Vec<Compared>,
+    resolved: ResolvedUnits,
+    report: BuildReport,
+    /// The first refusal, when the verdict is that it cannot be built.
+    refused: Option<BuildError>,
+}
+
+/// Builds one livepatch for one kernel. Nothing is written but the cache.
+pub fn build(
+    kernel: &KernelRequest,
+    patches: &PatchRequest,
+    livepatch: &LivepatchRequest,
+    clock: &dyn Clock,
+    progress: &Progress<'_>,
+) -> Result<Built, BuildError> {
+    check_sources(patches)?;
+    Workbench::open(kernel, progress)?.build(patches, livepatch, clock, progress)
+}
+
+/// Says whether patches can become a livepatch for a kernel, and what stands in the way.
+pub fn check(
+    kernel: &KernelRequest,
+    patches: &PatchRequest,
+    progress: &Progress<'_>,
+) -> Result<BuildReport, BuildError> {
+    check_sources(patches)?;
+    Workbench::open(kernel, progress)?.check(patches, progress)
+}
+
+/// What is wrong with a patch by itself is said before any long work.
+fn check_sources(request: &PatchRequest) -> Result<Vec<SourcePatch>, BuildError> {
+    let patches =
+        request.patches.iter().map(|text| SourcePatch::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    for patch in &patches {
+        patch.sources()?;
+    }
+    Ok(patches)
+}
+
+impl Workbench {
+    /// Identifies a kernel and opens its prepared source tree, making it when the cache does not have it.
+    pub fn open(request: &KernelRequest, progress: &Progress<'_>) -> Result<Self, BuildError> {
+        let mut watch = Instant::now();
+        progress("reading the kernel");
+        let scratch = tempfile::tempdir().map_err(scratch_error)?;
+        let files = KernelFiles::find(&request.kernel, &request.headers, scratch.path())?;
+        let (image, identity) = identify(&files.vmlinuz)?;
+        let identify_seconds = lap(&mut watch);
+        let inputs = TreeInputs {
+            release: identity.release.clone(),
+            source: SourceOrigin::new(&request.source)?,
+            config: files.config.clone(),
+            symvers: files.symvers.clone(),
+        };
+        let tree = PreparedTree::open(&inputs, &request.cache, progress)?;
+        let exports = Exports::parse(tree.symvers())?;
+        let prepare_seconds = lap(&mut watch);
+        Ok(Self { identity, image, files, tree, exports, scratch, identify_seconds, prepare_seconds })
+    }
+
+    /// The kernel.
+    pub fn identity(&self) -> &KernelIdentity {
+        &self.identity
+    }
+
+    /// Its prepared source tree.
+    pub fn tree(&self) -> &PreparedTree {
+        &self.tree
+    }
+
+    /// Says whether patches can become a livepatch, and what stands in the way.
+    pub fn check(&self, patches: &PatchRequest, progress: &Progress<'_>) -> Result<BuildReport, BuildError> {
+        self.analyse(patches, progress).map(|analysis| analysis.report)
+    }
+
+    /// Builds a livepatch.
+    pub fn build(
+        &self,
+        patches: &PatchRequest,
+        livepatch: &LivepatchRequest,
+        clock: &dyn Clock,
+        progress: &Progress<'_>,
+    ) -> Result<Built, BuildError> {
+        let analysis = self.analyse(patches, progress)?;
+        if let Some(refused) = analysis.refused {
+            return Err(refused);
+        }
+        let Analysis { shipped, compared, resolved, mut report, .. } = analysis;
+        if report.verdict == Verdict::NotAffected {
+            let why = match report.units.as_slice() {
+                [] => "it does not compile any of these files, nor anything that includes them",
+                _ => "every unit compiles to the same code with and without it",
+            };
+            return Err(BuildError::NoChange(why.into()));
+        }
+        let open: Vec<&Finding> = report.findings.iter().filter(|f| f.argument.is_none()).collect();
+        if livepatch.omissions == Omissions::MustBeArgued && !open.is_empty() {
+            let places =
+                open.iter().map(|f| format!("{} in {} (rule {})", f.place, f.unit, f.rule)).collect();
+            return Err(BuildError::NeedsPerson { places });
+        }
+        if resolved.objects.is_empty() {
+            return Err(BuildError::NoChange(
+                "all that it changes in this kernel is left out of a livepatch".into(),
+            ));
+        }
+        let coverage = if open.is_empty() { CveCoverage::Whole } else { CveCoverage::Partial };
+
+        let mut watch = Instant::now();
+        progress("linking the livepatch module");
+        let kernel = ShippedKernel(&self.image);
+        let mut symbols = resolved.symbols;
+        for name in NOTES_SYMBOLS {
+            symbols.insert(name.to_owned(), Resolution::Livepatch(kernel_symbol(&kernel, name)?));
+        }
+        let objects: Vec<Vec<u8>> =
+            compared.iter().filter_map(|c| c.extracted.as_ref()).map(|e| e.object.to_bytes()).collect();
+        let linked = self.tree.link_module(&LinkInput {
+            module_name: livepatch.version.module_name().as_str(),
+            glue: &glue::source(livepatch.version, &self.identity, &resolved.objects),
+            objects: &objects,
+        })?;
+        let module = livepatch_klp::finish::finish(&linked, &symbols, &self.exports)
+            .map_err(BuildError::refused("the livepatch"))?;
+        report.seconds.link = lap(&mut watch);
+
+        let manifest = PatchManifest {
+            schema: 1,
+            version: livepatch.version,
+            module: ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 },
+            objects: patched_objects(&resolved.objects, &self.identity, &shipped)?,
+            kernel: self.identity.clone(),
+            cves: livepatch.cves.iter().map(|cve| CveEntry { coverage, ..cve.clone() }).collect(),
+            built: clock.now(),
+            compiler: self.tree.compiler_version().to_owned(),
+        };
+        // Our own report of plain values always serialises.
+        let report_bytes = serde_json::to_vec(&report).unwrap_or_default();
+        Ok(Built { bundle: Bundle::new(manifest, module, Some(report_bytes))?, report })
+    }
+
+    fn analyse(&self, request: &PatchRequest, progress: &Progress<'_>) -> Result<Analysis, BuildError> {
+        let Self { image, identity, files, tree, exports, .. } = self;
+        let scratch = self.scratch.path();
+        let mut seconds = StepSeconds {
+            identify: self.identify_seconds,
+            prepare: self.prepare_seconds,
+            ..StepSeconds::default()
+        };
+        let patches = check_sources(request)?;
+        let mut watch = Instant::now();
+        let mut patched_files = Vec::new();
+        for patch in &patches {
+            patch.apply(tree.path(), &mut patched_files)?;
+        }
+        let mirror = Mirror::new(tree, scratch, &patched_files)?;
+        let concerned = units::concerned(tree, &patches, scratch, progress)?;
+        let pairs = units::compile(tree, &mirror, &concerned, scratch, progress)?;
+        seconds.compile = lap(&mut watch);
+
+        progress("comparing, and proving that the compiler reproduces the shipped code");
+        let kernel = ShippedKernel(image);
+        let mut findings = Findings { arguments: &request.arguments, list: Vec::new(), refused: None };
+        let mut work = Vec::new();
+        let mut same_bytes = 0;
+        for pair in pairs {
+            // The same bytes need no closer look.
+            if pair.original == pair.patched {
+                same_bytes += 1;
+                continue;
+            }
+            let object = match pair.membership {
+                Membership::Vmlinux => ObjectName::Vmlinux,
+                Membership::Module(name) => ObjectName::Module(name),
+            };
+            let sizes = tree.entry_sizes();
+            let original = findings.take(&pair.unit, Unit::parse(&pair.original, &sizes));
+            let patched = findings.take(&pair.unit, Unit::parse(&pair.patched, &sizes));
+            if let (Some(original), Some(patched)) = (original, patched) {
+                work.push(UnitWork { unit: pair.unit, object, original, patched });
+            }
+        }
+        let shipped = ShippedObjects::load(&work, files)?;
+        let compared = compare_units(&work, &kernel, &shipped, &mut findings);
+        let resolved = resolve_units(&work, &compared, &kernel, &shipped, files, exports, &mut findings)?;
+        seconds.diff = lap(&mut watch);
+
+        let changes = compared.iter().any(|c| c.extracted.is_some()) || !findings.list.is_empty();
+        let worst = findings.list.iter().filter(|f| f.argument.is_none()).map(|f| f.verdict).max();
+        let verdict = worst.unwrap_or(if changes { Verdict::Ok } else { Verdict::NotAffected });
+        let report = BuildReport {
+            schema: 1,
+            kernel: identity.clone(),
+            compiler: tree.compiler_version().to_owned(),
+            verdict,
+            findings: findings.list,
+            units_compiled: concerned.len(),
+            units_identical: same_bytes,
+            units: work.iter().zip(&compared).zip(&resolved.livepatch_symbols).map(unit_report).collect(),
+            seconds,
+        };
+        Ok(Analysis { shipped, compared, resolved, report, refused: findings.refused })
+    }
+}
+
+/// Functions that some task is always in: a transition to a livepatch of them may never end.
+const ALWAYS_RUNNING: [&str; 12] = [
+    "schedule",
+    "__schedule",
+    "schedule_timeout",
+    "do_idle",
+    "cpu_startup_entry",
+    "kthread",
+    "kthreadd",
+    "worker_thread",
+    "rescuer_thread",
+    "smpboot_thread_fn",
+    "rcu_gp_kthread",
+    "kswapd",
+];
+
+/// Collects what is found; a refusal does not stop the look at other units.
+struct Findings<'a> {
+    arguments: &'a [(String, String)],
+    list: Vec<Finding>,
+    refused: Option<BuildError>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, verdict: Verdict, unit: &str, refusal: &Refusal) {
+        // What cannot be built cannot be argued either.
+        let argument =
+            self.arguments.iter().find(|(place, _)| *place == refusal.place && verdict != Verdict::Cannot);
+        self.list.push(Finding {
+            verdict,
+            rule: refusal.rule.name().to_owned(),
+            unit: unit.to_owned(),
+            place: refusal.place.clone(),
+            why: refusal.why.clone(),
+            way_out: refusal.rule.hint().to_owned(),
+            argument: argument.map(|(_, reason)| reason.clone()),
+        });
+    }
+
+    /// The value, or nothing and a finding that it cannot be.
+    fn take<T>(&mut self, unit: &str, result: Result<T, Refusal>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(refusal) => {
+                self.add(Verdict::Cannot, unit, &refusal);
+                self.refused.get_or_insert(BuildError::Refused { unit: unit.to_owned(), refusal });
+                None
+            }
+        }
+    }
+}
+
+fn scratch_error(source: std::io::Error) -> BuildError {
+    let path = std::env::temp_dir();
+    livepatch_kbuild::KbuildError::Io { action: "make a directory in", path, source }.into()
+}
+
+fn lap(watch: &mut Instant) -> f64 {
+    let seconds = watch.elapsed().as_secs_f64();
+    *watch = Instant::now();
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// Release and build-id of a kernel, and its symbols.
+pub fn identify(vmlinuz: &Path) -> Result<(KernelImage, KernelIdentity), BuildError> {
+    let bytes = std::fs::read(vmlinuz).map_err(|source| livepatch_kbuild::KbuildError::Io {
+        action: "read",
+        path: vmlinuz.into(),
+        source,
+    })?;
+    let image =
+        KernelImage::parse(&bytes).map_err(|source| BuildError::Image { path: vmlinuz.into(), source })?;
+    let release = image.release.clone().ok_or_else(|| BuildError::NoRelease { path: vmlinuz.into() })?;
+    let identity =
+        KernelIdentity { architecture: Architecture::Amd64, release, build_id: image.build_id.clone() };
+    Ok((image, identity))
+}
+
+fn read_module(files: &KernelFiles, name: &str) -> Result<ShippedModule, BuildError> {
+    ShippedModule::parse(name, &files.module(name)?).map_err(BuildError::refused(name))
+}
+
+/// The shipped modules that units belong to.
+struct ShippedObjects {
+    modules: BTreeMap<String, (ShippedModule, BuildId)>,
+}
+
+impl ShippedObjects {
+    fn load(work: &[UnitWork], files: &KernelFiles) -> Result<Self, BuildError> {
+        let mut modules = BTreeMap::new();
+        for unit in work {
+            let name = unit.object.to_string();
+            if unit.object == ObjectName::Vmlinux || modules.contains_key(&name) {
+                continue;
+            }
+            let module = read_module(files, &name)?;
+            let build_id = module.build_id_note().and_then(|note| gnu_build_id(note).ok().flatten());
+            let build_id = build_id.ok_or_else(|| BuildError::NoModuleBuildId(name.clone()))?;
+            modules.insert(name, (module, build_id));
+        }
+        Ok(Self { modules })
+    }
+
+    fn of<'s>(&'s self, object: &ObjectName, kernel: &'s dyn Shipped) -> &'s dyn Shipped {
+        match object {
+            ObjectName::Vmlinux => kernel,
+            ObjectName::Module(name) => self.modules.get(name.as_str()).map_or(kernel, |(module, _)| module),
+        }
+    }
+}
+
+struct Compared {
+    fidelity: Fidelity,
+    extracted: Option<Extracted>,
+}
+
+fn compare_units(
+    work: &[UnitWork],
+    kernel: &dyn Shipped,
+    shipped: &ShippedObjects,
+    findings: &mut Findings<'_>,
+) -> Vec<Compared> {
+    let mut out = Vec::new();
+    for (prefix, unit) in work.iter().enumerate() {
+        let proof = findings.take(&unit.unit, prove(&unit.original, shipped.of(&unit.object, kernel)));
+        let comparison = findings.take(&unit.unit, compare(&unit.original, &unit.patched));
+        for omitted in comparison.iter().flat_map(|c| &c.omitted) {
+            findings.add(Verdict::NeedsPerson, &unit.unit, omitted);
+        }
+        let extracted = comparison
+            .and_then(|comparison| {
+                findings.take(&unit.unit, extract(&unit.original, &unit.patched, &comparison, prefix))
+            })
+            .flatten();
+        for function in extracted.iter().flat_map(|e| &e.functions) {
+            if ALWAYS_RUNNING.contains(&function.name.as_str()) {
+                let why = "some task is always in this function, so the transition may never end".to_owned();
+                let refusal = Refusal { rule: Rule::AlwaysRunning, place: function.name.clone(), why };
+                findings.add(Verdict::NeedsPerson, &unit.unit, &refusal);
+            }
+        }
+        out.push(Compared { fidelity: proof.unwrap_or_default(), extracted });
+    }
+    out
+}
+
+struct ResolvedUnits {
+    objects: Vec<ObjectRedirects>,
+    symbols: BTreeMap<String, Resolution>,
+    livepatch_symbols: Vec<Vec<String>>,
+}
+
+fn resolve_units(
+    work: &[UnitWork],
+    compared: &[Compared],
+    kernel: &dyn Shipped,
+    shipped: &ShippedObjects,
+    files: &KernelFiles,
+    exports: &Exports,
+    findings: &mut Findings<'_>,
+) -> Result<ResolvedUnits, BuildError> {
+    let defined: BTreeSet<String> = compared
+        .iter()
+        .filter_map(|c| c.extracted.as_ref())
+        .flat_map(|e| e.object.symbols.iter())
+        .filter(|s| {
+            s.binding == livepatch_klp::elf::Binding::Global
+                && matches!(s.placement, livepatch_klp::elf::Placement::Section(_))
+        })
+        .map(|s| s.name.clone())
+        .collect();
+    let mut out =
+        ResolvedUnits { objects: Vec::new(), symbols: BTreeMap::new(), livepatch_symbols: Vec::new() };
+    for (unit, compared) in work.iter().zip(compared) {
+        let Some(extracted) = &compared.extracted else {
+            out.livepatch_symbols.push(Vec::new());
+            continue;
+        };
+        let own = unit.object.to_string();
+        let mut others: BTreeMap<String, ShippedModule> = BTreeMap::new();
+        for name in modules_used(extracted, exports, &own) {
+            let module = read_module(files, &name)?;
+            others.insert(name, module);
+        }
+        let modules: BTreeMap<String, &dyn Shipped> =
+            others.iter().map(|(name, module)| (name.clone(), module as &dyn Shipped)).collect();
+        let context = Context {
+            original: &unit.original,
+            fidelity: &compared.fidelity,
+            shipped: shipped.of(&unit.object, kernel),
+            vmlinux: kernel,
+            modules: &modules,
+            exports,
+            defined_elsewhere: &defined,
+        };
+        let Some(resolved) = findings.take(&unit.unit, resolve(extracted, &context)) else {
+            out.livepatch_symbols.push(Vec::new());
+            continue;
+        };
+        let mut names = Vec::new();
+        for (symbol, resolution) in resolved.symbols {
+            if let Resolution::Livepatch(found) = &resolution {
+                names.push(found.symbol_name());
+            }
+            if out.symbols.get(&symbol).is_some_and(|other| *other != resolution) {
+                let why = "two units of the livepatch mean different symbols of this name".to_owned();
+                let refusal = Refusal { rule: Rule::NotSupported, place: symbol.clone(), why };
+                _ = findings.take::<()>(&unit.unit, Err(refusal));
+            }
+            out.symbols.insert(symbol, resolution);
+        }
+        out.livepatch_symbols.push(names);
+        add_redirects(&mut out.objects, own, resolved.redirects);
+    }
+    Ok(out)
+}
+
+fn add_redirects(objects: &mut Vec<ObjectRedirects>, object: String, redirects: Vec<Redirect>) {
+    match objects.iter_mut().find(|known| known.object == object) {
+        Some(known) => known.redirects.extend(redirects),
+        None => objects.push(ObjectRedirects { object, redirects }),
+    }
+}
+
+fn kernel_symbol(kernel: &dyn Shipped, name: &str) -> Result<LivepatchSymbol, BuildError> {
+    let place = match kernel.named(name).as_slice() {
+        [(address, _)] => sympos(kernel, name, *address),
+        _ => None,
+    };
+    let sympos = place.ok_or_else(|| BuildError::Refused {
+        unit: "the livepatch".into(),
+        refusal: Refusal {
+            rule: Rule::SymbolMissing,
+            place: name.into(),
+            why: "the kernel does not have exactly one symbol of this name".into(),
+        },
+    })?;
+    let vmlinux = "vmlinux".to_owned();
+    Ok(LivepatchSymbol { applied_with: vmlinux.clone(), object: vmlinux, name: name.to_owned(), sympos })
+}
+
+fn unit_report(((work, compared), symbols): ((&UnitWork, &Compared), &Vec<String>)) -> UnitReport {
+    let extracted = compared.extracted.as_ref();
+    let changed = extracted.map(|e| e.functions.iter().map(|f| f.name.clone()).collect());
+    let added = extracted.map(|e| e.added_functions.iter().chain(&e.added_data).cloned().collect());
+    let skipped = compared.fidelity.skipped.iter();
+    UnitReport {
+        unit: work.unit.clone(),
+        object: work.object.to_string(),
+        changed_functions: changed.unwrap_or_default(),
+        added: added.unwrap_or_default(),
+        identical_functions: compared.fidelity.identical.len(),
+        not_compared: skipped
+            .map(|(function, reason)| NotCompared { function: function.clone(), reason: reason.clone() })
+            .collect(),
+        livepatch_symbols: symbols.clone(),
+    }
+}
+
+fn patched_objects(
+    objects: &[ObjectRedirects],
+    kernel: &KernelIdentity,
+    shipped: &ShippedObjects,
+) -> Result<Vec<PatchedObject>, BuildError> {
+    let make = |object: &ObjectRedirects| {
+        let build_id = match shipped.modules.get(&object.object) {
+            Some((_, build_id)) => build_id.clone(),
+            None => kernel.build_id.clone(),
+        };
+        let name = ModuleName::parse(&object.object)
+            .map_err(|_| BuildError::NoModuleBuildId(object.object.clone()))?;
+        let functions =
+            object.redirects.iter().map(|r| PatchedFunction { name: r.name.clone(), sympos: r.sympos });
+        Ok(PatchedObject { name: ObjectName::from(name), build_id, functions: functions.collect() })
+    };
+    objects.iter().map(make).collect()
+}

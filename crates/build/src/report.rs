@@ -1,0 +1,103 @@
+//! What a build did: goes into the bundle, and is what `--format json` prints.
+
+use livepatch_types::KernelIdentity;
+use serde::Serialize;
+
+/// What is to be said of a patch as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing of it changes this kernel.
+    NotAffected,
+    /// It can be a livepatch as it is.
+    Ok,
+    /// It can, if a person argues what is found.
+    NeedsPerson,
+    /// It cannot.
+    Cannot,
+}
+
+/// Something that was found about a patch, by a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What the finding alone means for the patch.
+    pub verdict: Verdict,
+    /// The rule's stable word.
+    pub rule: String,
+    /// The unit.
+    pub unit: String,
+    /// The function, variable or section.
+    pub place: String,
+    /// What about it.
+    pub why: String,
+    /// The usual way out.
+    pub way_out: String,
+    /// What a person said about it.
+    pub argument: Option<String>,
+}
+
+/// The report of one build.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuildReport {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// The kernel.
+    pub kernel: KernelIdentity,
+    /// First line of the compiler's `--version`.
+    pub compiler: String,
+    /// What is to be said of the patch as a whole.
+    pub verdict: Verdict,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// How many units the patch concerns; each was compiled twice.
+    pub units_compiled: usize,
+    /// How many of them came out as the same bytes.
+    pub units_identical: usize,
+    /// Each of the others.
+    pub units: Vec<UnitReport>,
+    /// What took how long.
+    pub seconds: StepSeconds,
+}
+
+/// One unit.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnitReport {
+    /// Path of the object in the tree.
+    pub unit: String,
+    /// `vmlinux` or the module.
+    pub object: String,
+    /// Functions that are redirected; none: the unit came out identical.
+    pub changed_functions: Vec<String>,
+    /// Functions and variables that come along.
+    pub added: Vec<String>,
+    /// Functions of the unit that were found identical in the shipped code.
+    pub identical_functions: usize,
+    /// Functions that could not be compared with the shipped code, and why.
+    pub not_compared: Vec<NotCompared>,
+    /// Symbols of the kernel that are found by the livepatch code.
+    pub livepatch_symbols: Vec<String>,
+}
+
+/// A function that could not be compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct NotCompared {
+    /// The function.
+    pub function: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// Seconds that the steps of a build took.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct StepSeconds {
+    /// Reading the kernel image and its symbols.
+    pub identify: f64,
+    /// Making or opening the prepared source tree.
+    pub prepare: f64,
+    /// Compiling originals and patched units.
+    pub compile: f64,
+    /// Comparing, proving and extracting.
+    pub diff: f64,
+    /// objtool, glue, link and livepatch relocations.
+    pub link: f64,
+}

@@ -1,0 +1,75 @@
+use std::path::PathBuf;
+
+use livepatch_api::daemon::Failure;
+
+use crate::Exit;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The daemon is not there or does not answer.
+    #[error("the daemon cannot be reached on {socket}: {why}")]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        why: String,
+    },
+    /// The socket is for root.
+    #[error("only root may do this")]
+    NotPermitted,
+    /// The daemon says no.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+    /// The daemon says something else than it should.
+    #[error("the daemon's answer is not understood: {0}")]
+    Answer(String),
+    /// The token could not be read.
+    #[error("cannot read the token: {0}")]
+    Token(String),
+    /// Output failed.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// The exit code for it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } => Exit::DaemonUnreachable,
+            Self::NotPermitted => Exit::NotPermitted,
+            Self::Refused(failure) if failure.code == "not-enabled" => Exit::NotEnabled,
+            Self::Refused(failure) if failure.code == "not-root" => Exit::NotPermitted,
+            Self::Refused(_) | Self::Answer(_) | Self::Output(_) => Exit::Failed,
+            Self::Token(_) => Exit::Usage,
+        }
+    }
+
+    pub(crate) fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Unreachable { .. } => {
+                vec!["`systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied".into()]
+            }
+            Self::NotPermitted => vec!["use sudo".into()],
+            Self::Refused(failure) => failure.hints.clone(),
+            Self::Answer(_) => vec!["client and daemon may differ in version: restart the daemon".into()],
+            Self::Token(_) => {
+                vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]
+            }
+            Self::Output(_) => Vec::new(),
+        }
+    }
+
+    /// What stderr gets: one line, a blank line, hints.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("error: {self}\n");
+        let hints = self.hints();
+        if !hints.is_empty() {
+            text.push('\n');
+        }
+        for hint in hints {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+}

@@ -1,0 +1,14 @@
+//! Floor 3: the command line `livepatch`. It talks to the daemon over its sockets and prints what comes back.
+//!
+//! Invariant: it knows neither agent nor server, only the wire types; every wait for the daemon has a deadline.
+
+mod client;
+mod command;
+mod error;
+mod exit;
+mod text;
+
+pub use command::{Arguments, run};
+pub use error::CliError;
+pub use exit::Exit;
+pub use text::status_text;

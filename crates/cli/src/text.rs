@@ -1,0 +1,123 @@
+//! The status for people: aligned, readable without colour.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use livepatch_api::daemon::{Check, Cve, Failure, Patch, Status};
+use livepatch_types::{CheckState, CveCoverage, PatchState, Rating};
+
+/// The whole status.
+pub fn status_text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+    row("enabled", if status.enabled { "yes".into() } else { "no".into() });
+    match &status.kernel {
+        Some(kernel) => {
+            row("kernel", format!("{} ({})", kernel.release, kernel.architecture));
+            row("build-id", kernel.build_id.to_string());
+        }
+        None => row("kernel", "not recognised".into()),
+    }
+    row("server", or_none(status.server.clone()));
+    row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
+    row("last check", check_text(&status.check));
+    row("livepatch", patch_text(&status.patch));
+    if !status.patch.cves.is_empty() {
+        text.push('\n');
+        text.push_str(&cve_table(&status.patch.cves));
+    }
+    if let Some(problem) = &status.problem {
+        text.push('\n');
+        text.push_str(&problem_text(problem));
+    }
+    text
+}
+
+fn check_text(check: &Check) -> String {
+    let at = check.at.map(|at| format!(", {}", time(at))).unwrap_or_default();
+    match check.state {
+        CheckState::NeedsCheck => "none since the daemon started".into(),
+        CheckState::Checked => format!("succeeded{at}"),
+        CheckState::CheckFailed => format!("failed{at}"),
+    }
+}
+
+fn patch_text(patch: &Patch) -> String {
+    let state = match patch.state {
+        PatchState::Unapplied if patch.held => "not applied: held back since it was reverted here",
+        PatchState::Unapplied => "not applied",
+        PatchState::Applying => "being applied",
+        PatchState::Applied => "applied",
+        PatchState::AppliedWithBug => "applied, but the kernel complained afterwards",
+        PatchState::ApplyFailed => "not applied: the last attempt failed",
+        PatchState::NothingToApply => return "none for this kernel".into(),
+        PatchState::KernelUpgradeRequired => {
+            return "none any more for this kernel: a newer kernel is needed".into();
+        }
+        PatchState::Unknown => return "not known yet".into(),
+    };
+    let version = patch.version.map(|version| format!("{version} ")).unwrap_or_default();
+    let at = patch.applied_at.map(|at| format!(" since {}", time(at))).unwrap_or_default();
+    format!("{version}{state}{at}")
+}
+
+fn cve_table(cves: &[Cve]) -> String {
+    let rows: Vec<[String; 4]> = cves
+        .iter()
+        .map(|cve| {
+            let fixed = match (cve.patched, cve.coverage) {
+                (true, CveCoverage::Whole) => "fixed",
+                (_, CveCoverage::Partial) => "not wholly",
+                (false, CveCoverage::Whole) => "not fixed",
+            };
+            [cve.id.to_string(), rating(cve.rating).into(), fixed.into(), plain(&cve.title)]
+        })
+        .collect();
+    let head = ["CVE", "rating", "here", "title"].map(str::to_owned);
+    let width = |column: usize| {
+        rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths = [width(0), width(1), width(2)];
+    let mut text = String::new();
+    for row in [&head].into_iter().chain(&rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        line.push_str(&row[3]);
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn problem_text(problem: &Failure) -> String {
+    let mut text = format!("problem: {} ({})\n", plain(&problem.message), plain(&problem.code));
+    for hint in &problem.hints {
+        let _ = writeln!(text, "hint: {}", plain(hint));
+    }
+    text
+}
+
+fn rating(rating: Rating) -> &'static str {
+    match rating {
+        Rating::Negligible => "negligible",
+        Rating::Low => "low",
+        Rating::Medium => "medium",
+        Rating::High => "high",
+        Rating::Critical => "critical",
+    }
+}
+
+/// To the second, in UTC.
+pub(crate) fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Some texts come from outside: nothing of them controls the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,125 @@
+//! Compiling one unit, original and patched, with one and the same command line.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Output;
+
+use crate::command::{run, start_error, tail, tool};
+use crate::units::{CompilerCommand, Membership};
+use crate::{KbuildError, Mirror, PreparedTree};
+
+/// Options that are added to the distribution's own: each function and variable in a section of its own.
+pub(crate) const SECTION_FLAGS: &str = "-ffunction-sections -fdata-sections";
+
+/// A unit's object and how it was made.
+#[derive(Debug, Clone)]
+pub struct CompiledUnit {
+    /// The object's bytes, not touched by objtool.
+    pub object: Vec<u8>,
+    /// What it belongs to.
+    pub membership: Membership,
+    /// The command line, for compiling it again.
+    pub command: CompilerCommand,
+}
+
+impl PreparedTree {
+    /// The command that compiles a unit (`kernel/time/namespace.o`); none when this configuration does not have it.
+    pub fn unit_command(&self, unit: &str) -> Result<Option<CompilerCommand>, KbuildError> {
+        let damaged = |why: &str| KbuildError::Format { path: self.path().join(unit), why: why.to_owned() };
+        self.units().command(unit).transpose().map_err(damaged)
+    }
+
+    /// Compiles a unit of the unpatched source. objtool is left out: code is compared as the compiler wrote it.
+    pub fn compile_original(
+        &self,
+        unit: &str,
+        command: &CompilerCommand,
+        scratch: &Path,
+    ) -> Result<CompiledUnit, KbuildError> {
+        let what = format!("compiling {unit}");
+        let first = self.compile(command, self.path(), scratch, &what)?;
+        let object = match first {
+            Ok((object, _)) => object,
+            // A few units include files that make generates beside them: let make compile those once.
+            Err(output) if tail(&output).contains("No such file or directory") => {
+                let mut make = self.make();
+                make.arg("objtool=true").arg(format!("KCFLAGS={SECTION_FLAGS}")).arg(unit);
+                run(&mut make, &what)?;
+                match self.compile(command, self.path(), scratch, &what)? {
+                    Ok((object, _)) => object,
+                    Err(output) => return Err(KbuildError::Failed { what, output: tail(&output) }),
+                }
+            }
+            Err(output) => return Err(KbuildError::Failed { what, output: tail(&output) }),
+        };
+        let format = |why: String| KbuildError::Format { path: self.path().join(unit), why };
+        Ok(CompiledUnit {
+            object,
+            membership: command.membership().map_err(format)?,
+            command: command.clone(),
+        })
+    }
+
+    /// Compiles the same unit with the patched files of a mirror.
+    pub fn compile_patched(
+        &self,
+        original: &CompiledUnit,
+        mirror: &Mirror,
+        scratch: &Path,
+    ) -> Result<Vec<u8>, KbuildError> {
+        let what = format!("compiling {} with the patch", original.command.source());
+        match self.compile(&original.command, mirror.root(), scratch, &what)? {
+            Ok((object, dependencies)) => {
+                mirror.check_dependencies(&dependencies)?;
+                Ok(object)
+            }
+            Err(output) => Err(KbuildError::Failed { what, output: tail(&output) }),
+        }
+    }
+
+    /// Whether the unpatched unit includes one of these files, by the preprocessor's word.
+    pub fn includes(
+        &self,
+        command: &CompilerCommand,
+        files: &BTreeSet<String>,
+        scratch: &Path,
+    ) -> Result<bool, KbuildError> {
+        let scratch =
+            tempfile::tempdir_in(scratch).map_err(KbuildError::io("make a directory in", scratch))?;
+        let list = scratch.path().join("unit.d");
+        let words = command.listing(&list);
+        let mut compiler = tool(&words[0]);
+        compiler.args(&words[1..]).current_dir(self.path());
+        let output = compiler.output().map_err(|e| start_error(&compiler, "listing includes", e))?;
+        if !output.status.success() {
+            // It needs a generated file that is not there yet: compiling will tell.
+            return Ok(true);
+        }
+        let text = std::fs::read_to_string(&list).map_err(KbuildError::io("read", &list))?;
+        let name = |word: &str| word.strip_prefix("./").unwrap_or(word).to_owned();
+        Ok(text.split_whitespace().any(|word| files.contains(&name(word))))
+    }
+
+    /// One run of the compiler: the object and the list of what it read, or what it said.
+    fn compile(
+        &self,
+        command: &CompilerCommand,
+        directory: &Path,
+        scratch: &Path,
+        what: &str,
+    ) -> Result<Result<(Vec<u8>, String), Output>, KbuildError> {
+        let scratch =
+            tempfile::tempdir_in(scratch).map_err(KbuildError::io("make a directory in", scratch))?;
+        let (object, dependencies) = (scratch.path().join("unit.o"), scratch.path().join("unit.d"));
+        let words = command.redirected(&object, &dependencies);
+        let mut compiler = tool(&words[0]);
+        compiler.args(&words[1..]).current_dir(directory).stdin(std::process::Stdio::null());
+        let output = compiler.output().map_err(|e| start_error(&compiler, what, e))?;
+        if !output.status.success() {
+            return Ok(Err(output));
+        }
+        let bytes = std::fs::read(&object).map_err(KbuildError::io("read", &object))?;
+        let text = std::fs::read_to_string(&dependencies).map_err(KbuildError::io("read", &dependencies))?;
+        Ok(Ok((bytes, text)))
+    }
+}

@@ -1,0 +1,105 @@
+use std::path::PathBuf;
+
+/// What went wrong with sources, toolchain or compiling. [`KbuildError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KbuildError {
+    /// A file or directory cannot be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried, as in "read" or "write".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A package or directory lacks something.
+    #[error("{path} does not hold {what}")]
+    Missing {
+        /// The package or directory.
+        path: PathBuf,
+        /// What was looked for.
+        what: String,
+    },
+    /// A program is not installed.
+    #[error("the program {0} is not installed")]
+    NoProgram(String),
+    /// A program failed.
+    #[error("{what} failed:\n{output}")]
+    Failed {
+        /// What was being done.
+        what: String,
+        /// The end of what the program printed.
+        output: String,
+    },
+    /// The kernel was built by another compiler.
+    #[error("the kernel was built with \"{kernel}\", but the compiler here is \"{here}\"")]
+    Compiler {
+        /// CONFIG_CC_VERSION_TEXT.
+        kernel: String,
+        /// First line of `--version`.
+        here: String,
+    },
+    /// The kernel's configuration lacks something.
+    #[error("this kernel is built without {0}")]
+    Config(&'static str),
+    /// The patch is not a patch that can be worked with.
+    #[error("the patch {0}")]
+    Patch(String),
+    /// The patch does not fit the source.
+    #[error("the patch does not apply to {file}: {why}")]
+    DoesNotApply {
+        /// The source file.
+        file: String,
+        /// The hunk that does not fit.
+        why: String,
+    },
+    /// The patch changes nothing that is compiled, or something that is not handled.
+    #[error("the patch {0}")]
+    Scope(String),
+    /// A file of the build system is not as expected.
+    #[error("{path}: {why}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl KbuildError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. }
+                if source.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) =>
+            {
+                "free some space, or point --cache to another file system; a kernel needs about 2 GiB"
+            }
+            Self::Io { .. } => "check that the path is right and that you may use it",
+            Self::Missing { .. } => {
+                "give the linux-image, linux-headers and linux-source packages of one version"
+            }
+            Self::NoProgram(_) => "install the packages that `cargo xtask setup` lists",
+            Self::Failed { output, .. } if output.contains("No space left on device") => {
+                "free some space, or point --cache to another file system; a kernel needs about 2 GiB"
+            }
+            Self::Failed { .. } => "the output above says why; nothing was written",
+            Self::Compiler { .. } => {
+                "use the compiler package of the kernel's own distribution release; another one would make other code"
+            }
+            Self::Config(_) => {
+                "such a kernel cannot be livepatched; choose a flavour with CONFIG_LIVEPATCH=y"
+            }
+            Self::Patch(_) => "give a unified diff with a/ and b/ paths, such as git format-patch makes",
+            Self::DoesNotApply { .. } => "make the patch against exactly the source version of this kernel",
+            Self::Scope(_) => "a livepatch is built from changes to .c files that the kernel compiles",
+            Self::Format { .. } => "the cache may be damaged: remove the directory and build again",
+        }
+    }
+}

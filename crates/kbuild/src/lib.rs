@@ -1,0 +1,24 @@
+//! Floor 2: kernel sources, configuration and toolchain; compiling one unit exactly as the distribution did.
+//!
+//! A [`PreparedTree`] is made once per kernel and kept in a cache: the distribution's source with its configuration
+//! and `Module.symvers`, after `make modules_prepare`, with the command line of every unit that make would compile.
+//! It is not changed afterwards, but for files that make generates for a few units. A patched unit is compiled in a [`Mirror`], which holds the patched files and links to
+//! all others, with exactly the command line that make used for the original.
+
+mod command;
+mod compile;
+mod error;
+mod mirror;
+mod package;
+mod patch;
+mod probe;
+mod tree;
+mod units;
+
+pub use compile::CompiledUnit;
+pub use error::KbuildError;
+pub use mirror::Mirror;
+pub use package::{KernelFiles, SourceOrigin};
+pub use patch::{PatchedFile, SourcePatch};
+pub use tree::{LinkInput, PreparedTree, TreeInputs};
+pub use units::{CompilerCommand, Membership, UnitList};

@@ -1,0 +1,390 @@
+//! The prepared tree of one kernel, and linking a module with it.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use livepatch_klp::EntrySizes;
+use livepatch_manifest::sha256;
+use livepatch_types::KernelRelease;
+
+use crate::KbuildError;
+use crate::command::{run, start_error, tail, tool};
+use crate::compile::SECTION_FLAGS;
+use crate::package::SourceOrigin;
+use crate::probe;
+use crate::units::UnitList;
+
+/// Name of the file that says that a tree is whole.
+const READY: &str = ".livepatch-ready";
+/// Name of the file with the commands of all units.
+const UNITS: &str = ".livepatch-units";
+
+/// What a prepared tree is made of.
+#[derive(Debug, Clone)]
+pub struct TreeInputs {
+    /// `uname -r` of the kernel.
+    pub release: KernelRelease,
+    /// Its source.
+    pub source: SourceOrigin,
+    /// Its configuration.
+    pub config: PathBuf,
+    /// Its `Module.symvers`.
+    pub symvers: PathBuf,
+}
+
+/// A kernel source tree in which single units compile as the distribution compiled them.
+#[derive(Debug)]
+pub struct PreparedTree {
+    path: PathBuf,
+    release: KernelRelease,
+    compiler: String,
+    compiler_version: String,
+    symvers: String,
+    entry_sizes: EntrySizes,
+    units: UnitList,
+    // Held as long as the tree is used: two builds in one tree would disturb one another's make.
+    _lock: File,
+}
+
+/// What [`PreparedTree::link_module`] links.
+#[derive(Debug)]
+pub struct LinkInput<'a> {
+    /// Name of the module.
+    pub module_name: &'a str,
+    /// C source of its glue: module boilerplate and the tables of the livepatch.
+    pub glue: &'a str,
+    /// Objects of the patched functions, not touched by objtool.
+    pub objects: &'a [Vec<u8>],
+}
+
+impl PreparedTree {
+    /// Opens the tree of these inputs in the cache, making it when it is not there. `progress` is told what is done.
+    pub fn open(
+        inputs: &TreeInputs,
+        cache: &Path,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, KbuildError> {
+        let config = fs::read_to_string(&inputs.config).map_err(KbuildError::io("read", &inputs.config))?;
+        check_config(&config)?;
+        let (compiler, compiler_version) = check_compiler(&config)?;
+        let symvers =
+            fs::read_to_string(&inputs.symvers).map_err(KbuildError::io("read", &inputs.symvers))?;
+        let key = cache_key(inputs, &config, &symvers)?;
+        let trees = cache.join("trees");
+        fs::create_dir_all(&trees).map_err(KbuildError::io("make", &trees))?;
+        let trees = trees.canonicalize().map_err(KbuildError::io("find", &trees))?;
+        let path = trees.join(&key);
+        let lock_path = trees.join(format!("{key}.lock"));
+        let lock = File::create(&lock_path).map_err(KbuildError::io("write", &lock_path))?;
+        if lock.try_lock().is_err() {
+            progress("waiting for another build of this kernel");
+            lock.lock().map_err(KbuildError::io("lock", &lock_path))?;
+        }
+        let unknown =
+            EntrySizes { alt_instr: 0, bug_entry: 0, exception_entry: 0, jump_entry: 0, paravirt_site: 0 };
+        let mut tree = Self {
+            path,
+            release: inputs.release.clone(),
+            compiler,
+            compiler_version,
+            symvers,
+            entry_sizes: unknown,
+            units: UnitList::default(),
+            _lock: lock,
+        };
+        // Whatever lacks the last file that is written was left by a build that did not end.
+        if !tree.path.join(READY).is_file() {
+            tree.prepare(inputs, &config, progress)?;
+        }
+        let probe_object = tree.path.join(READY);
+        let bytes = fs::read(&probe_object).map_err(KbuildError::io("read", &probe_object))?;
+        let damaged = |why| KbuildError::Format { path: tree.path.clone(), why };
+        tree.entry_sizes = probe::read_sizes(&bytes).map_err(damaged)?;
+        let units = tree.path.join(UNITS);
+        tree.units = UnitList::parse(&fs::read_to_string(&units).map_err(KbuildError::io("read", &units))?);
+        Ok(tree)
+    }
+
+    fn prepare(
+        &self,
+        inputs: &TreeInputs,
+        config: &str,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), KbuildError> {
+        if self.path.exists() {
+            fs::remove_dir_all(&self.path).map_err(KbuildError::io("remove", &self.path))?;
+        }
+        fs::create_dir(&self.path).map_err(KbuildError::io("make", &self.path))?;
+        progress("unpacking the kernel source");
+        inputs.source.unpack(&self.path)?;
+        let write = |name: &str, text: &str| {
+            let path = self.path.join(name);
+            fs::write(&path, text).map_err(KbuildError::io("write", path))
+        };
+        write(".config", config)?;
+        write("Module.symvers", &self.symvers)?;
+        progress("preparing the kernel source (make modules_prepare)");
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut make = self.make();
+        make.arg(format!("-j{jobs}")).args(["olddefconfig"]);
+        run(&mut make, "configuring the kernel source")?;
+        let mut make = self.make();
+        make.arg(format!("-j{jobs}")).args(["modules_prepare"]);
+        run(&mut make, "preparing the kernel source")?;
+        self.check_options(config)?;
+        progress("listing the units of the kernel (make -n)");
+        write(UNITS, &self.list_units()?.to_text())?;
+        let scratch =
+            tempfile::tempdir().map_err(KbuildError::io("make a directory in", std::env::temp_dir()))?;
+        let object = self.compile_external(scratch.path(), "livepatch_probe", probe::PROBE_SOURCE, true)?.0;
+        // The probe's object is the mark that all is done: written aside, then renamed.
+        let mut mark =
+            tempfile::NamedTempFile::new_in(&self.path).map_err(KbuildError::io("write in", &self.path))?;
+        mark.write_all(&object).map_err(KbuildError::io("write", mark.path()))?;
+        mark.as_file().sync_all().map_err(KbuildError::io("write", mark.path()))?;
+        mark.persist(self.path.join(READY))
+            .map_err(|error| KbuildError::io("rename", &self.path)(error.error))?;
+        Ok(())
+    }
+
+    /// Asks make what it would compile. Nothing is compiled.
+    fn list_units(&self) -> Result<UnitList, KbuildError> {
+        let mut make = self.make();
+        // Lines are longer than a pipe writes at once: without -O two makes would mix theirs.
+        make.args(["-n", "-k", "-O", "objtool=true"]).arg(format!("KCFLAGS={SECTION_FLAGS}"));
+        make.args(["vmlinux", "modules"]).stdin(std::process::Stdio::null());
+        let what = "listing the units of the kernel";
+        let output = make.output().map_err(|error| start_error(&make, what, error))?;
+        // It ends with an error, because what was not compiled is not there to be linked.
+        let units = UnitList::from_dry_run(&String::from_utf8_lossy(&output.stdout), &self.compiler);
+        if units.is_empty() {
+            return Err(KbuildError::Failed { what: what.into(), output: tail(&output) });
+        }
+        Ok(units)
+    }
+
+    /// make may answer questions of its own (a compiler that can do more): the options must be those of the kernel.
+    fn check_options(&self, config: &str) -> Result<(), KbuildError> {
+        let path = self.path.join(".config");
+        let made = fs::read_to_string(&path).map_err(KbuildError::io("read", &path))?;
+        let options = |text: &str| -> std::collections::BTreeSet<String> {
+            text.lines().filter(|l| l.starts_with("CONFIG_")).map(str::to_owned).collect()
+        };
+        let (wanted, made) = (options(config), options(&made));
+        match wanted.symmetric_difference(&made).next() {
+            None => Ok(()),
+            Some(option) => Err(KbuildError::Format {
+                path,
+                why: format!(
+                    "with this source and compiler the kernel's configuration would differ in {option}"
+                ),
+            }),
+        }
+    }
+
+    /// The tree's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// First line of the compiler's `--version`.
+    pub fn compiler_version(&self) -> &str {
+        &self.compiler_version
+    }
+
+    /// Text of `Module.symvers`.
+    pub fn symvers(&self) -> &str {
+        &self.symvers
+    }
+
+    /// All units of this kernel.
+    pub fn units(&self) -> &UnitList {
+        &self.units
+    }
+
+    /// Sizes of special table entries in this kernel.
+    pub fn entry_sizes(&self) -> EntrySizes {
+        self.entry_sizes
+    }
+
+    /// make in this tree, quiet, as the distribution calls it.
+    pub(crate) fn make(&self) -> Command {
+        let mut make = tool("make");
+        make.arg("-C").arg(&self.path).arg("-s").arg("ARCH=x86");
+        make.arg(format!("CC={}", self.compiler)).arg(format!("KERNELRELEASE={}", self.release));
+        // Nothing that is compiled may carry the builder's name, host or day.
+        make.args([
+            "KBUILD_BUILD_USER=livepatch",
+            "KBUILD_BUILD_HOST=livepatch",
+            "KBUILD_BUILD_TIMESTAMP=1970-01-01",
+        ]);
+        make
+    }
+
+    /// Compiles one C file as a module of its own below `scratch`; returns its object and objtool's options for it.
+    fn compile_external(
+        &self,
+        scratch: &Path,
+        module: &str,
+        source: &str,
+        skip_objtool: bool,
+    ) -> Result<(Vec<u8>, Vec<String>), KbuildError> {
+        let directory = scratch.join(module);
+        fs::create_dir_all(&directory).map_err(KbuildError::io("make", &directory))?;
+        let write = |name: &str, text: &str| {
+            let path = directory.join(name);
+            fs::write(&path, text).map_err(KbuildError::io("write", path))
+        };
+        // `-main` so that the unit is part of a module of the wanted name.
+        write(&format!("{module}-main.c"), source)?;
+        write("Kbuild", &format!("obj-m := {module}.o\n{module}-y := {module}-main.o\n"))?;
+        let mut make = self.make();
+        make.arg(format!("M={}", directory.display()));
+        if skip_objtool {
+            make.arg("objtool=true");
+        }
+        make.arg(format!("KCFLAGS=-ffile-prefix-map={}=.", directory.display()));
+        make.arg(format!("{module}-main.o"));
+        run(&mut make, &format!("compiling {module}"))?;
+        let object_path = directory.join(format!("{module}-main.o"));
+        let object = fs::read(&object_path).map_err(KbuildError::io("read", &object_path))?;
+        let cmd_path = directory.join(format!(".{module}-main.o.cmd"));
+        let text = fs::read_to_string(&cmd_path).map_err(KbuildError::io("read", &cmd_path))?;
+        let flags =
+            objtool_flags(&text).map_err(|why| KbuildError::Format { path: cmd_path, why: why.into() })?;
+        Ok((object, flags))
+    }
+
+    /// Compiles the glue, lets the target's objtool work on the extracted objects, and links everything to a module
+    /// whose livepatch symbols are still ordinary undefined ones.
+    pub fn link_module(&self, input: &LinkInput<'_>) -> Result<Vec<u8>, KbuildError> {
+        let scratch =
+            tempfile::tempdir().map_err(KbuildError::io("make a directory in", std::env::temp_dir()))?;
+        let (glue, flags) = self.compile_external(scratch.path(), input.module_name, input.glue, false)?;
+        let glue_path = scratch.path().join("glue.o");
+        fs::write(&glue_path, &glue).map_err(KbuildError::io("write", &glue_path))?;
+        let mut link = tool("ld");
+        link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1", "-T"]);
+        link.arg(self.path.join("scripts/module.lds"));
+        link.arg("-o").arg("linked.ko").arg("glue.o").current_dir(scratch.path());
+        for (index, object) in input.objects.iter().enumerate() {
+            let name = format!("functions_{index}.o");
+            let path = scratch.path().join(&name);
+            fs::write(&path, object).map_err(KbuildError::io("write", &path))?;
+            self.run_objtool(&flags, &path)?;
+            link.arg(&name);
+        }
+        run(&mut link, "linking the livepatch")?;
+        let linked = scratch.path().join("linked.ko");
+        fs::read(&linked).map_err(KbuildError::io("read", &linked))
+    }
+
+    /// Any word of objtool about the functions is an error: the object would load and misbehave.
+    fn run_objtool(&self, flags: &[String], object: &Path) -> Result<(), KbuildError> {
+        let what = "objtool on the patched functions";
+        let mut objtool = tool(&self.path.join("tools/objtool/objtool").display().to_string());
+        objtool.args(flags).arg(object);
+        let output = run(&mut objtool, what)?;
+        if output.stdout.is_empty() && output.stderr.is_empty() {
+            return Ok(());
+        }
+        Err(KbuildError::Failed { what: what.into(), output: tail(&output) })
+    }
+}
+
+/// The options of the objtool call in the first line of a `.cmd` file, after the compiler's and a `;`.
+fn objtool_flags(cmd_file: &str) -> Result<Vec<String>, &'static str> {
+    let line = cmd_file.lines().next().unwrap_or_default();
+    let (_, command) = line.split_once(" := ").ok_or("it does not start with the saved command")?;
+    // make escapes `#` and `$` for itself.
+    let words = shlex::split(&command.replace("$(pound)", "#").replace("$$", "$"))
+        .ok_or("its quotes do not match")?;
+    let objtool = words.split(|word| word == ";" || word == "&&").nth(1).unwrap_or_default();
+    Ok(objtool.iter().filter(|word| word.starts_with("--")).cloned().collect())
+}
+
+fn option<'c>(config: &'c str, name: &str) -> Option<&'c str> {
+    config.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn check_config(config: &str) -> Result<(), KbuildError> {
+    for name in ["CONFIG_LIVEPATCH", "CONFIG_MODULES", "CONFIG_KALLSYMS_ALL", "CONFIG_X86_64"] {
+        if option(config, name) != Some("y") {
+            return Err(KbuildError::Config(match name {
+                "CONFIG_LIVEPATCH" => "CONFIG_LIVEPATCH",
+                "CONFIG_MODULES" => "CONFIG_MODULES",
+                "CONFIG_KALLSYMS_ALL" => "CONFIG_KALLSYMS_ALL",
+                _ => "CONFIG_X86_64",
+            }));
+        }
+    }
+    for (name, what) in [
+        ("CONFIG_X86_KERNEL_IBT", "support here: it has CONFIG_X86_KERNEL_IBT, which is not handled yet"),
+        ("CONFIG_CALL_PADDING", "support here: it has CONFIG_CALL_PADDING, which is not handled yet"),
+    ] {
+        if option(config, name) == Some("y") {
+            return Err(KbuildError::Config(what));
+        }
+    }
+    Ok(())
+}
+
+/// The compiler of CONFIG_CC_VERSION_TEXT, which must be exactly the one that is here.
+fn check_compiler(config: &str) -> Result<(String, String), KbuildError> {
+    let wanted =
+        option(config, "CONFIG_CC_VERSION_TEXT").map(|text| text.trim_matches('"')).unwrap_or_default();
+    let name = wanted.split(' ').next().unwrap_or_default();
+    let version =
+        name.strip_prefix("gcc-").filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()));
+    if version.is_none() {
+        return Err(KbuildError::Compiler {
+            kernel: wanted.to_owned(),
+            here: "only gcc-N of Debian is known here".into(),
+        });
+    }
+    let output = run(tool(name).arg("--version"), "asking the compiler for its version")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let here = text.lines().next().unwrap_or_default();
+    if here != wanted {
+        return Err(KbuildError::Compiler { kernel: wanted.to_owned(), here: here.to_owned() });
+    }
+    Ok((name.to_owned(), here.to_owned()))
+}
+
+/// Everything that the tree's content follows from.
+fn cache_key(inputs: &TreeInputs, config: &str, symvers: &str) -> Result<String, KbuildError> {
+    let source = match &inputs.source {
+        SourceOrigin::Package(package) => {
+            let bytes = fs::read(package).map_err(KbuildError::io("read", package))?;
+            format!("package {}", sha256(&bytes))
+        }
+        SourceOrigin::Tree(tree) => {
+            let path = tree.canonicalize().map_err(KbuildError::io("find", tree))?;
+            format!("tree {}", path.display())
+        }
+    };
+    let parts = [
+        "livepatch prepared tree, format 2",
+        inputs.release.as_str(),
+        &source,
+        &sha256(config.as_bytes()).to_string(),
+        &sha256(symvers.as_bytes()).to_string(),
+    ];
+    Ok(hex::encode(&sha256(parts.join("\n").as_bytes()).as_bytes()[..12]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objtool_flags_are_those_after_the_compiler() {
+        let text = "cmd_net/x.o := gcc-12 --param=1 -DX='\"a;b\"' -c -o net/x.o net/x.c   ; ./tools/objtool/objtool --orc --sls   net/x.o\nother";
+        assert_eq!(objtool_flags(text).unwrap(), ["--orc", "--sls"]);
+        assert_eq!(objtool_flags("savedcmd_x.o := gcc-12 -c x.c").unwrap(), [""; 0]);
+        assert!(objtool_flags("").is_err());
+        assert!(objtool_flags("cmd_x := gcc 'x").is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! Floor 2: the port to the running kernel.
+//!
+//! [`Kernel`] is everything that the client asks of a kernel. [`LinuxKernel`] is the real one; [`FakeKernel`] beside
+//! it behaves the same, as far as one suite of behaviour (`tests/behaviour.rs`) can tell that runs against both.
+//!
+//! Invariant: system calls that change a kernel are made here and nowhere else. A module reaches the kernel only as a
+//! [`SealedModule`], whose bytes cannot change between their verification and their loading. `force` is never
+//! written, and `finit_module` never gets a flag.
+
+mod error;
+mod fake;
+mod linux;
+mod parse;
+mod sealed;
+mod wait;
+
+pub use error::{KernelError, LoadError, LoadRefusal};
+pub use fake::{FakeKernel, Transitions};
+pub use linux::LinuxKernel;
+pub use sealed::{SealError, SealedModule};
+pub use wait::{Pause, ThreadPause, wait_for_transition, wait_until};
+
+use livepatch_types::{BuildId, KernelIdentity, ModuleName};
+
+/// What the client asks of a kernel.
+pub trait Kernel: Send + Sync {
+    /// Which kernel runs.
+    fn identity(&self) -> Result<KernelIdentity, KernelError>;
+
+    /// The random id of this boot (`/proc/sys/kernel/random/boot_id`).
+    fn boot_id(&self) -> Result<String, KernelError>;
+
+    /// The livepatches of the kernel, sorted by name. An error when the kernel has no livepatching.
+    fn livepatches(&self) -> Result<Vec<Livepatch>, KernelError>;
+
+    /// The loaded modules, sorted by name.
+    fn modules(&self) -> Result<Vec<LoadedModule>, KernelError>;
+
+    /// What explains a refused load. Facts that cannot be read are `None`.
+    fn facts(&self) -> LoadFacts;
+
+    /// Loads a module. A livepatch module begins its transition by itself.
+    fn load(&self, module: &SealedModule) -> Result<(), LoadError>;
+
+    /// Begins to enable or disable a livepatch, or turns a running transition around. The end comes later:
+    /// [`wait_for_transition`].
+    fn set_enabled(&self, name: &ModuleName, enabled: bool) -> Result<(), KernelError>;
+
+    /// Unloads a module that nothing uses.
+    fn unload(&self, name: &ModuleName) -> Result<(), KernelError>;
+}
+
+/// An entry of /sys/kernel/livepatch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Livepatch {
+    /// The name of its module.
+    pub name: ModuleName,
+    /// Whether it is enabled, or is being enabled while `in_transition`.
+    pub enabled: bool,
+    /// Whether tasks are still being moved.
+    pub in_transition: bool,
+}
+
+/// A loaded module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedModule {
+    /// Its name.
+    pub name: ModuleName,
+    /// Its GNU build-id; none if it carries none or it cannot be read.
+    pub build_id: Option<BuildId>,
+}
+
+/// Read-only facts that explain why a kernel refuses a module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadFacts {
+    /// Whether the kernel has livepatching: /sys/kernel/livepatch exists.
+    pub livepatch_support: Option<bool>,
+    /// `kernel.modules_disabled`: no module is loaded until the next boot.
+    pub modules_disabled: Option<bool>,
+    /// `module.sig_enforce`: only modules signed by a key of the kernel's keyrings are loaded.
+    pub signatures_enforced: Option<bool>,
+    /// The lockdown mode in force.
+    pub lockdown: Option<Lockdown>,
+    /// `kernel.ftrace_enabled`: livepatching redirects functions through ftrace.
+    pub ftrace_enabled: Option<bool>,
+    /// The taint bits of the kernel.
+    pub taint: Option<u64>,
+}
+
+/// The kernel's lockdown mode (`/sys/kernel/security/lockdown`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lockdown {
+    /// Off.
+    Off,
+    /// Nobody changes the running kernel, root included.
+    Integrity,
+    /// Nobody reads its memory either.
+    Confidentiality,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Floor 1: a kernel image as its distribution ships it, read without debug packages.
+//!
+//! `vmlinuz` → payload → vmlinux ELF → build-id, sections by address, and the symbol table that the kernel itself
+//! resolves livepatches against (kallsyms). Pure: bytes in, values out; no bytes make it panic or allocate beyond
+//! [`MAX_IMAGE_BYTES`].
+
+mod bzimage;
+mod elf;
+pub mod kallsyms;
+
+use livepatch_types::{BuildId, KernelRelease};
+
+pub use elf::{NoteError, gnu_build_id};
+pub use kallsyms::{KernelSymbol, SymbolTable};
+
+/// Largest uncompressed kernel that is read, in bytes. Debian's generic kernel has about 60 MiB.
+pub const MAX_IMAGE_BYTES: usize = 256 << 20;
+
+/// Why bytes are not a kernel image that can be worked with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Not an x86 bzImage.
+    #[error("not an x86 kernel image: {0}")]
+    NotABzImage(&'static str),
+    /// A compression that is not read.
+    #[error("the kernel image is packed with {0}, which is not read")]
+    Compression(String),
+    /// The payload does not unpack.
+    #[error("the kernel image does not unpack: {0}")]
+    Corrupt(String),
+    /// The vmlinux inside is not a sound ELF file.
+    #[error("the vmlinux inside the kernel image is damaged: {0}")]
+    Elf(String),
+    /// No build-id: such a kernel cannot be told from another.
+    #[error("the kernel has no gnu build-id")]
+    NoBuildId,
+    /// No kallsyms, or in a layout that is not known.
+    #[error("the kernel's symbol table (kallsyms) was not found: {0}")]
+    Kallsyms(String),
+}
+
+/// A section of vmlinux that has an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSection {
+    /// Name, such as `.text`.
+    pub name: String,
+    /// Link-time virtual address.
+    pub address: u64,
+    /// Length in memory, in bytes.
+    pub size: u64,
+    /// Where its bytes are in the ELF file; none for `.bss`.
+    file_offset: Option<usize>,
+}
+
+/// An uncompressed kernel with its identity and symbols.
+#[derive(Debug, Clone)]
+pub struct KernelImage {
+    /// `uname -r`, from the boot header; none for a bare vmlinux.
+    pub release: Option<KernelRelease>,
+    /// GNU build-id of vmlinux.
+    pub build_id: BuildId,
+    /// The sections that have addresses.
+    pub sections: Vec<ImageSection>,
+    /// kallsyms, in the kernel's order.
+    pub symbols: SymbolTable,
+    elf: Vec<u8>,
+}
+
+impl KernelImage {
+    /// Reads a bzImage (`vmlinuz`) or a bare vmlinux.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        let (release, elf) = if bytes.starts_with(b"\x7fELF") {
+            (None, bytes.to_vec())
+        } else {
+            let image = bzimage::unpack(bytes)?;
+            (image.release, image.vmlinux)
+        };
+        let sections = elf::sections(&elf)?;
+        let build_id = elf::kernel_build_id(&elf)?;
+        let symbols = kallsyms::find(&elf, &sections)?;
+        Ok(Self { release, build_id, sections, symbols, elf })
+    }
+
+    /// `length` bytes at a link-time address; none when they are not all in one section of the file.
+    pub fn bytes_at(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let section = self.section_at(address)?;
+        let within = address - section.address;
+        if within.checked_add(length as u64)? > section.size {
+            return None;
+        }
+        let start = section.file_offset?.checked_add(usize::try_from(within).ok()?)?;
+        self.elf.get(start..start.checked_add(length)?)
+    }
+
+    /// The section that holds an address. Per-CPU sections, which are linked at 0, are left out.
+    pub fn section_at(&self, address: u64) -> Option<&ImageSection> {
+        self.sections.iter().find(|s| s.address != 0 && address >= s.address && address - s.address < s.size)
+    }
+}
+
+#[cfg(test)]
+mod tests;

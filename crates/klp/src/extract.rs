@@ -1,0 +1,494 @@
+//! Takes the changed functions out of a patched unit into an object of their own, with all they newly need.
+//!
+//! References to what stays in the kernel become undefined symbols ([`Original`]); they are ordinary relocations
+//! until objtool has seen the code, and only [`crate::finish`] makes livepatch relocations of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use crate::compare::{Comparison, is_literal, is_own_copy, plain_name};
+use crate::elf::{
+    Binding, Object, Placement, Relocation, Section, Symbol, SymbolKind, constants, relocation,
+};
+use crate::refusal::{Refusal, Rule};
+use crate::section_class::{Class, Fate};
+use crate::unit::{IMPORT_NS, Item, ItemKind, Reference, Target, Unit};
+
+/// Start of the names under which the glue finds the new functions.
+pub const NEW_FUNCTION_PREFIX: &str = "__livepatch_new_";
+const ORIGINAL_PREFIX: &str = "__livepatch_original_";
+const LITERALS: &str = ".rodata.livepatch_literals";
+
+/// A function that the livepatch redirects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFunction {
+    /// The item of the original unit that it replaces.
+    pub original: usize,
+    /// Its name.
+    pub name: String,
+    /// Symbol of the new code in the extracted object.
+    pub symbol: String,
+}
+
+/// What an undefined symbol of the extracted object stands for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Original {
+    /// An item of the original unit.
+    Item(usize),
+    /// A symbol of another unit.
+    External(String),
+}
+
+/// The changed functions in an object of their own.
+#[derive(Debug)]
+pub struct Extracted {
+    /// The object, for objtool and the linker.
+    pub object: Object,
+    /// The functions to redirect.
+    pub functions: Vec<NewFunction>,
+    /// What undefined symbols stand for.
+    pub originals: BTreeMap<String, Original>,
+    /// Functions that come along and have no counterpart in the kernel.
+    pub added_functions: Vec<String>,
+    /// Variables that come along.
+    pub added_data: Vec<String>,
+}
+
+/// Extracts the changes; `prefix` (digits) tells the new functions of several units apart. None when nothing changed.
+pub fn extract(
+    original: &Unit,
+    patched: &Unit,
+    comparison: &Comparison,
+    prefix: usize,
+) -> Result<Option<Extracted>, Refusal> {
+    let plan = Plan::make(original, patched, comparison)?;
+    if plan.included.is_empty() {
+        return Ok(None);
+    }
+    Writer::new(&plan, prefix).write().map(Some)
+}
+
+/// How a reference is carried over.
+enum Way {
+    /// To an item that comes along.
+    Inside { item: usize, offset: i64 },
+    /// To bytes that come along.
+    Literal { bytes: Vec<u8>, offset: i64, align: u64 },
+    /// To what stays in the kernel.
+    Outside { original: Original, offset: i64 },
+}
+
+struct Plan<'u> {
+    original: &'u Unit,
+    patched: &'u Unit,
+    comparison: &'u Comparison,
+    included: BTreeSet<usize>,
+}
+
+impl<'u> Plan<'u> {
+    fn make(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Result<Self, Refusal> {
+        let mut plan = Self { original, patched, comparison, included: BTreeSet::new() };
+        // What is new and visible may be meant for another unit of the patch.
+        let is_new_global = |index: &usize| {
+            let item = &patched.items[*index];
+            comparison.original_of[*index].is_none()
+                && item.binding != Binding::Local
+                && matches!(
+                    (item.kind, patched.classes[item.section]),
+                    (ItemKind::Function, Class::Code) | (ItemKind::Data, Class::Data)
+                )
+        };
+        let new_globals = (0..patched.items.len()).filter(is_new_global);
+        let mut queue: VecDeque<usize> = comparison.changed.iter().copied().chain(new_globals).collect();
+        while let Some(index) = queue.pop_front() {
+            if !plan.included.insert(index) {
+                continue;
+            }
+            plan.check_item(index)?;
+            let own = patched.items[index].references.iter();
+            let of_entries =
+                patched.entries.iter().filter(|e| e.owner == index && e.table.fate != Fate::Drop);
+            for reference in own.chain(of_entries.flat_map(|e| e.references.iter().skip(1))) {
+                if let Way::Inside { item, .. } = plan.way(index, reference)? {
+                    queue.push_back(item);
+                }
+            }
+        }
+        plan.check_strangers()?;
+        plan.check_entries_of_others()?;
+        Ok(plan)
+    }
+
+    /// No entry may be lost that leads into what comes along, because the code it belongs to stays behind.
+    fn check_entries_of_others(&self) -> Result<(), Refusal> {
+        let leads_in = |reference: &Reference| match reference.target {
+            Target::Item { item, .. } => {
+                self.included.contains(&item) && self.patched.items[item].kind == ItemKind::Function
+            }
+            _ => false,
+        };
+        for entry in &self.patched.entries {
+            let kept = entry.table.fate != Fate::Drop && !self.included.contains(&entry.owner);
+            if kept && entry.references.iter().skip(1).any(leads_in) {
+                let name = &self.patched.object.sections[entry.section].name;
+                let why = format!(
+                    "its entry at {:#x} belongs to code that stays behind and leads into the livepatch",
+                    entry.start
+                );
+                return Err(Refusal::new(Rule::NotSupported, name, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_redirected(&self, index: usize) -> bool {
+        self.comparison.changed.contains(&index) && !self.comparison.parent_of.contains_key(&index)
+    }
+
+    fn check_item(&self, index: usize) -> Result<(), Refusal> {
+        let item = &self.patched.items[index];
+        let section = self.patched.section_name(item);
+        let refuse = |rule, why: String| Err(Refusal::new(rule, item.name(), why));
+        match item.kind {
+            ItemKind::Function if self.patched.classes[item.section] != Class::Code => {
+                refuse(Rule::InitChanged, format!("the patch needs it, and it lies in section {section}"))
+            }
+            ItemKind::Function if self.is_redirected(index) => {
+                let old = self.comparison.original_of[index];
+                if old.is_some_and(|old| self.original.has_fentry(old)) && self.patched.has_fentry(index) {
+                    Ok(())
+                } else {
+                    refuse(Rule::NotTraceable, format!("it has no call to __fentry__ (section {section})"))
+                }
+            }
+            ItemKind::Data if section.starts_with(".data..percpu") => {
+                refuse(Rule::NotSupported, "a new per-CPU variable".into())
+            }
+            ItemKind::Data | ItemKind::Piece
+                if !matches!(self.patched.classes[item.section], Class::Data | Class::Code) =>
+            {
+                refuse(Rule::NotSupported, format!("the patch needs a new entry in section {section}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// No section of unknown meaning may point into what comes along.
+    fn check_strangers(&self) -> Result<(), Refusal> {
+        let points_in = |reference: &Reference| match reference.target {
+            Target::Item { item, .. } => {
+                self.included.contains(&item) && self.patched.items[item].kind == ItemKind::Function
+            }
+            _ => false,
+        };
+        let loose = self.patched.loose.iter().map(|(section, reference)| (*section, reference));
+        let of_items =
+            self.patched.items.iter().flat_map(|i| i.references.iter().map(move |r| (i.section, r)));
+        for (section, reference) in loose.chain(of_items) {
+            if self.patched.classes[section] == Class::Unknown && points_in(reference) {
+                let name = &self.patched.object.sections[section].name;
+                let why = "a section of unknown meaning points into a function of the livepatch";
+                return Err(Refusal::new(Rule::UnknownSection, name, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn way(&self, from: usize, reference: &Reference) -> Result<Way, Refusal> {
+        let (index, offset) = match &reference.target {
+            Target::Literal { bytes, offset, align } => {
+                return Ok(Way::Literal { bytes: bytes.clone(), offset: *offset, align: *align });
+            }
+            Target::External { name, offset } => {
+                return Ok(Way::Outside { original: Original::External(name.clone()), offset: *offset });
+            }
+            Target::Item { item, offset } => (*item, *offset),
+        };
+        let item = &self.patched.items[index];
+        let inside = Ok(Way::Inside { item: index, offset });
+        let partner = self.comparison.original_of[index];
+        match item.kind {
+            ItemKind::Piece => inside,
+            ItemKind::Function if self.comparison.changed.contains(&index) => {
+                // A call or jump stays within the livepatch. An address that is handed out must outlive it.
+                match partner {
+                    Some(partner) if !reference.branch && offset == 0 && self.is_redirected(index) => {
+                        Ok(Way::Outside { original: Original::Item(partner), offset })
+                    }
+                    _ => inside,
+                }
+            }
+            ItemKind::Function | ItemKind::Data if index == from => inside,
+            ItemKind::Data if is_own_copy(item) || is_literal(self.patched, item) => inside,
+            ItemKind::Function | ItemKind::Data => match partner {
+                Some(partner) => Ok(Way::Outside { original: Original::Item(partner), offset }),
+                None if self.comparison.ambiguous.contains(&plain_name(item.name())) => {
+                    let why = "several variables have this name, and which one is meant is not certain";
+                    Err(Refusal::new(Rule::Ambiguous, item.name(), why))
+                }
+                None => inside,
+            },
+        }
+    }
+}
+
+struct Writer<'p, 'u> {
+    plan: &'p Plan<'u>,
+    prefix: usize,
+    object: Object,
+    /// Where each item that comes along went: section, offset.
+    placed: HashMap<usize, (usize, u64)>,
+    symbol_of: HashMap<usize, usize>,
+    undefined: HashMap<Original, usize>,
+    originals: BTreeMap<String, Original>,
+    literals: HashMap<(Vec<u8>, u64), u64>,
+}
+
+impl<'p, 'u> Writer<'p, 'u> {
+    fn new(plan: &'p Plan<'u>, prefix: usize) -> Self {
+        Self {
+            plan,
+            prefix,
+            object: Object::default(),
+            placed: HashMap::new(),
+            symbol_of: HashMap::new(),
+            undefined: HashMap::new(),
+            originals: BTreeMap::new(),
+            literals: HashMap::new(),
+        }
+    }
+
+    fn write(mut self) -> Result<Extracted, Refusal> {
+        let patched = self.plan.patched;
+        let included: Vec<usize> = self.plan.included.iter().copied().collect();
+        for &index in &included {
+            self.place(index);
+        }
+        for &index in &included {
+            let (section, base) = self.placed[&index];
+            for reference in &patched.items[index].references {
+                let made = self.relocation(index, reference, section, base)?;
+                self.object.sections[section].relocations.push(made);
+            }
+        }
+        self.write_entries()?;
+
+        let mut functions = Vec::new();
+        let (mut added_functions, mut added_data) = (Vec::new(), Vec::new());
+        for &index in &included {
+            let item = &patched.items[index];
+            if self.plan.is_redirected(index) {
+                let Some(original) = self.plan.comparison.original_of[index] else { continue };
+                let symbol = format!("{NEW_FUNCTION_PREFIX}{}_{}", self.prefix, functions.len());
+                let (section, value) = self.placed[&index];
+                self.object.symbols.push(Symbol {
+                    name: symbol.clone(),
+                    placement: Placement::Section(section),
+                    value,
+                    size: 0,
+                    kind: SymbolKind::None,
+                    binding: Binding::Global,
+                    other: 0,
+                });
+                let name = self.plan.original.items[original].name().to_owned();
+                functions.push(NewFunction { original, name, symbol });
+            } else {
+                match item.kind {
+                    ItemKind::Function => added_functions.push(item.name().to_owned()),
+                    ItemKind::Data => added_data.push(item.name().to_owned()),
+                    ItemKind::Piece => {}
+                }
+            }
+        }
+        self.write_imported_namespaces();
+        let Self { object, originals, .. } = self;
+        Ok(Extracted { object, functions, originals, added_functions, added_data })
+    }
+
+    /// The linker joins this with the module's own `.modinfo`; the kernel reads every tag of that name.
+    fn write_imported_namespaces(&mut self) {
+        for name in self.plan.patched.imported_namespaces() {
+            let section = self.section_like(&Section::empty(".modinfo", 1));
+            let text = format!("{IMPORT_NS}{name}\0");
+            self.append(section, text.as_bytes(), text.len() as u64, 1);
+        }
+    }
+
+    /// A section of this name and flags, made like the one given.
+    fn section_like(&mut self, template: &Section) -> usize {
+        let flags = template.flags & !constants::GROUP;
+        let same = |s: &Section| s.name == template.name && s.flags == flags && s.kind == template.kind;
+        self.object.sections.iter().position(same).unwrap_or_else(|| {
+            self.object.sections.push(Section {
+                name: template.name.clone(),
+                kind: template.kind,
+                flags,
+                align: template.align,
+                entry_size: template.entry_size,
+                data: Vec::new(),
+                size: 0,
+                relocations: Vec::new(),
+                livepatch_relocations: Vec::new(),
+            });
+            self.object.sections.len() - 1
+        })
+    }
+
+    fn append(&mut self, section: usize, bytes: &[u8], size: u64, align: u64) -> u64 {
+        let section = &mut self.object.sections[section];
+        let start = section.size.next_multiple_of(align);
+        section.size = start + size;
+        if section.kind != constants::NOBITS {
+            // Between functions nothing is ever executed; 0xcc (int3) says so.
+            let fill = if section.is_code() { 0xcc } else { 0 };
+            section.data.resize(start as usize, fill);
+            section.data.extend_from_slice(bytes);
+        }
+        start
+    }
+
+    fn place(&mut self, index: usize) {
+        let patched = self.plan.patched;
+        let item = &patched.items[index];
+        let template = &patched.object.sections[item.section];
+        let section = self.section_like(template);
+        // As aligned as it was: by its place, at most as its section.
+        let align = if item.start == 0 {
+            template.align
+        } else {
+            template.align.min(1 << item.start.trailing_zeros())
+        };
+        let start = self.append(section, patched.bytes(item), item.size, align);
+        self.placed.insert(index, (section, start));
+        self.object.section_symbol(section);
+        for (at, name) in item.names.iter().enumerate() {
+            let is_new = self.plan.comparison.original_of[index].is_none();
+            let global = is_new && item.binding != Binding::Local && at == 0;
+            let symbol = self.object.symbols.len();
+            self.object.symbols.push(Symbol {
+                name: name.clone(),
+                placement: Placement::Section(section),
+                value: start,
+                size: item.size,
+                kind: if item.kind == ItemKind::Function { SymbolKind::Function } else { SymbolKind::Object },
+                binding: if global { Binding::Global } else { Binding::Local },
+                other: 0,
+            });
+            self.symbol_of.entry(index).or_insert(symbol);
+        }
+    }
+
+    fn relocation(
+        &mut self,
+        from: usize,
+        r: &Reference,
+        section: usize,
+        base: u64,
+    ) -> Result<Relocation, Refusal> {
+        let (symbol, offset) = match self.plan.way(from, r)? {
+            Way::Literal { bytes, offset, align } => {
+                let place = self.literal(bytes, align);
+                let section = self.literals_section();
+                (self.object.section_symbol(section), place.cast_signed().wrapping_add(offset))
+            }
+            Way::Outside { original, offset } => (self.undefined(original), offset),
+            Way::Inside { item, offset } => {
+                let (to, start) = self.placed[&item];
+                // objtool takes a jump to a function's symbol for a call that does not come back. Within one section,
+                // into the middle of a function, and between a function and its cold part it is none.
+                let family =
+                    |index: usize| self.plan.comparison.parent_of.get(&index).copied().unwrap_or(index);
+                let within = to == section || offset != 0 || family(item) == family(from);
+                match self.symbol_of.get(&item) {
+                    Some(&symbol) if !within => (symbol, offset),
+                    _ => (self.object.section_symbol(to), start.cast_signed().wrapping_add(offset)),
+                }
+            }
+        };
+        Ok(Relocation { offset: base + r.offset, kind: r.kind, symbol, addend: offset.wrapping_sub(r.bias) })
+    }
+
+    fn literals_section(&mut self) -> usize {
+        self.section_like(&Section::empty(LITERALS, 32))
+    }
+
+    fn literal(&mut self, bytes: Vec<u8>, align: u64) -> u64 {
+        if let Some(&place) = self.literals.get(&(bytes.clone(), align)) {
+            return place;
+        }
+        let section = self.literals_section();
+        let place = self.append(section, &bytes, bytes.len() as u64, align.min(32));
+        self.literals.insert((bytes, align), place);
+        place
+    }
+
+    /// The undefined symbol for something that stays in the kernel. It keeps its name, by which objtool knows
+    /// functions that never return, unless the livepatch has something of that name itself.
+    fn undefined(&mut self, original: Original) -> usize {
+        if let Some(&symbol) = self.undefined.get(&original) {
+            return symbol;
+        }
+        let plain = match &original {
+            Original::Item(item) => self.plan.original.items[*item].name().to_owned(),
+            Original::External(name) => name.clone(),
+        };
+        let mine = |item: &Item| item.names.contains(&plain);
+        let taken = self.originals.contains_key(&plain)
+            || self.plan.included.iter().any(|&index| mine(&self.plan.patched.items[index]));
+        let name = if taken { format!("{ORIGINAL_PREFIX}{}_{plain}", self.prefix) } else { plain };
+        let symbol = self.object.symbols.len();
+        self.object.symbols.push(Symbol {
+            name: name.clone(),
+            placement: Placement::Undefined,
+            value: 0,
+            size: 0,
+            kind: SymbolKind::None,
+            binding: Binding::Global,
+            other: 0,
+        });
+        self.originals.insert(name, original.clone());
+        self.undefined.insert(original, symbol);
+        symbol
+    }
+
+    /// Entries of special tables go where their code went.
+    fn write_entries(&mut self) -> Result<(), Refusal> {
+        let patched = self.plan.patched;
+        for entry in &patched.entries {
+            if entry.table.fate == Fate::Drop || !self.plan.included.contains(&entry.owner) {
+                continue;
+            }
+            let section = self.section_like(&patched.object.sections[entry.section]);
+            let start = self.append(section, patched.entry_bytes(entry), entry.table.entry_size, 1);
+            let (to, base) = self.placed[&entry.owner];
+            for (at, reference) in entry.references.iter().enumerate() {
+                let made = if at == 0 {
+                    let symbol = self.object.section_symbol(to);
+                    let addend = base.cast_signed().wrapping_add(entry.at).wrapping_sub(reference.bias);
+                    Relocation { offset: start + reference.offset, kind: reference.kind, symbol, addend }
+                } else {
+                    self.relocation(entry.owner, reference, section, start)?
+                };
+                self.object.sections[section].relocations.push(made);
+            }
+        }
+        self.write_missing_fentry_entries();
+        Ok(())
+    }
+
+    /// Compilers without -mrecord-mcount leave `__mcount_loc` to a later step of the build.
+    fn write_missing_fentry_entries(&mut self) {
+        let patched = self.plan.patched;
+        for &index in &self.plan.included {
+            let Some(at) = patched.fentry_call(index).filter(|_| !patched.is_in_mcount_loc(index)) else {
+                continue;
+            };
+            let section = self.section_like(&Section::empty("__mcount_loc", 8));
+            let offset = self.append(section, &[0; 8], 8, 8);
+            let (to, base) = self.placed[&index];
+            let symbol = self.object.section_symbol(to);
+            let addend = (base + at).cast_signed();
+            let kind = relocation::ABS64;
+            self.object.sections[section].relocations.push(Relocation { offset, kind, symbol, addend });
+        }
+    }
+}

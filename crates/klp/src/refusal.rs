@@ -1,0 +1,111 @@
+use std::fmt;
+
+/// Why a change cannot become a livepatch. The words of [`Rule::name`] are stable: reports and tests use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    /// An object file that cannot be read or breaks an assumption about compiled kernels.
+    Object,
+    /// A data object has another initial value or size.
+    DataChanged,
+    /// Code or data that the kernel has used and freed at boot or load has changed.
+    InitChanged,
+    /// An export, module parameter or other table that is read once has changed.
+    TableChanged,
+    /// A section of no known meaning points into a function that is part of the livepatch.
+    UnknownSection,
+    /// A changed function cannot be traced, so it cannot be redirected.
+    NotTraceable,
+    /// Two things of one name cannot be told apart.
+    Ambiguous,
+    /// A symbol is not in the running kernel under this name.
+    SymbolMissing,
+    /// The compiler does not reproduce the shipped code.
+    Fidelity,
+    /// A jump label or static call whose key lives in a module.
+    ModuleKey,
+    /// A function that some task never leaves.
+    AlwaysRunning,
+    /// Something sound that this version does not build.
+    NotSupported,
+}
+
+impl Rule {
+    /// The stable word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::DataChanged => "data-changed",
+            Self::InitChanged => "init-changed",
+            Self::TableChanged => "table-changed",
+            Self::UnknownSection => "unknown-section",
+            Self::NotTraceable => "not-traceable",
+            Self::Ambiguous => "ambiguous",
+            Self::SymbolMissing => "symbol-missing",
+            Self::Fidelity => "fidelity",
+            Self::ModuleKey => "module-key",
+            Self::AlwaysRunning => "always-running",
+            Self::NotSupported => "not-supported",
+        }
+    }
+
+    /// The usual way out.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Object => "compile the unit with the kernel's own configuration and compiler",
+            Self::DataChanged => {
+                "a livepatch replaces functions, not data: set the new value from a callback, or change the code that reads it"
+            }
+            Self::InitChanged => {
+                "init and exit code has run already: leave that hunk out, and say why the fix is whole without it"
+            }
+            Self::TableChanged => {
+                "leave that hunk out; what it registers is read once, when the object is loaded"
+            }
+            Self::UnknownSection => {
+                "teach the differ what the section means; guessing would corrupt the kernel"
+            }
+            Self::NotTraceable => "patch the function's callers instead, if all of them are traceable",
+            Self::Ambiguous => "rename the new one in the patch, so that the two differ",
+            Self::SymbolMissing => {
+                "the source may not be that of this kernel, or the symbol was inlined away"
+            }
+            Self::Fidelity => {
+                "check that source version, configuration and compiler are exactly those of the shipped kernel"
+            }
+            Self::ModuleKey => "use static_key_enabled() or a plain call in the patch instead",
+            Self::AlwaysRunning => "patch what it calls instead, or show that every task leaves it in time",
+            Self::NotSupported => "simplify the patch around this place, or wait for support",
+        }
+    }
+}
+
+/// A refusal: the rule, the place (function, object or section) and the reason in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule that is broken.
+    pub rule: Rule,
+    /// The function, data object or section.
+    pub place: String,
+    /// What about it.
+    pub why: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(rule: Rule, place: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { rule, place: place.into(), why: why.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (rule {})", self.place, self.why, self.rule.name())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<crate::elf::ElfError> for Refusal {
+    fn from(error: crate::elf::ElfError) -> Self {
+        Self::new(Rule::Object, "object file", error.to_string())
+    }
+}

@@ -1,0 +1,116 @@
+//! Every C file in `cases/` is compiled twice, the second time with `-DPATCHED`, and must come out as its directive
+//! comments say. Adding a case needs no Rust.
+//!
+//! ```c
+//! // expect: changed f, g        the functions to be redirected, in the order of the object; `none` for no change
+//! // expect: added h, x.1        functions and variables that come along
+//! // expect: outside u, v        symbols of the kernel that the livepatch needs
+//! // expect: refused data-changed x    the rule and the place of the refusal
+//! // expect: omitted init-changed f     a change that is left out, for a person to argue
+//! // flags: -O1                  more compiler options
+//! // shipped: -DSHIPPED          also proves the original against the case compiled with these options, and expects
+//! // expect: redirects f,0       the places of the redirected functions, or
+//! // expect: unresolved fidelity f   why there are none
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use livepatch_klp::compare::compare;
+use livepatch_klp::elf::Object;
+use livepatch_klp::extract::{Extracted, Original, extract};
+use livepatch_klp::resolve::{Context, resolve};
+use livepatch_klp::shipped::{ShippedModule, prove};
+use livepatch_klp::symvers::Exports;
+use livepatch_klp::{Refusal, Unit};
+use support::{SIZES, compile};
+
+/// The redirected functions with their places in a shipped kernel that exports everything else.
+fn redirects(original: &Unit, extracted: &Extracted, shipped: &[u8]) -> Result<String, Refusal> {
+    let shipped = ShippedModule::parse("vmlinux", shipped)?;
+    let names = extracted.originals.values().filter_map(|original| match original {
+        Original::External(name) => Some(format!("0x00000000\t{name}\tvmlinux\tEXPORT_SYMBOL\t\n")),
+        Original::Item(_) => None,
+    });
+    let exports = Exports::parse(&names.collect::<String>()).unwrap();
+    let context = Context {
+        original,
+        fidelity: &prove(original, &shipped)?,
+        shipped: &shipped,
+        vmlinux: &shipped,
+        modules: &BTreeMap::new(),
+        exports: &exports,
+        defined_elsewhere: &BTreeSet::new(),
+    };
+    let redirects = resolve(extracted, &context)?.redirects;
+    let places: Vec<String> = redirects.iter().map(|r| format!("{},{}", r.name, r.sympos)).collect();
+    Ok(places.join(" "))
+}
+
+fn judge(case: &Path, flags: &[&str], shipped: Option<&[&str]>) -> Result<Vec<String>, Refusal> {
+    let original = Unit::parse(&compile(case, false, flags), &SIZES)?;
+    let patched = Unit::parse(&compile(case, true, flags), &SIZES)?;
+    let comparison = compare(&original, &patched)?;
+    let omitted: Vec<String> =
+        comparison.omitted.iter().map(|o| format!("omitted {} {}", o.rule.name(), o.place)).collect();
+    let Some(extracted) = extract(&original, &patched, &comparison, 0)? else {
+        return Ok([vec!["changed none".to_owned()], omitted].concat());
+    };
+    // What was extracted reads back and writes the same bytes again.
+    let bytes = extracted.object.to_bytes();
+    assert_eq!(Object::parse(&bytes).unwrap().to_bytes(), bytes);
+    let redirects =
+        shipped.map(|flags| match redirects(&original, &extracted, &compile(case, false, flags)) {
+            Ok(places) => format!("redirects {places}"),
+            Err(refusal) => format!("unresolved {} {}", refusal.rule.name(), refusal.place),
+        });
+    let list = |word: &str, names: Vec<String>| -> Option<String> {
+        (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
+    };
+    let added = extracted.added_functions.into_iter().chain(extracted.added_data).collect();
+    Ok([
+        list("changed", extracted.functions.into_iter().map(|f| f.name).collect()),
+        list("added", added),
+        list("outside", extracted.originals.into_keys().filter(|name| name != "__fentry__").collect()),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(omitted)
+    .chain(redirects)
+    .collect())
+}
+
+#[test]
+fn every_case_comes_out_as_it_says() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut wrong = Vec::new();
+    for path in &paths {
+        let text = std::fs::read_to_string(path).unwrap();
+        let directive = |name: &str| -> Vec<String> {
+            let start = format!("// {name}: ");
+            text.lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
+        };
+        let expected = directive("expect");
+        assert!(!expected.is_empty(), "{} expects nothing", path.display());
+        let flags = directive("flags").join(" ");
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        let shipped = directive("shipped");
+        let shipped: Option<Vec<&str>> = shipped.first().map(|flags| flags.split_whitespace().collect());
+        let actual = match judge(path, &flags, shipped.as_deref()) {
+            Ok(lines) => lines,
+            Err(refusal) => vec![format!("refused {} {}", refusal.rule.name(), refusal.place)],
+        };
+        if actual != expected {
+            wrong.push(format!("{}\n  expected {expected:?}\n  but got  {actual:?}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(paths.len() > 10, "only {} cases were found", paths.len());
+}

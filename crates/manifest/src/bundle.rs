@@ -1,0 +1,222 @@
+//! The bundle: one flat file, so that no archive library parses it and nothing in it becomes a path.
+//!
+//! ```text
+//! offset  size  field (integers are little-endian)
+//! 0       8     magic "LPBUNDLE"
+//! 8       4     format version, 1
+//! 12      4     number of sections, 2 to 4
+//! 16      16·n  table: kind u32, reserved u32 (0), length in bytes u64; kinds strictly ascending
+//! …             the sections, back to back, in the order of the table; the file ends with the last
+//! ```
+
+use crate::{PatchManifest, sha256};
+
+const MAGIC: &[u8; 8] = b"LPBUNDLE";
+const FORMAT_VERSION: u32 = 1;
+const HEADER_BYTES: usize = 16;
+const ENTRY_BYTES: usize = 16;
+
+/// Largest module that a bundle, a server or a host accepts, in bytes.
+pub const MAX_MODULE_BYTES: u64 = 32 << 20;
+/// Largest bundle, in bytes: all caps together.
+pub const MAX_BUNDLE_BYTES: u64 = MAX_MODULE_BYTES + (5 << 20);
+
+/// Kind, name and cap in bytes of each section. `manifest` and `module` must be there.
+const SECTIONS: [(u32, &str, u64); 4] = [
+    (1, "manifest", 256 << 10),
+    (2, "module", MAX_MODULE_BYTES),
+    (3, "signature", 16 << 10),
+    (4, "report", 4 << 20),
+];
+
+/// Why bytes are not a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    /// Not a bundle at all.
+    #[error("not a livepatch bundle: the magic bytes are missing")]
+    NotABundle,
+    /// A later format.
+    #[error("bundle format {0} is newer than this program, which reads format {FORMAT_VERSION}")]
+    Format(u32),
+    /// Fewer or more bytes than the header says.
+    #[error("the bundle has {actual} bytes where its header says {declared}")]
+    Length {
+        /// Bytes that the header and table add up to.
+        declared: u64,
+        /// Bytes there are.
+        actual: u64,
+    },
+    /// The table breaks a rule.
+    #[error("the bundle's section table is wrong: {0}")]
+    Table(String),
+    /// The manifest does not parse.
+    #[error("the bundle's manifest is wrong: {0}")]
+    Manifest(String),
+    /// The manifest names another module than the one inside.
+    #[error("the bundle's module does not match its manifest: {0}")]
+    Module(String),
+}
+
+/// A bundle's parts. `manifest_bytes` are exactly the signed bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// The manifest, parsed.
+    pub manifest: PatchManifest,
+    /// The manifest as it stands in the file: what the signature is over.
+    pub manifest_bytes: Vec<u8>,
+    /// The livepatch module, with its appended signature once signed.
+    pub module: Vec<u8>,
+    /// Detached CMS signature (DER) of the vendor over `manifest_bytes`; none before signing.
+    pub signature: Option<Vec<u8>>,
+    /// The build report (JSON); not interpreted here.
+    pub report: Option<Vec<u8>>,
+}
+
+impl Bundle {
+    /// Puts an unsigned bundle together and fixes the bytes of its manifest.
+    pub fn new(
+        manifest: PatchManifest,
+        module: Vec<u8>,
+        report: Option<Vec<u8>>,
+    ) -> Result<Self, BundleError> {
+        let manifest_bytes =
+            serde_json::to_vec_pretty(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
+        let bundle = Self { manifest, manifest_bytes, module, signature: None, report };
+        bundle.check_module()?;
+        bundle.check_caps()?;
+        Ok(bundle)
+    }
+
+    /// Reads a bundle; checks structure, caps, and that the module is the one in the manifest. Verifies no signature.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
+        let word = |at: usize| -> Option<u32> {
+            bytes.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(u32::from_le_bytes)
+        };
+        let long = |at: usize| -> Option<u64> {
+            bytes.get(at..at + 8).and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_le_bytes)
+        };
+        let short = || BundleError::Length { declared: HEADER_BYTES as u64, actual: bytes.len() as u64 };
+        if bytes.get(..8) != Some(MAGIC.as_slice()) {
+            return Err(BundleError::NotABundle);
+        }
+        let format = word(8).ok_or_else(short)?;
+        if format != FORMAT_VERSION {
+            return Err(BundleError::Format(format));
+        }
+        let count = word(12).ok_or_else(short)? as usize;
+        if count > SECTIONS.len() {
+            return Err(BundleError::Table(format!(
+                "{count} sections where at most {} exist",
+                SECTIONS.len()
+            )));
+        }
+        let mut offset = HEADER_BYTES + count * ENTRY_BYTES;
+        let mut parts: [Option<&[u8]>; SECTIONS.len()] = [None; SECTIONS.len()];
+        let mut previous = 0;
+        for index in 0..count {
+            let at = HEADER_BYTES + index * ENTRY_BYTES;
+            let (Some(kind), Some(reserved), Some(length)) = (word(at), word(at + 4), long(at + 8)) else {
+                return Err(BundleError::Length { declared: offset as u64, actual: bytes.len() as u64 });
+            };
+            let Some(slot) = SECTIONS.iter().position(|(known, _, _)| *known == kind) else {
+                return Err(BundleError::Table(format!("unknown section kind {kind}")));
+            };
+            let (_, name, cap) = SECTIONS[slot];
+            if kind <= previous {
+                return Err(BundleError::Table(format!("section {name} is out of order or there twice")));
+            }
+            if reserved != 0 {
+                return Err(BundleError::Table(format!("a reserved field of section {name} is not 0")));
+            }
+            if length > cap {
+                return Err(BundleError::Table(format!(
+                    "section {name} has {length} bytes where {cap} are allowed"
+                )));
+            }
+            let end = offset + length as usize;
+            parts[slot] = Some(
+                bytes
+                    .get(offset..end)
+                    .ok_or(BundleError::Length { declared: end as u64, actual: bytes.len() as u64 })?,
+            );
+            (offset, previous) = (end, kind);
+        }
+        if offset != bytes.len() {
+            return Err(BundleError::Length { declared: offset as u64, actual: bytes.len() as u64 });
+        }
+        let [Some(manifest_bytes), Some(module), signature, report] = parts else {
+            return Err(BundleError::Table("manifest or module is missing".into()));
+        };
+        let manifest: PatchManifest = serde_json::from_slice(manifest_bytes)
+            .map_err(|error| BundleError::Manifest(error.to_string()))?;
+        if manifest.schema != 1 {
+            return Err(BundleError::Manifest(format!("schema {} is not 1", manifest.schema)));
+        }
+        let bundle = Self {
+            manifest,
+            manifest_bytes: manifest_bytes.to_vec(),
+            module: module.to_vec(),
+            signature: signature.map(<[u8]>::to_vec),
+            report: report.map(<[u8]>::to_vec),
+        };
+        bundle.check_module()?;
+        Ok(bundle)
+    }
+
+    /// The file's bytes; [`Bundle::parse`] reads them back to the same value.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let parts = self.parts();
+        let present: Vec<(u32, &[u8])> =
+            parts.iter().filter_map(|(kind, part)| part.map(|p| (*kind, p))).collect();
+        let mut out = Vec::with_capacity(HEADER_BYTES + self.module.len() + self.manifest_bytes.len());
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&(present.len() as u32).to_le_bytes());
+        for (kind, part) in &present {
+            out.extend_from_slice(&kind.to_le_bytes());
+            out.extend_from_slice(&0u32.to_le_bytes());
+            out.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        }
+        for (_, part) in &present {
+            out.extend_from_slice(part);
+        }
+        out
+    }
+
+    fn parts(&self) -> [(u32, Option<&[u8]>); SECTIONS.len()] {
+        [
+            (1, Some(self.manifest_bytes.as_slice())),
+            (2, Some(self.module.as_slice())),
+            (3, self.signature.as_deref()),
+            (4, self.report.as_deref()),
+        ]
+    }
+
+    fn check_caps(&self) -> Result<(), BundleError> {
+        for ((_, part), (_, name, cap)) in self.parts().iter().zip(SECTIONS) {
+            let length = part.map_or(0, |p| p.len() as u64);
+            if length > cap {
+                return Err(BundleError::Table(format!(
+                    "section {name} has {length} bytes where {cap} are allowed"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_module(&self) -> Result<(), BundleError> {
+        let stated = self.manifest.module;
+        if stated.size_bytes != self.module.len() as u64 {
+            let actual = self.module.len();
+            return Err(BundleError::Module(format!(
+                "{actual} bytes where {} are stated",
+                stated.size_bytes
+            )));
+        }
+        let actual = sha256(&self.module);
+        if stated.sha256 != actual {
+            return Err(BundleError::Module(format!("SHA-256 {actual} where {} is stated", stated.sha256)));
+        }
+        Ok(())
+    }
+}

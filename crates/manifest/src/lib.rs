@@ -1,0 +1,27 @@
+//! Floor 1: what is signed and how it is laid out.
+//!
+//! - [`Bundle`]: the one file that the builder makes: module, manifest, report, signature.
+//! - [`KernelDocument`]: what a server tells hosts of one kernel in one channel, inside a signed [`envelope`].
+//!
+//! Everything is bytes to values and back; caps come before allocation, signatures before deep parsing.
+
+pub mod bundle;
+pub mod document;
+pub mod envelope;
+mod patch;
+
+pub use bundle::{Bundle, BundleError};
+pub use document::{DocumentError, KernelDocument, Target};
+pub use envelope::{EnvelopeError, VerifyingKey};
+pub use patch::{CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject};
+
+/// SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> livepatch_types::Sha256Digest {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let mut out = [0u8; 32];
+    out.copy_from_slice(digest.as_ref());
+    livepatch_types::Sha256Digest::from_bytes(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jiff::Timestamp;
+use livepatch_types::*;
+use proptest::prelude::*;
+
+use crate::envelope::{assemble, signing_input};
+use crate::*;
+
+fn kernel(byte: u8) -> KernelIdentity {
+    KernelIdentity {
+        architecture: Architecture::Amd64,
+        release: KernelRelease::parse("6.1.0-50-cloud-amd64").unwrap(),
+        build_id: BuildId::from_bytes(&[byte; 20]).unwrap(),
+    }
+}
+
+fn bundle() -> Bundle {
+    let module = b"a module".to_vec();
+    let manifest = PatchManifest {
+        schema: 1,
+        version: PatchVersion::parse("1.1").unwrap(),
+        kernel: kernel(1),
+        module: ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 },
+        objects: vec![PatchedObject {
+            name: ObjectName::Vmlinux,
+            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            functions: vec![PatchedFunction { name: "f".into(), sympos: 0 }],
+        }],
+        cves: vec![],
+        built: Timestamp::UNIX_EPOCH,
+        compiler: "gcc-12".into(),
+    };
+    Bundle::new(manifest, module, Some(b"{}".to_vec())).unwrap()
+}
+
+#[test]
+fn a_bundle_reads_back() {
+    let mut bundle = bundle();
+    assert_eq!(Bundle::parse(&bundle.to_bytes()).unwrap(), bundle);
+    bundle.signature = Some(vec![1, 2, 3]);
+    assert_eq!(Bundle::parse(&bundle.to_bytes()).unwrap(), bundle);
+}
+
+#[test]
+fn a_bundle_that_was_changed_is_refused() {
+    let good = bundle().to_bytes();
+    let change = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        Bundle::parse(&bytes).unwrap_err()
+    };
+    assert_eq!(change(0, b'X'), BundleError::NotABundle);
+    assert_eq!(change(8, 2), BundleError::Format(2));
+    assert!(matches!(change(12, 9), BundleError::Table(_)));
+    assert!(matches!(change(20, 1), BundleError::Table(_)), "reserved");
+    assert!(matches!(change(30, 0xff), BundleError::Table(_)), "length over its cap");
+    let module_at = good.windows(8).position(|w| w == b"a module").unwrap();
+    assert!(matches!(change(module_at, b'b'), BundleError::Module(_)));
+    for length in 0..good.len() {
+        assert!(Bundle::parse(&good[..length]).is_err(), "{length}");
+    }
+    let mut longer = good.clone();
+    longer.push(0);
+    assert!(matches!(Bundle::parse(&longer), Err(BundleError::Length { .. })));
+}
+
+fn document() -> KernelDocument {
+    KernelDocument {
+        schema: 1,
+        critical: vec![],
+        kernel: kernel(1),
+        channel: Tier::parse("stable").unwrap(),
+        version: 7,
+        issued: "2026-11-24T00:00:00Z".parse().unwrap(),
+        expires: "2026-12-01T00:00:00Z".parse().unwrap(),
+        poll_hint_seconds: None,
+        target: None,
+        withdrawn: vec![],
+    }
+}
+
+fn signed(payload: &[u8], key: &Ed25519KeyPair) -> Vec<u8> {
+    let id = public(key).key_id();
+    let sig = key.sign(&signing_input(document::PAYLOAD_TYPE, payload)).as_ref().to_vec();
+    assemble(document::PAYLOAD_TYPE, payload, &[(id, sig)])
+}
+
+fn public(key: &Ed25519KeyPair) -> VerifyingKey {
+    VerifyingKey::from_bytes(key.public_key().as_ref().try_into().unwrap())
+}
+
+#[test]
+fn a_document_is_believed_only_when_everything_fits() {
+    let (key, other) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
+    let trusted = [public(&key)];
+    let stable = Tier::parse("stable").unwrap();
+    let bytes = signed(&document().to_payload(), &key);
+    let open = |bytes: &[u8], seen| KernelDocument::open(bytes, &trusted, &kernel(1), &stable, seen);
+    assert_eq!(open(&bytes, 7).unwrap(), document());
+    assert!(matches!(open(&bytes, 8), Err(DocumentError::Rollback { offered: 7, seen: 8 })));
+    assert!(matches!(
+        open(&signed(&document().to_payload(), &other), 0),
+        Err(DocumentError::Envelope(EnvelopeError::UntrustedSigner(_)))
+    ));
+    assert!(matches!(
+        KernelDocument::open(&bytes, &trusted, &kernel(2), &stable, 0),
+        Err(DocumentError::WrongKernel { .. })
+    ));
+    assert!(matches!(
+        KernelDocument::open(&bytes, &trusted, &kernel(1), &Tier::parse("edge").unwrap(), 0),
+        Err(DocumentError::WrongChannel { .. })
+    ));
+
+    // A signature of the trusted key over other bytes.
+    let id = public(&key).key_id();
+    let sig = key.sign(b"something else").as_ref().to_vec();
+    let forged = assemble(document::PAYLOAD_TYPE, &document().to_payload(), &[(id, sig)]);
+    assert!(matches!(open(&forged, 0), Err(DocumentError::Envelope(EnvelopeError::BadSignature(_)))));
+
+    let changed = |name: &str, value: serde_json::Value| {
+        let mut json = serde_json::to_value(document()).unwrap();
+        json[name] = value;
+        signed(&serde_json::to_vec(&json).unwrap(), &key)
+    };
+    assert!(matches!(open(&changed("schema", 2.into()), 0), Err(DocumentError::Schema(2))));
+    let critical = changed("critical", serde_json::json!(["waves"]));
+    assert!(matches!(open(&critical, 0), Err(DocumentError::Critical(name)) if name == "waves"));
+    assert!(open(&changed("a-later-member", 1.into()), 0).is_ok(), "an unknown member that is not critical");
+    assert!(matches!(open(&changed("version", "x".into()), 0), Err(DocumentError::Malformed(_))));
+}
+
+#[test]
+fn a_document_has_its_time() {
+    let at = |text: &str| document().check_time(text.parse().unwrap());
+    assert_eq!(at("2026-11-24T00:00:01Z"), Ok(()));
+    assert_eq!(at("2026-11-23T23:56:00Z"), Ok(()), "within the allowed skew");
+    assert!(matches!(at("1970-01-01T00:00:00Z"), Err(DocumentError::NotYetValid { .. })));
+    assert!(matches!(at("2026-12-01T00:00:00Z"), Err(DocumentError::Expired(_))));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Bundle::parse(&bytes);
+        let mut with_magic = b"LPBUNDLE\x01\0\0\0".to_vec();
+        with_magic.extend_from_slice(&bytes);
+        let _ = Bundle::parse(&with_magic);
+        let _ = envelope::open(&bytes, "x", &[]);
+    }
+}

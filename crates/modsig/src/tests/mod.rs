@@ -1,0 +1,2 @@
+mod elf;
+mod signature;

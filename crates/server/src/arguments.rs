@@ -1,0 +1,164 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use livepatch_types::{PatchVersion, Tier};
+
+/// Serve livepatches to a fleet.
+///
+/// Exit codes: 1 something here failed, 2 wrong command line, 3 refused, 4 data directory not usable,
+/// 5 cannot listen.
+#[derive(Debug, Parser)]
+#[command(name = "livepatch-server", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The data directory.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/livepatch-server")]
+    pub data: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a data directory: database, signing key, TLS certificate.
+    Init(Init),
+    /// Serve hosts until SIGTERM or SIGINT.
+    Serve(Serve),
+    /// Publish a signed bundle.
+    Publish {
+        /// The bundle that livepatch-build made.
+        bundle: PathBuf,
+        /// The tier to publish it in.
+        #[arg(long, default_value = "stable")]
+        tier: Tier,
+    },
+    /// Published patches.
+    #[command(subcommand)]
+    Patch(Patch),
+    /// Enrolment tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Vendors whose bundles are taken.
+    #[command(subcommand)]
+    Vendor(Vendor),
+    /// Enrolled machines.
+    #[command(subcommand)]
+    Machine(Machine),
+    /// Kernels of patches and machines.
+    #[command(subcommand)]
+    Kernel(Kernel),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A DNS name that hosts use for this server; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// An address that hosts use for this server; may be repeated.
+    #[arg(long, value_name = "ADDR")]
+    pub ip: Vec<IpAddr>,
+    /// Make no certificate: `serve` will get one by --tls-cert and --tls-key.
+    #[arg(long, conflicts_with_all = ["dns", "ip"])]
+    pub no_certificate: bool,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Certificate chain (PEM) instead of the one that `init` made.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of --tls-cert.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// How to print a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    Text,
+    /// JSON for programs.
+    Json,
+}
+
+/// Arguments of every listing.
+#[derive(Debug, Args)]
+pub struct List {
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// Commands on patches.
+#[derive(Debug, Subcommand)]
+pub enum Patch {
+    /// List published patches.
+    List(List),
+    /// Withdraw a version for every kernel, for good: hosts must not run it any more.
+    Withdraw {
+        /// The version, such as 113.1.
+        version: PatchVersion,
+    },
+}
+
+/// Commands on enrolment tokens.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token and print it, once.
+    Create {
+        /// A name to know it by.
+        #[arg(long)]
+        name: String,
+        /// The tier of the machines that enrol with it.
+        #[arg(long)]
+        tier: Tier,
+        /// When it ends: a date (2027-01-31), an instant (2027-01-31T12:00:00Z) or a time from now (30d, 12h).
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+        /// How many machines it may enrol.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+    },
+    /// List tokens; what they are is not known any more.
+    List(List),
+    /// Make a token worthless; machines that are enrolled stay so.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Commands on vendors.
+#[derive(Debug, Subcommand)]
+pub enum Vendor {
+    /// Trust a vendor's certificate (PEM or DER).
+    Add {
+        /// The certificate.
+        certificate: PathBuf,
+    },
+    /// List trusted certificates.
+    List(List),
+}
+
+/// Commands on machines.
+#[derive(Debug, Subcommand)]
+pub enum Machine {
+    /// List machines and what they last reported.
+    List(List),
+}
+
+/// Commands on kernels.
+#[derive(Debug, Subcommand)]
+pub enum Kernel {
+    /// List kernels, their patches and how many machines run them.
+    List(List),
+}

@@ -1,0 +1,294 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use livepatch_store::{NewToken, Store as _};
+use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
+use serde_json::json;
+
+use crate::arguments::{Arguments, Command, Format, Kernel, Machine, Patch, Token, Vendor};
+use crate::init::{Names, init};
+use crate::output::{cve, list, or_dash, print};
+use crate::publish::publish;
+use crate::serve::serve;
+use crate::{DataDir, Exit, Failure, arguments, token, vendor};
+
+/// Most characters in the name of a token.
+const MAX_NAME_CHARS: usize = 64;
+
+/// Runs a command to its end.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, error).context("cannot start threads"))?;
+    runtime.block_on(dispatch(arguments, SystemClock.now()))
+}
+
+async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
+    if let Command::Init(how) = arguments.command {
+        return make(&DataDir::new(&arguments.data), how, now).await;
+    }
+    let data = DataDir::open(&arguments.data)?;
+    match arguments.command {
+        Command::Init(_) => Ok(()),
+        Command::Serve(how) => serve(&data, how).await,
+        Command::Publish { bundle, tier } => print(&publish(&data, &bundle, &tier, now).await?),
+        Command::Patch(Patch::List(how)) => list_patches(&data, how.format).await,
+        Command::Patch(Patch::Withdraw { version }) => withdraw(&data, version, now).await,
+        Command::Token(Token::Create { name, tier, expires, limit }) => {
+            create_token(&data, name, tier, expires.as_deref(), limit, now).await
+        }
+        Command::Token(Token::List(how)) => list_tokens(&data, how.format, now).await,
+        Command::Token(Token::Revoke { name }) => {
+            data.store().await?.revoke_token(&name, now).await?;
+            print(&format!("revoked token {name}; machines that enrolled with it stay enrolled\n"))
+        }
+        Command::Vendor(Vendor::Add { certificate }) => add_vendor(&data, &certificate),
+        Command::Vendor(Vendor::List(how)) => list_vendors(&data, how.format),
+        Command::Machine(Machine::List(how)) => list_machines(&data, how.format).await,
+        Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
+    }
+}
+
+async fn make(data: &DataDir, how: arguments::Init, now: Timestamp) -> Result<(), Failure> {
+    let mut names = Names { dns: how.dns, ip: how.ip };
+    if names.dns.is_empty() && names.ip.is_empty() {
+        names.dns.push("localhost".into());
+        names.ip = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    }
+    let public = init(data, (!how.no_certificate).then_some(&names), now).await?;
+    let mut text = format!(
+        "made data directory {}\n  operator key  {}  ({})\n",
+        data.root().display(),
+        public.to_text(),
+        data.operator_public_key().display()
+    );
+    if !how.no_certificate {
+        let names: Vec<String> =
+            names.dns.into_iter().chain(names.ip.iter().map(ToString::to_string)).collect();
+        text.push_str(&format!("  authority     {}  (for {})\n", data.ca().display(), names.join(", ")));
+    }
+    text.push_str("hosts need both files; next: trust a vendor with `livepatch-server vendor add CERT`\n");
+    print(&text)
+}
+
+async fn create_token(
+    data: &DataDir,
+    name: String,
+    tier: Tier,
+    expires: Option<&str>,
+    use_limit: Option<u32>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        return Err(Failure::refused("the token's name is not one line of 1 to 64 characters"));
+    }
+    let expires = expires.map(|text| instant(text, now)).transpose()?;
+    let made = token::Token::generate()
+        .ok_or_else(|| Failure::new(Exit::Failed, anyhow::anyhow!("the system has no randomness")))?;
+    let new = NewToken { token: made.stored, name, tier, created: now, expires, use_limit };
+    data.store().await?.create_token(&new).await?;
+    print(&format!("{}\n", made.text.expose()))
+}
+
+/// Reads a date, an instant or a time from now that lies in the future.
+fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let from_now =
+        |span: jiff::Span| now.to_zoned_datetime(TimeZone::UTC).checked_add(span).map(|end| end.timestamp());
+    let date = |date: jiff::civil::Date| date.to_zoned_datetime(TimeZone::UTC).map(|start| start.timestamp());
+    let instant = text
+        .parse::<Timestamp>()
+        .or_else(|_| text.parse::<jiff::Span>().and_then(from_now))
+        .or_else(|_| text.parse::<jiff::civil::Date>().and_then(date))
+        .map_err(|_| {
+            Failure::refused(format!("{text:?} is not a time"))
+                .hint("write 2027-01-31, 2027-01-31T12:00:00Z, 30d or 12h")
+        })?;
+    if instant <= now {
+        return Err(Failure::refused(format!("{text} is not in the future")));
+    }
+    Ok(instant)
+}
+
+async fn list_tokens(data: &DataDir, format: Format, now: Timestamp) -> Result<(), Failure> {
+    let tokens = data.store().await?.tokens().await?;
+    let state = |token: &livepatch_store::TokenRecord| {
+        if token.revoked.is_some() {
+            "revoked"
+        } else if token.expires.is_some_and(|expires| now >= expires) {
+            "expired"
+        } else if token.use_limit.is_some_and(|limit| token.uses >= limit) {
+            "exhausted"
+        } else {
+            "valid"
+        }
+    };
+    let rows: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            vec![
+                token.name.clone(),
+                token.tier.to_string(),
+                state(token).to_owned(),
+                token
+                    .use_limit
+                    .map_or_else(|| token.uses.to_string(), |limit| format!("{}/{limit}", token.uses)),
+                or_dash(token.expires),
+            ]
+        })
+        .collect();
+    let objects = tokens
+        .iter()
+        .map(|token| {
+            json!({
+                "name": token.name, "tier": token.tier, "state": state(token), "created": token.created,
+                "expires": token.expires, "machines": token.uses, "limit": token.use_limit,
+                "revoked": token.revoked,
+            })
+        })
+        .collect();
+    list(format, &["name", "tier", "state", "machines", "expires"], &rows, objects)
+}
+
+async fn list_patches(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let patches = data.store().await?.patches().await?;
+    let rows: Vec<_> = patches
+        .iter()
+        .map(|patch| {
+            let tiers: Vec<_> = patch.releases.iter().map(|release| release.tier.as_str()).collect();
+            let cves: Vec<_> = patch.manifest.cves.iter().map(cve).collect();
+            vec![
+                patch.manifest.version.to_string(),
+                patch.manifest.kernel.release.to_string(),
+                if patch.withdrawn.is_some() { "withdrawn".to_owned() } else { tiers.join(",") },
+                patch.published.to_string(),
+                if cves.is_empty() { "-".to_owned() } else { cves.join(", ") },
+            ]
+        })
+        .collect();
+    let objects = patches
+        .iter()
+        .map(|patch| {
+            let releases: Vec<_> = patch
+                .releases
+                .iter()
+                .map(|release| json!({ "tier": release.tier, "released": release.released }))
+                .collect();
+            json!({
+                "version": patch.manifest.version, "kernel": patch.manifest.kernel, "module": patch.manifest.module,
+                "cves": patch.manifest.cves, "published": patch.published, "tiers": releases,
+                "withdrawn": patch.withdrawn,
+            })
+        })
+        .collect();
+    list(format, &["version", "kernel", "tiers", "published", "cves"], &rows, objects)
+}
+
+async fn withdraw(data: &DataDir, version: PatchVersion, now: Timestamp) -> Result<(), Failure> {
+    let kernels = data.store().await?.withdraw(version, now).await?;
+    let mut text = format!("withdrew patch {version} for {}:\n", plural(kernels.len(), "kernel", "kernels"));
+    for kernel in kernels {
+        text.push_str(&format!("  {} (build-id {})\n", kernel.release, kernel.build_id));
+    }
+    text.push_str("hosts learn it with their next check; it is final\n");
+    print(&text)
+}
+
+fn add_vendor(data: &DataDir, path: &std::path::Path) -> Result<(), Failure> {
+    let certificate = vendor::read_certificate(path)?;
+    let (subject, key_id) = (certificate.subject(), certificate.key_id_hex());
+    if vendor::add(data, &certificate)? {
+        print(&format!("trusting {subject} (key id {key_id})\n"))
+    } else {
+        print(&format!("{subject} (key id {key_id}) is trusted already; nothing changed\n"))
+    }
+}
+
+fn list_vendors(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let vendors = vendor::trusted(data)?;
+    let rows: Vec<_> = vendors.iter().map(|c| vec![c.key_id_hex(), c.subject().to_owned()]).collect();
+    let objects =
+        vendors.iter().map(|c| json!({ "key_id": c.key_id_hex(), "subject": c.subject() })).collect();
+    list(format, &["key id", "subject"], &rows, objects)
+}
+
+async fn list_machines(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let machines = data.store().await?.machines().await?;
+    let rows: Vec<_> = machines
+        .iter()
+        .map(|machine| {
+            let said = machine.report.as_ref();
+            let word = |value| match serde_json::to_value(value) {
+                Ok(serde_json::Value::String(word)) => word,
+                _ => "-".to_owned(),
+            };
+            vec![
+                machine.machine.to_string().chars().take(12).collect(),
+                machine.tier.to_string(),
+                or_dash(said.map(|(_, report)| report.kernel.release.clone())),
+                or_dash(said.map(|(_, report)| word(report.patch_state))),
+                or_dash(said.and_then(|(_, report)| report.patch_version)),
+                or_dash(said.map(|(received, _)| *received)),
+                or_dash(said.and_then(|(_, report)| report.error.clone())),
+            ]
+        })
+        .collect();
+    let objects = machines
+        .iter()
+        .map(|machine| {
+            json!({
+                "machine": machine.machine, "tier": machine.tier, "enrolled": machine.enrolled,
+                "reported": machine.report.as_ref().map(|(received, _)| received),
+                "report": machine.report.as_ref().map(|(_, report)| report),
+            })
+        })
+        .collect();
+    list(format, &["machine", "tier", "kernel", "state", "patch", "reported", "error"], &rows, objects)
+}
+
+async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let kernels = data.store().await?.kernels().await?;
+    let rows: Vec<_> = kernels
+        .iter()
+        .map(|record| {
+            let targets: Vec<_> =
+                record.targets.iter().map(|(tier, version)| format!("{tier}={version}")).collect();
+            vec![
+                record.kernel.release.to_string(),
+                record.kernel.build_id.to_string(),
+                record.machines.to_string(),
+                if targets.is_empty() { "-".to_owned() } else { targets.join(" ") },
+            ]
+        })
+        .collect();
+    let objects = kernels
+        .iter()
+        .map(|record| {
+            let targets: Vec<_> = record
+                .targets
+                .iter()
+                .map(|(tier, version)| json!({ "tier": tier, "version": version }))
+                .collect();
+            json!({ "kernel": record.kernel, "machines": record.machines, "targets": targets })
+        })
+        .collect();
+    list(format, &["kernel", "build-id", "machines", "patches"], &rows, objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_three_forms() {
+        let now = "2026-11-24T10:00:00Z".parse().unwrap();
+        let read = |text: &str| instant(text, now).map(|t| t.to_string()).map_err(|f| f.to_string());
+        assert_eq!(read("2027-01-31").unwrap(), "2027-01-31T00:00:00Z");
+        assert_eq!(read("2027-01-31T12:00:00Z").unwrap(), "2027-01-31T12:00:00Z");
+        assert_eq!(read("30d").unwrap(), "2026-12-24T10:00:00Z");
+        assert_eq!(read("12h").unwrap(), "2026-11-24T22:00:00Z");
+        assert!(read("soon").unwrap_err().contains("hint: write 2027-01-31"));
+        assert!(read("2026-11-24").unwrap_err().contains("not in the future"));
+    }
+}

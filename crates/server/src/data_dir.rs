@@ -1,0 +1,106 @@
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use livepatch_store::{ObjectStore, SqliteStore};
+
+use crate::{Exit, Failure, OperatorKey};
+
+/// What is where in a data directory.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+impl DataDir {
+    /// Speaks of a directory without looking at it.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// A directory that `init` has finished.
+    pub fn open(root: &Path) -> Result<Self, Failure> {
+        let data = Self::new(root);
+        match std::fs::metadata(data.operator_key()) {
+            Ok(_) => Ok(data),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let path = root.display();
+                Err(Failure::new(Exit::Setup, anyhow::anyhow!("{path} is not a data directory"))
+                    .hint(format!("make one with `livepatch-server init --data {path}`")))
+            }
+            Err(error) => Err(Failure::new(Exit::Setup, error)
+                .context(format!("cannot open the data directory {}", root.display()))
+                .hint("run as the user that the data directory belongs to")),
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("server.sqlite")
+    }
+    /// Module files.
+    pub fn objects_dir(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+    /// Certificates of trusted vendors.
+    pub fn vendor_dir(&self) -> PathBuf {
+        self.root.join("vendors")
+    }
+    /// The private key that signs documents (PKCS#8 PEM). It is there last: with it the directory is complete.
+    pub fn operator_key(&self) -> PathBuf {
+        self.root.join("operator.key")
+    }
+    /// Its public half, for hosts.
+    pub fn operator_public_key(&self) -> PathBuf {
+        self.root.join("operator.pub")
+    }
+    /// The certificate authority that `init` made, for hosts.
+    pub fn ca(&self) -> PathBuf {
+        self.root.join("ca.pem")
+    }
+    /// The server's certificate.
+    pub fn tls_certificate(&self) -> PathBuf {
+        self.root.join("tls.crt")
+    }
+    /// Its private key.
+    pub fn tls_key(&self) -> PathBuf {
+        self.root.join("tls.key")
+    }
+
+    /// Opens the database.
+    pub async fn store(&self) -> Result<SqliteStore, Failure> {
+        Ok(SqliteStore::open(&self.database()).await?)
+    }
+    /// The module files.
+    pub fn objects(&self) -> ObjectStore {
+        ObjectStore::new(&self.objects_dir())
+    }
+    /// Reads the signing key.
+    pub fn key(&self) -> Result<OperatorKey, Failure> {
+        let path = self.operator_key();
+        OperatorKey::read(&path).map_err(|error| {
+            Failure::new(Exit::Setup, error)
+                .context(format!("cannot use {}", path.display()))
+                .hint("the file must be the Ed25519 key that `init` made, with mode 600")
+        })
+    }
+}
+
+/// Writes a file that was not there, wholly or not at all, readable by its owner alone.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let write = || -> std::io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map_err(|error| error.error)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|error| {
+        Failure::new(Exit::Failed, error).context(format!("cannot write {}", path.display()))
+    })
+}

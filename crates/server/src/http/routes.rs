@@ -1,0 +1,116 @@
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use livepatch_api::server::{EnrollRequest, EnrollResponse, Report};
+use livepatch_manifest::sha256;
+use livepatch_store::Enrolment;
+use livepatch_types::{BuildId, Sha256Digest, Tier};
+
+use super::App;
+use super::error::ApiError;
+use crate::document;
+use crate::token::{Token, present};
+
+const MAX_CLIENT_VERSION_CHARS: usize = 64;
+const MAX_ERROR_CHARS: usize = 500;
+
+/// How long a document may be answered from a cache on the way.
+const DOCUMENT_CACHE: &str = "public, max-age=60";
+/// An object never changes.
+const OBJECT_CACHE: &str = "public, max-age=31536000, immutable";
+
+pub(super) async fn enroll(
+    State(app): State<App>,
+    body: Result<Json<EnrollRequest>, JsonRejection>,
+) -> Result<Json<EnrollResponse>, ApiError> {
+    let Json(request) = body?;
+    let machine = Sha256Digest::parse(&request.machine)
+        .map_err(|_| ApiError::bad_request("the machine is not 64 lower-case hexadecimal digits"))?;
+    let token = present(request.token.expose()).ok_or_else(ApiError::unknown_token)?;
+    let Some(machine_token) = Token::generate() else {
+        return Err(ApiError::internal(anyhow::anyhow!("the system has no randomness")));
+    };
+    let enrolment =
+        Enrolment { token, machine, machine_token: machine_token.stored.clone(), at: app.clock.now() };
+    let tier = app.store.enrol(&enrolment).await.inspect_err(|error| {
+        tracing::info!(reason = %error, "enrolment refused");
+    })?;
+    tracing::info!(%tier, "machine enrolled");
+    Ok(Json(EnrollResponse { machine_token: machine_token.text, tier }))
+}
+
+pub(super) async fn kernel_document(
+    State(app): State<App>,
+    Path((channel, build_id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let tier = Tier::parse(&channel).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let build_id = BuildId::parse(&build_id).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let now = app.clock.now();
+    let Some(body) = document::current(app.store.as_ref(), &app.key, &build_id, &tier, now).await? else {
+        return Err(if app.store.tiers().await?.contains(&tier) {
+            ApiError::unknown_kernel()
+        } else {
+            ApiError::not_found(format!("there is no channel {tier}"))
+        });
+    };
+    let etag = format!("\"{}\"", sha256(&body));
+    let cache = [(header::ETAG, etag.clone()), (header::CACHE_CONTROL, DOCUMENT_CACHE.to_owned())];
+    if has_etag(&headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, cache).into_response());
+    }
+    // DSSE: https://github.com/secure-systems-lab/dsse/blob/master/envelope.md
+    Ok((cache, [(header::CONTENT_TYPE, "application/vnd.dsse.envelope.v1+json")], body).into_response())
+}
+
+pub(super) async fn object(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let none = || ApiError::not_found("there is no such object");
+    let name = Sha256Digest::parse(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    // A withdrawn module is not served, though its file is there.
+    app.store.module_size_bytes(&name).await?.ok_or_else(none)?;
+    let etag = format!("\"{name}\"");
+    let cache = [(header::ETAG, etag.clone()), (header::CACHE_CONTROL, OBJECT_CACHE.to_owned())];
+    if has_etag(&headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, cache).into_response());
+    }
+    let bytes = app.modules.get(name).await?.ok_or_else(|| {
+        ApiError::internal(anyhow::anyhow!("object {name} is published, but its file is missing"))
+    })?;
+    Ok((cache, [(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+pub(super) async fn report(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Result<Json<Report>, JsonRejection>,
+) -> Result<StatusCode, ApiError> {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = shown.and_then(|value| value.strip_prefix("Bearer ")).and_then(present);
+    let token = token.ok_or_else(ApiError::unknown_token)?;
+    let machine = app.store.machine_of(&token).await?.ok_or_else(ApiError::unknown_token)?;
+    let Json(report) = body?;
+    let plain = |text: &str, most: usize| text.chars().count() <= most && !text.chars().any(char::is_control);
+    if !plain(&report.client_version, MAX_CLIENT_VERSION_CHARS) {
+        return Err(ApiError::bad_request("client_version is not one line of at most 64 characters"));
+    }
+    if !report.error.as_deref().is_none_or(|error| plain(error, MAX_ERROR_CHARS)) {
+        return Err(ApiError::bad_request("error is not one line of at most 500 characters"));
+    }
+    app.store.save_report(&machine, &report, app.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether `If-None-Match` names this tag (RFC 9110, 13.1.2: weak comparison).
+fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}

@@ -1,0 +1,32 @@
+//! Floor 3: the server. It keeps patches that a trusted vendor signed, tells hosts by signed documents which of them
+//! to run, and remembers what hosts report.
+//!
+//! - [`Arguments`], [`run`]: the command line; admin commands work on the data directory, also while a server runs.
+//! - [`DataDir`]: what is where on disk. [`init`] makes it.
+//! - [`vendor`]: which bundles are taken. [`document`]: what hosts are told, and when it is signed anew.
+//! - [`http`]: the routes of `livepatch_api::server`. [`listener`]: TLS, time-outs, shutdown.
+//!
+//! Invariant: the server's key chooses among patches that the vendor signed; it cannot make one.
+
+pub mod arguments;
+pub mod document;
+pub mod http;
+pub mod init;
+pub mod listener;
+pub mod vendor;
+
+mod commands;
+mod data_dir;
+mod failure;
+mod output;
+mod publish;
+mod serve;
+mod signing;
+mod token;
+
+pub use arguments::Arguments;
+pub use commands::run;
+pub use data_dir::DataDir;
+pub use failure::{Exit, Failure};
+pub use signing::OperatorKey;
+pub use token::Token;

@@ -1,0 +1,89 @@
+use std::io::Read as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use livepatch_manifest::Bundle;
+use livepatch_manifest::bundle::MAX_BUNDLE_BYTES;
+use livepatch_store::{NewPatch, Published, Store as _};
+use livepatch_types::{Tier, plural};
+
+use crate::document::MAX_TARGET_BYTES;
+use crate::{DataDir, Exit, Failure, output, vendor};
+
+/// Publishes a bundle in a tier; what to tell the operator.
+pub(crate) async fn publish(
+    data: &DataDir,
+    path: &Path,
+    tier: &Tier,
+    now: Timestamp,
+) -> Result<String, Failure> {
+    let bundle = read(path)?;
+    let vendors = vendor::trusted(data)?;
+    let signer = vendor::verify(&bundle, &vendors)?;
+    let manifest = bundle.manifest.clone();
+    let cves = serde_json::to_vec(&manifest.cves).map_or(usize::MAX, |json| json.len());
+    if cves > MAX_TARGET_BYTES {
+        return Err(Failure::refused(format!(
+            "the patch names so many CVEs that the document for hosts would be too large: {}",
+            plural(manifest.cves.len(), "CVE", "CVEs")
+        ))
+        .hint("split it into several patches"));
+    }
+    let manifest_text = String::from_utf8(bundle.manifest_bytes)
+        .map_err(|_| Failure::refused("the bundle's manifest is not text"))?;
+
+    let store = data.store().await?;
+    let known = store.tiers().await?;
+    if !known.contains(tier) {
+        let known = known.iter().map(Tier::to_string).collect();
+        return Err(livepatch_store::StoreError::UnknownTier { tier: tier.clone(), known }.into());
+    }
+    // The module first: a row must never speak of a file that is not there. A file without a row is not served.
+    data.objects().put(&bundle.module)?;
+    let signature = bundle.signature.unwrap_or_default();
+    let patch =
+        NewPatch { manifest: manifest.clone(), manifest_text, signature, tier: tier.clone(), at: now };
+    let published = store.publish(&patch).await?;
+    let facts = store.document_facts(&manifest.kernel.build_id, tier).await?;
+    store.close().await;
+
+    let (version, kernel) = (manifest.version, &manifest.kernel);
+    let headline = match published {
+        Published::New => format!("published patch {version} in tier {tier}"),
+        Published::AddedToTier => format!("added patch {version} to tier {tier}"),
+        Published::Unchanged => format!("patch {version} is in tier {tier} already; nothing changed"),
+    };
+    let cves: Vec<_> = manifest.cves.iter().map(output::cve).collect();
+    let target = facts.and_then(|facts| facts.target).map(|(manifest, _)| manifest.version);
+    let effect = match target {
+        Some(newer) if newer != version => {
+            format!("hosts of this kernel in tier {tier} stay with {newer}, which is newer")
+        }
+        _ => format!("hosts of this kernel in tier {tier} apply it after their next check"),
+    };
+    Ok(format!(
+        "{headline}\n  kernel  {} (build-id {})\n  module  {} ({} bytes)\n  vendor  {}\n  cves    {}\n{effect}\n",
+        kernel.release,
+        kernel.build_id,
+        manifest.module.sha256,
+        manifest.module.size_bytes,
+        signer.subject(),
+        if cves.is_empty() { "none".to_owned() } else { cves.join(", ") },
+    ))
+}
+
+fn read(path: &Path) -> Result<Bundle, Failure> {
+    let named = |failure: Failure| {
+        failure
+            .context(format!("cannot publish {}", path.display()))
+            .hint("give the .lpb file that `livepatch-build` wrote; if it was copied, compare checksums")
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_BUNDLE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| named(Failure::new(Exit::Refused, error)))?;
+    if bytes.len() as u64 > MAX_BUNDLE_BYTES {
+        return Err(named(Failure::refused("it is larger than any bundle may be")));
+    }
+    Bundle::parse(&bytes).map_err(|error| named(Failure::new(Exit::Refused, error)))
+}

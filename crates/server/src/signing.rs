@@ -1,0 +1,67 @@
+use std::path::Path;
+
+use anyhow::Context as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use livepatch_manifest::{KernelDocument, VerifyingKey, document, envelope};
+use livepatch_types::Redacted;
+use rcgen::{KeyPair, PKCS_ED25519};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
+
+/// The operator's online key: it signs kernel documents.
+#[derive(Debug)]
+pub struct OperatorKey {
+    pair: Ed25519KeyPair,
+    public: VerifyingKey,
+}
+
+impl OperatorKey {
+    /// Makes a key, and the PKCS#8 PEM text that [`OperatorKey::read`] reads. It is version 1 of PKCS#8, which
+    /// OpenSSL reads too.
+    pub fn generate() -> anyhow::Result<(Self, Redacted<String>)> {
+        let der =
+            Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).context("the system has no randomness")?;
+        let pem = KeyPair::from_pkcs8_der_and_sign_algo(&der.as_ref().into(), &PKCS_ED25519)?.serialize_pem();
+        Ok((Self::from_pkcs8(der.as_ref())?, Redacted::new(pem)))
+    }
+
+    /// Reads a PKCS#8 key from a PEM file that only its owner can read.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let mode = std::fs::metadata(path)?.mode();
+        anyhow::ensure!(
+            mode & 0o077 == 0,
+            "the signing key can be read by others (mode {:03o})",
+            mode & 0o777
+        );
+        let der =
+            PrivatePkcs8KeyDer::from_pem_file(path).context("the signing key is not a PKCS#8 PEM file")?;
+        Self::from_pkcs8(der.secret_pkcs8_der())
+    }
+
+    /// Takes a PKCS#8 key.
+    pub fn from_pkcs8(der: &[u8]) -> anyhow::Result<Self> {
+        let pair =
+            Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).context("the signing key is not Ed25519")?;
+        let public =
+            <[u8; 32]>::try_from(pair.public_key().as_ref()).context("the public key has another length")?;
+        Ok(Self { pair, public: VerifyingKey::from_bytes(public) })
+    }
+
+    /// What hosts pin.
+    pub fn public(&self) -> &VerifyingKey {
+        &self.public
+    }
+
+    /// The signed envelope of a document.
+    pub fn sign(&self, kernel_document: &KernelDocument) -> Vec<u8> {
+        let payload = kernel_document.to_payload();
+        let signature = self.pair.sign(&envelope::signing_input(document::PAYLOAD_TYPE, &payload));
+        envelope::assemble(
+            document::PAYLOAD_TYPE,
+            &payload,
+            &[(self.public.key_id(), signature.as_ref().to_vec())],
+        )
+    }
+}

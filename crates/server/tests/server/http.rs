@@ -1,0 +1,317 @@
+//! Hosts' side: real routes, real TLS on loopback, patches published by the real program.
+
+use std::time::Duration;
+
+use crate::support::*;
+use livepatch_api::server::{EnrollResponse, ErrorBody, MAX_REQUEST_BYTES, Report};
+use livepatch_manifest::{KernelDocument, sha256};
+use livepatch_server::listener::Limits;
+use livepatch_types::*;
+use reqwest::{Response, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const MACHINE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+async fn error(response: Response, status: StatusCode) -> String {
+    assert_eq!(response.status(), status);
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    response.json::<ErrorBody>().await.unwrap().code
+}
+
+async fn enroll(server: &Server, token: &str, machine: &str) -> Response {
+    let body = json!({ "token": token, "machine": machine });
+    server.client.post(server.url("/v1/enroll")).json(&body).send().await.unwrap()
+}
+
+fn report() -> Report {
+    Report {
+        kernel: kernel(),
+        client_version: "0.1.0".into(),
+        at: "2026-11-24T00:00:00Z".parse().unwrap(),
+        check_state: CheckState::Checked,
+        patch_state: PatchState::Applied,
+        patch_version: Some(PatchVersion::parse("1.1").unwrap()),
+        error: None,
+    }
+}
+
+async fn send_report(server: &Server, token: &str, body: &Value) -> Response {
+    server.client.post(server.url("/v1/reports")).bearer_auth(token).json(body).send().await.unwrap()
+}
+
+async fn document(server: &Server, site: &Site) -> (KernelDocument, String) {
+    let response = server.client.get(server.document_url()).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let etag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
+    let body = response.bytes().await.unwrap();
+    assert_eq!(etag, format!("\"{}\"", sha256(&body)));
+    let document = KernelDocument::open(&body, &[site.operator()], &kernel(), &stable(), 0).unwrap();
+    document.check_time(server.clock.now()).unwrap();
+    (document, etag)
+}
+
+#[tokio::test]
+async fn a_host_enrols_and_reports() {
+    let site = Site::new();
+    let token = site.token(&[]);
+    let server = site.serve().await;
+    assert_eq!(server.get("/healthz").await.text().await.unwrap(), "ok\n");
+
+    let wrong = format!("{}0", &token[..token.len() - 1]);
+    let wrong = if wrong == token { format!("{}1", &token[..token.len() - 1]) } else { wrong };
+    for guess in [wrong.as_str(), "", "x", "0123456789abcdef.0", &"a".repeat(3000)] {
+        assert_eq!(
+            error(enroll(&server, guess, MACHINE).await, StatusCode::UNAUTHORIZED).await,
+            "unknown-token"
+        );
+    }
+    for machine in ["", "raw-machine-id", &MACHINE.to_uppercase()] {
+        assert_eq!(
+            error(enroll(&server, &token, machine).await, StatusCode::BAD_REQUEST).await,
+            "bad-request"
+        );
+    }
+    let enrolled: EnrollResponse = enroll(&server, &token, MACHINE).await.json().await.unwrap();
+    assert_eq!(enrolled.tier, stable());
+    let first = enrolled.machine_token.expose().clone();
+    assert_eq!(send_report(&server, &first, &json!(report())).await.status(), StatusCode::NO_CONTENT);
+    let listed: Value = serde_json::from_str(&site.good(&["machine", "list", "--format", "json"])).unwrap();
+    assert_eq!(listed[0]["report"]["patch_state"], "applied");
+    assert_eq!(listed[0]["machine"], MACHINE);
+
+    for wrong in ["", "x", &token, &format!("{first}0")] {
+        let refused = send_report(&server, wrong, &json!(report())).await;
+        assert_eq!(error(refused, StatusCode::UNAUTHORIZED).await, "unknown-token");
+    }
+    let without = server.client.post(server.url("/v1/reports")).json(&report()).send().await.unwrap();
+    assert_eq!(error(without, StatusCode::UNAUTHORIZED).await, "unknown-token");
+    let long = Report { error: Some("x".repeat(501)), ..report() };
+    let two_lines = Report { error: Some("a\nb".into()), ..report() };
+    for bad in [json!(long), json!(two_lines), json!({}), json!([1])] {
+        assert!(send_report(&server, &first, &bad).await.status().is_client_error(), "{bad}");
+    }
+
+    let again: EnrollResponse = enroll(&server, &token, MACHINE).await.json().await.unwrap();
+    let second = again.machine_token.expose();
+    let former = send_report(&server, &first, &json!(report())).await;
+    assert_eq!(error(former, StatusCode::UNAUTHORIZED).await, "unknown-token", "replaced");
+    assert_eq!(send_report(&server, second, &json!(report())).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn tokens_end() {
+    let site = Site::new();
+    let token = site.token(&["--expires", "2d", "--limit", "1"]);
+    let server = site.serve().await;
+    assert_eq!(enroll(&server, &token, MACHINE).await.status(), StatusCode::OK);
+    let other = sha256(b"other").to_string();
+    assert_eq!(error(enroll(&server, &token, &other).await, StatusCode::FORBIDDEN).await, "token-exhausted");
+    server.clock.advance_hours(49);
+    assert_eq!(error(enroll(&server, &token, MACHINE).await, StatusCode::FORBIDDEN).await, "token-expired");
+    site.good(&["token", "revoke", "t"]);
+    assert_eq!(
+        error(enroll(&server, &token, MACHINE).await, StatusCode::UNAUTHORIZED).await,
+        "unknown-token"
+    );
+}
+
+#[tokio::test]
+async fn a_document_changes_with_its_content_and_is_renewed_in_time() {
+    let site = Site::new();
+    let server = site.serve().await;
+    let unknown = server.client.get(server.document_url()).send().await.unwrap();
+    assert_eq!(error(unknown, StatusCode::NOT_FOUND).await, "unknown-kernel");
+
+    let bundle = VENDOR.bundle("1.1", &kernel(), b"module one");
+    site.publish(&bundle, &[]);
+    let (first, etag) = document(&server, &site).await;
+    assert_eq!(first.version, 1);
+    let target = first.target.as_ref().unwrap();
+    assert_eq!((target.version, target.module), (bundle.manifest.version, bundle.manifest.module));
+    assert_eq!(target.cves, bundle.manifest.cves);
+
+    for tag in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".into()] {
+        let request = server.client.get(server.document_url()).header(header::IF_NONE_MATCH, tag);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(response.headers()[header::ETAG], etag);
+        assert_eq!(response.bytes().await.unwrap().len(), 0);
+    }
+    let request = server.client.get(server.document_url()).header(header::IF_NONE_MATCH, "\"x\"");
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+
+    site.publish(&bundle, &[]);
+    site.publish(&VENDOR.bundle("2.1", &kernel(), b"module for edge"), &["--tier", "edge"]);
+    assert_eq!(document(&server, &site).await.1, etag, "nothing changed for this channel");
+    server.clock.advance_hours(83);
+    assert_eq!(document(&server, &site).await.1, etag, "more than half of its time is left");
+    server.clock.advance_hours(2);
+    let (renewed, renewed_etag) = document(&server, &site).await;
+    assert_ne!(renewed_etag, etag);
+    assert_eq!(renewed.version, 1);
+    assert_eq!(KernelDocument { issued: first.issued, expires: first.expires, ..renewed }, first);
+
+    let restarted = site.serve().await;
+    restarted.clock.set(server.clock.now());
+    assert_eq!(document(&restarted, &site).await.1, renewed_etag, "stable across restarts");
+
+    site.good(&["patch", "withdraw", "1.1"]);
+    let (withdrawn, _) = document(&server, &site).await;
+    assert_eq!((withdrawn.version, withdrawn.target), (2, None));
+    assert_eq!(withdrawn.withdrawn, [bundle.manifest.version]);
+    let path = format!("/v1/objects/{}", bundle.manifest.module.sha256);
+    assert_eq!(error(server.get(&path).await, StatusCode::NOT_FOUND).await, "not-found", "withdrawn");
+
+    let beta = server.get(&format!("/v1/kernels/beta/{}", kernel().build_id)).await.bytes().await.unwrap();
+    let beta_tier = Tier::parse("beta").unwrap();
+    let beta = KernelDocument::open(&beta, &[site.operator()], &kernel(), &beta_tier, 0).unwrap();
+    assert_eq!((beta.version, beta.target), (1, None), "a known kernel, nothing in this tier");
+    for (path, status, code) in [
+        (format!("/v1/kernels/no-such/{}", kernel().build_id), StatusCode::NOT_FOUND, "not-found"),
+        (format!("/v1/kernels/Stable/{}", kernel().build_id), StatusCode::BAD_REQUEST, "bad-request"),
+        ("/v1/kernels/stable/..%2f..".into(), StatusCode::BAD_REQUEST, "bad-request"),
+        ("/v1/kernels/stable".into(), StatusCode::NOT_FOUND, "not-found"),
+        ("/v1/enroll".into(), StatusCode::METHOD_NOT_ALLOWED, "bad-request"),
+    ] {
+        assert_eq!(error(server.get(&path).await, status).await, code, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn many_hosts_at_once_get_the_same_document() {
+    let site = Site::new();
+    site.publish(&VENDOR.bundle("1.1", &kernel(), b"module"), &[]);
+    let (one, two) = (site.serve().await, site.serve().await);
+    let tasks: Vec<_> = (0..40)
+        .map(|number| {
+            let (server, client) = if number % 2 == 0 { (&one, &one.client) } else { (&two, &two.client) };
+            let request = client.get(server.document_url());
+            tokio::spawn(async move { request.send().await.unwrap().bytes().await.unwrap() })
+        })
+        .collect();
+    let mut bodies = std::collections::HashSet::new();
+    for task in tasks {
+        bodies.insert(task.await.unwrap());
+    }
+    assert_eq!(bodies.len(), 1, "two servers, one of them signed");
+}
+
+#[tokio::test]
+async fn an_object_is_served_whole_or_not_at_all() {
+    let site = Site::new();
+    let bundle = VENDOR.bundle("1.1", &kernel(), &vec![0x5a; 300_000]);
+    site.publish(&bundle, &[]);
+    let server = site.serve().await;
+    let path = format!("/v1/objects/{}", bundle.manifest.module.sha256);
+    let response = server.get(&path).await;
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+    assert_eq!(response.headers()[header::ETAG], format!("\"{}\"", bundle.manifest.module.sha256));
+    assert_eq!(response.content_length(), Some(bundle.manifest.module.size_bytes));
+    assert_eq!(response.bytes().await.unwrap(), bundle.module);
+
+    let absent = server.get(&format!("/v1/objects/{}", sha256(b"absent"))).await;
+    assert_eq!(error(absent, StatusCode::NOT_FOUND).await, "not-found");
+    let bad = server.get("/v1/objects/..%2fserver.sqlite").await;
+    assert_eq!(error(bad, StatusCode::BAD_REQUEST).await, "bad-request");
+
+    let file = site.data().join("objects").join(bundle.manifest.module.sha256.to_string());
+    let mut damaged = bundle.module.clone();
+    damaged[1000] ^= 1;
+    std::fs::write(&file, damaged).unwrap();
+    assert_eq!(error(server.get(&path).await, StatusCode::INTERNAL_SERVER_ERROR).await, "internal");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(error(server.get(&path).await, StatusCode::INTERNAL_SERVER_ERROR).await, "internal");
+    let unlisted = site.data().join("objects").join(sha256(b"unlisted").to_string());
+    std::fs::write(unlisted, b"unlisted").unwrap();
+    let unlisted = server.get(&format!("/v1/objects/{}", sha256(b"unlisted"))).await;
+    assert_eq!(error(unlisted, StatusCode::NOT_FOUND).await, "not-found", "a file without a patch");
+}
+
+#[tokio::test]
+async fn large_bodies_are_refused() {
+    let site = Site::new();
+    let token = site.token(&[]);
+    let server = site.serve().await;
+    let body = json!({ "token": token, "machine": "0".repeat(MAX_REQUEST_BYTES) });
+    let response = server.client.post(server.url("/v1/enroll")).json(&body).send().await.unwrap();
+    assert_eq!(error(response, StatusCode::PAYLOAD_TOO_LARGE).await, "too-large");
+    let request = server.client.post(server.url("/v1/enroll")).body("{}").send().await.unwrap();
+    assert_eq!(error(request, StatusCode::UNSUPPORTED_MEDIA_TYPE).await, "bad-request");
+}
+
+/// Speaks TLS to the server; the test writes what it likes.
+async fn raw(server: &Server, site: &Site) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = rustls::pki_types::CertificateDer::from_pem_file(site.data().join("ca.pem")).unwrap();
+    roots.add(ca).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await.unwrap()
+}
+
+fn in_time<F: Future>(what: F) -> tokio::time::Timeout<F> {
+    tokio::time::timeout(Duration::from_secs(20), what)
+}
+
+#[tokio::test]
+async fn slow_clients_are_cut_off_and_others_served() {
+    let limits = Limits {
+        connections: 4,
+        handshake: Duration::from_millis(500),
+        head: Duration::from_millis(500),
+        request: Duration::from_millis(500),
+        stall: Duration::from_millis(500),
+        shutdown: Duration::from_secs(5),
+    };
+    let site = Site::new();
+    let large = VENDOR.bundle("1.1", &kernel(), &vec![1; 30 << 20]);
+    site.publish(&large, &[]);
+    let server = site.serve_with(limits).await;
+    let mut answer = Vec::new();
+
+    // No handshake; no head; a head and then no body; nothing at all after a request.
+    let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(in_time(silent.read_to_end(&mut answer)).await.unwrap().unwrap(), 0);
+    let mut head = raw(&server, &site).await;
+    head.write_all(b"GET /healthz HT").await.unwrap();
+    let _ = in_time(head.read_to_end(&mut answer)).await.unwrap();
+    let mut body = raw(&server, &site).await;
+    body.write_all(b"POST /v1/enroll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        .await
+        .unwrap();
+    answer.clear();
+    let _ = in_time(body.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+    let mut idle = raw(&server, &site).await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    answer.clear();
+    let _ = in_time(idle.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+
+    // All connections taken by clients that read nothing of a large answer: more are closed, until they are cut off.
+    let mut stalled = Vec::new();
+    for _ in 0..limits.connections {
+        let mut stream = raw(&server, &site).await;
+        let request = format!("GET /v1/objects/{} HTTP/1.1\r\nHost: x\r\n\r\n", large.manifest.module.sha256);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stalled.push(stream);
+    }
+    assert!(server.client.get(server.url("/healthz")).send().await.is_err(), "one too many");
+    let served_again = async {
+        while server.client.get(server.url("/healthz")).send().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(served_again).await.unwrap();
+
+    server.handle.graceful_shutdown(Some(limits.shutdown));
+    in_time(server.task).await.unwrap().unwrap().unwrap();
+}

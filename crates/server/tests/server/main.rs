@@ -1,0 +1,7 @@
+//! The server as hosts and operators see it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
+
+mod cli;
+mod http;
+mod support;

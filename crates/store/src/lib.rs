@@ -1,0 +1,83 @@
+//! Floor 2: what a server remembers. [`Store`] is the port for rows, [`SqliteStore`] is it for one machine;
+//! [`ObjectStore`] keeps module files in a directory. The module `stories` (feature `stories`) is the suite that every implementation of
+//! [`Store`] passes.
+//!
+//! Invariant: every change of several rows is one transaction. A secret is stored as its SHA-256 only.
+
+mod error;
+mod objects;
+mod records;
+mod sqlite;
+#[cfg(any(test, feature = "stories"))]
+pub mod stories;
+
+pub use error::{ObjectError, StoreError};
+pub use objects::ObjectStore;
+pub use records::{
+    DocumentFacts, DocumentState, Enrolment, KernelRecord, MachineRecord, NewPatch, NewToken, PatchRecord,
+    PresentedToken, Published, Release, StoredDocument, TokenId, TokenRecord,
+};
+pub use sqlite::SqliteStore;
+
+use jiff::Timestamp;
+use livepatch_api::server::Report;
+use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
+
+/// Where a server keeps its state. Times are kept to the second.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// The tiers, in the order in which patches move through them.
+    async fn tiers(&self) -> Result<Vec<Tier>, StoreError>;
+
+    /// Adds an enrolment token.
+    async fn create_token(&self, token: &NewToken) -> Result<(), StoreError>;
+    /// All enrolment tokens, by name.
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
+    /// Makes a token worthless for further enrolments; machines that are enrolled stay so. Idempotent.
+    async fn revoke_token(&self, name: &str, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Checks an enrolment token, counts its use and (re-)enrols a machine: its former machine token is worth nothing
+    /// from then on. A machine that enrols again with the token it has used before is not counted again.
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<Tier, StoreError>;
+    /// The machine that a machine token belongs to.
+    async fn machine_of(&self, token: &PresentedToken) -> Result<Option<Sha256Digest>, StoreError>;
+    /// Replaces the machine's latest report.
+    async fn save_report(
+        &self,
+        machine: &Sha256Digest,
+        report: &Report,
+        received: Timestamp,
+    ) -> Result<(), StoreError>;
+    /// All machines with their latest report.
+    async fn machines(&self) -> Result<Vec<MachineRecord>, StoreError>;
+
+    /// Adds a patch to a tier, and the patch and its kernel when they are new. Idempotent.
+    async fn publish(&self, patch: &NewPatch) -> Result<Published, StoreError>;
+    /// All patches, the newest version first.
+    async fn patches(&self) -> Result<Vec<PatchRecord>, StoreError>;
+    /// Withdraws a version everywhere, for good; the kernels that it was for. Idempotent.
+    async fn withdraw(&self, version: PatchVersion, at: Timestamp)
+    -> Result<Vec<KernelIdentity>, StoreError>;
+    /// The kernels of patches and the kernels of machines, by release.
+    async fn kernels(&self) -> Result<Vec<KernelRecord>, StoreError>;
+    /// The length of a module that may be served: one of a patch that is not withdrawn.
+    async fn module_size_bytes(&self, module: &Sha256Digest) -> Result<Option<u64>, StoreError>;
+
+    /// The document as last signed, and whether something happened since; none when kernel or tier are unknown.
+    async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>, StoreError>;
+    /// What a document has to say now; none when kernel or tier are unknown.
+    async fn document_facts(
+        &self,
+        build_id: &BuildId,
+        tier: &Tier,
+    ) -> Result<Option<DocumentFacts>, StoreError>;
+    /// Replaces `previous` by `document`; false, and nothing changed, when `previous` is not the stored one any more.
+    async fn save_document(
+        &self,
+        document: &StoredDocument,
+        previous: Option<&StoredDocument>,
+    ) -> Result<bool, StoreError>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Running programs of the host: exact arguments, never a shell.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::VmError;
+
+/// Runs a program to its end and gives its standard output.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<Vec<u8>, VmError> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
+        if e.kind() == std::io::ErrorKind::NotFound {
+            VmError::MissingProgram { program: program.into() }
+        } else {
+            VmError::io(format!("run {program}"), e)
+        }
+    })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let detail = said.trim().lines().last().unwrap_or("it said nothing").to_string();
+    Err(VmError::Program { program: program.into(), detail })
+}
+
+/// Compiles one C file into a static program that runs in any guest.
+pub fn compile_static(source: &Path, program: &Path) -> Result<(), VmError> {
+    let (source, program) = (source.to_string_lossy(), program.to_string_lossy());
+    output("gcc-12", &["-static", "-O2", "-Wall", "-Werror", "-o", &program, &source]).map(drop)
+}
+
+/// Refuses with a clear error when a program is not in the search path.
+pub(crate) fn must_exist(program: &str) -> Result<(), VmError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
+        Ok(())
+    } else {
+        Err(VmError::MissingProgram { program: program.into() })
+    }
+}

@@ -1,0 +1,55 @@
+//! What tests of this and other crates share: the fetched kernels.
+
+use std::path::{Path, PathBuf};
+
+use crate::{KernelTree, VmError};
+
+/// Where `cargo xtask fetch` puts kernels, if not in `target/kernels` of the workspace.
+pub const KERNELS: &str = "LIVEPATCH_KERNELS";
+/// When set to 1, a test that cannot run a VM fails instead of being skipped.
+pub const REQUIRE_VM: &str = "LIVEPATCH_REQUIRE_VM";
+
+/// A kernel of demo.toml, as `cargo xtask fetch` left it.
+#[derive(Debug, Clone)]
+pub struct FetchedKernel {
+    /// Its directory: `image/`, `headers/`, `packages/` (the .debs), `carve/` (`old/`, `new/`, `CVE.patch`).
+    pub directory: PathBuf,
+    /// The kernel and its modules.
+    pub tree: KernelTree,
+}
+
+/// The directory with fetched kernels.
+pub fn kernels_directory() -> PathBuf {
+    match std::env::var_os(KERNELS) {
+        Some(directory) => directory.into(),
+        None => workspace().join("target/kernels"),
+    }
+}
+
+/// The workspace that this crate was compiled in.
+pub fn workspace() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// A fetched kernel by its name in demo.toml. Without it a test cannot run: then this says loudly that the
+/// test is skipped and gives `None`, or is an error when [`REQUIRE_VM`] is set.
+pub fn kernel(name: &str) -> Result<Option<FetchedKernel>, VmError> {
+    let directory = kernels_directory().join(name);
+    if directory.join("image").is_dir() {
+        let tree = KernelTree::open(&directory.join("image"))?;
+        return Ok(Some(FetchedKernel { directory, tree }));
+    }
+    let error = VmError::NotFetched { name: name.into(), dir: kernels_directory() };
+    if std::env::var_os(REQUIRE_VM).is_some_and(|value| value == "1") {
+        return Err(error);
+    }
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Past the test harness, which would hide it.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("SKIPPED: {test}: {error}; run cargo xtask setup && cargo xtask fetch\n").as_bytes(),
+    );
+    Ok(None)
+}

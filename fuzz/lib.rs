@@ -1,0 +1,38 @@
+//! What the targets and the maker of their seeds share.
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use livepatch_manifest::VerifyingKey;
+use livepatch_manifest::document::PAYLOAD_TYPE;
+use livepatch_manifest::envelope::{assemble, signing_input};
+use livepatch_types::{Architecture, BuildId, KernelIdentity, KernelRelease, Tier};
+
+/// The key that the `envelope` target trusts. No secret: it signs nothing else.
+fn key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes are a seed")
+}
+
+/// The public half of that key.
+pub fn verifying_key() -> VerifyingKey {
+    let key = key();
+    VerifyingKey::from_bytes(key.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes"))
+}
+
+/// An envelope around a payload, signed by the trusted key.
+pub fn sign_envelope(payload: &[u8]) -> Vec<u8> {
+    let signature = key().sign(&signing_input(PAYLOAD_TYPE, payload)).as_ref().to_vec();
+    assemble(PAYLOAD_TYPE, payload, &[(verifying_key().key_id(), signature)])
+}
+
+/// The kernel that seeds are for.
+pub fn kernel() -> KernelIdentity {
+    KernelIdentity {
+        architecture: Architecture::Amd64,
+        release: KernelRelease::parse("6.1.0-50-cloud-amd64").expect("a release"),
+        build_id: BuildId::from_bytes(&[1; 20]).expect("20 bytes are a build-id"),
+    }
+}
+
+/// The channel that seeds are for.
+pub fn channel() -> Tier {
+    Tier::parse("stable").expect("a tier")
+}

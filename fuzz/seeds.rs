@@ -1,0 +1,160 @@
+//! Writes the seeds anew: `cargo run --example seeds`, from the directory fuzz. To be run, and its output committed,
+//! when a format changes. The key that signs the module is made for this and forgotten.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use livepatch_build::keygen;
+use livepatch_build::signing::{FileSigner, sign_bundle};
+use livepatch_fuzz::{channel, kernel, sign_envelope};
+use livepatch_manifest::document::Target;
+use livepatch_manifest::{
+    Bundle, CveEntry, KernelDocument, ModuleObject, ObjectName, PatchManifest, PatchedFunction,
+    PatchedObject, sha256,
+};
+use livepatch_modsig::split;
+use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result {
+    let pair = keygen::generate("fuzz", 2048, Timestamp::UNIX_EPOCH)?;
+    let signer = FileSigner::new(&pair.key_pem, &pair.certificate_der)?;
+    let unsigned = bundle()?;
+    let signed = sign_bundle(unsigned.clone(), &signer)?;
+    let document = document(&signed)?;
+
+    write("bundle/unsigned", &unsigned.to_bytes())?;
+    write("bundle/signed", &signed.to_bytes())?;
+    write("bundle/manifest", &signed.manifest_bytes)?;
+    write("envelope/payload", &document.to_payload())?;
+    write("envelope/envelope", &sign_envelope(&document.to_payload()))?;
+    for case in ["changed_function", "cold_part", "exception_and_fixup"] {
+        let object = compile(case)?;
+        write(&format!("object/{case}"), &object)?;
+        write("kernel_image/elf", &object)?;
+    }
+    write("symvers/symvers", SYMVERS.as_bytes())?;
+    write("source_patch/git", GIT_PATCH.as_bytes())?;
+    write("source_patch/plain", PLAIN_PATCH.as_bytes())?;
+    write("module_signature/unsigned", &unsigned.module)?;
+    write("module_signature/signed", &signed.module)?;
+    write("module_signature/signature", split(&signed.module)?.signature_der)?;
+    write("module_signature/certificate", &pair.certificate_der)?;
+    write("module_signature/certificate.pem", &pair.certificate_pem)
+}
+
+const SYMVERS: &str = "0x12345678\tkmalloc\tvmlinux\tEXPORT_SYMBOL\t\n\
+    0x9abcdef0\tdma_buf_get\tdrivers/dma-buf/dma-buf\tEXPORT_SYMBOL_GPL\tDMA_BUF\n";
+const PLAIN_PATCH: &str =
+    "--- a/fs/proc/cmdline.c\n+++ b/fs/proc/cmdline.c\n@@ -1,3 +1,4 @@\n a\n+b\n c\n d\n";
+const GIT_PATCH: &str = "diff --git a/mm/slab.c b/mm/slab.c\nindex 1111111..2222222 100644\n--- a/mm/slab.c\n\
+    +++ b/mm/slab.c\n@@ -7,2 +7,2 @@ int f(void)\n-old\n+new\n same\n";
+
+/// A case of the differ's tests as the compiler makes it.
+fn compile(case: &str) -> Result<Vec<u8>> {
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/klp/tests/cases").join(format!("{case}.c"));
+    let directory = tempfile::tempdir()?;
+    let object = directory.path().join("unit.o");
+    let mut gcc = std::process::Command::new("gcc-12");
+    gcc.args(["-c", "-O2", "-w", "-pg", "-mfentry", "-mrecord-mcount", "-fno-PIE", "-mcmodel=kernel"]);
+    gcc.args([
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-fno-asynchronous-unwind-tables",
+        "-fcf-protection=none",
+    ]);
+    if !gcc.arg("-o").arg(&object).arg(source).status()?.success() {
+        return Err(format!("gcc does not compile {case}").into());
+    }
+    Ok(std::fs::read(object)?)
+}
+
+fn write(name: &str, bytes: &[u8]) -> Result {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
+    std::fs::create_dir_all(path.parent().ok_or("a seed without a directory")?)?;
+    Ok(std::fs::write(path, bytes)?)
+}
+
+fn bundle() -> Result<Bundle> {
+    let module = module();
+    let manifest = PatchManifest {
+        schema: 1,
+        version: PatchVersion::parse("113.1")?,
+        kernel: kernel(),
+        module: ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 },
+        objects: vec![PatchedObject {
+            name: ObjectName::Vmlinux,
+            build_id: kernel().build_id,
+            functions: vec![PatchedFunction { name: "f".into(), sympos: 0 }],
+        }],
+        cves: cves()?,
+        built: Timestamp::UNIX_EPOCH,
+        compiler: "gcc".into(),
+    };
+    Ok(Bundle::new(manifest, module, Some(b"{}".to_vec()))?)
+}
+
+fn document(bundle: &Bundle) -> Result<KernelDocument> {
+    Ok(KernelDocument {
+        schema: 1,
+        critical: vec![],
+        kernel: kernel(),
+        channel: channel(),
+        version: 3,
+        issued: Timestamp::UNIX_EPOCH,
+        expires: Timestamp::from_second(86400)?,
+        poll_hint_seconds: Some(3600),
+        target: Some(Target {
+            version: bundle.manifest.version,
+            module: bundle.manifest.module,
+            cves: cves()?,
+            released: Timestamp::UNIX_EPOCH,
+        }),
+        withdrawn: vec![PatchVersion::parse("112.1")?],
+    })
+}
+
+fn cves() -> Result<Vec<CveEntry>> {
+    Ok(vec![CveEntry {
+        id: CveId::parse("CVE-2026-12345")?,
+        coverage: CveCoverage::Whole,
+        rating: Rating::High,
+        title: "a title".into(),
+    }])
+}
+
+/// The smallest ELF relocatable with `.modinfo` and a build-id.
+fn module() -> Vec<u8> {
+    const NAMES: &[u8] = b"\0.shstrtab\0.modinfo\0.note.gnu.build-id\0";
+    const INFO: &[u8] = b"license=GPL\0name=livepatch_113_1\0vermagic=6.1.0-50-cloud-amd64 SMP\0";
+    let note = [[4u32, 20, 3].map(u32::to_le_bytes).concat().as_slice(), b"GNU\0", &[2; 20]].concat();
+    // name, type, alignment, content
+    let sections: [(u32, u32, u64, &[u8]); 4] =
+        [(0, 0, 0, b""), (1, 3, 1, NAMES), (11, 1, 1, INFO), (20, 7, 4, &note)];
+
+    let mut contents = Vec::new();
+    let mut table = Vec::new();
+    for (name, kind, alignment, content) in sections {
+        while alignment != 0 && contents.len() % alignment as usize != 0 {
+            contents.push(0);
+        }
+        let offset = 64 + contents.len() as u64;
+        table.extend([name, kind].map(u32::to_le_bytes).concat());
+        table.extend([0, 0, offset, content.len() as u64].map(u64::to_le_bytes).concat());
+        table.extend([0, 0u32].map(u32::to_le_bytes).concat());
+        table.extend([alignment, 0].map(u64::to_le_bytes).concat());
+        contents.extend_from_slice(content);
+    }
+    while contents.len() % 8 != 0 {
+        contents.push(0);
+    }
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    elf.extend([1u16, 62].map(u16::to_le_bytes).concat()); // relocatable, x86-64
+    elf.extend(1u32.to_le_bytes());
+    elf.extend([0, 0, 64 + contents.len() as u64].map(u64::to_le_bytes).concat());
+    elf.extend(0u32.to_le_bytes());
+    elf.extend([64, 0, 0, 64, sections.len() as u16, 1].map(u16::to_le_bytes).concat());
+    [elf, contents, table].concat()
+}

@@ -1,0 +1,204 @@
+//! Judges real changes between two versions of a kernel's source: `cargo xtask corpus` calls it.
+//!
+//! Two kinds of case for the older kernel: the whole difference of one C file, and single fixes carved out by the
+//! titles of the changelog. Each is built (what must be left out is left out and counted as partial); a sample is
+//! loaded into the real kernel, one after another: load, transition, log, revert, unload.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use livepatch_build::error::BuildError;
+use livepatch_build::pipeline::{KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
+use livepatch_kbuild::KbuildError;
+use livepatch_tests::corpus::{Case, fixes_by_title, whole_file_changes};
+use livepatch_tests::livepatch_request;
+use livepatch_types::{CveCoverage, SystemClock};
+use livepatch_vm::{BootSpec, Command, Guest, Initramfs, KernelTree, Network};
+
+/// Judge real changes between two versions of a kernel's source.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Directory of the older kernel's image package.
+    #[arg(long)]
+    kernel: PathBuf,
+    /// Directory of its headers packages.
+    #[arg(long)]
+    headers: PathBuf,
+    /// Its source package.
+    #[arg(long)]
+    source: PathBuf,
+    /// The newer source, unpacked.
+    #[arg(long)]
+    newer: PathBuf,
+    /// Changelog of the newer source, unpacked.
+    #[arg(long)]
+    changelog: PathBuf,
+    /// Version of the older source; the changelog is read down to it.
+    #[arg(long)]
+    from: String,
+    /// Where prepared trees are kept.
+    #[arg(long)]
+    cache: PathBuf,
+    /// At most this many cases of each kind, spread evenly.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// How many of the built ones are loaded into the real kernel.
+    #[arg(long, default_value_t = 12)]
+    sample: usize,
+    /// Where to write summary.json and cases.jsonl.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// How one case came out.
+struct Outcome {
+    verdict: &'static str,
+    rule: String,
+    why: String,
+    functions: Vec<String>,
+    seconds: f64,
+    module: Option<Vec<u8>>,
+}
+
+fn judge(bench: &Workbench, case: &Case) -> Outcome {
+    let patches = PatchRequest { patches: vec![case.patch.clone()], arguments: Vec::new() };
+    let livepatch = LivepatchRequest { omissions: Omissions::MakePartial, ..livepatch_request() };
+    let start = Instant::now();
+    let result = bench.build(&patches, &livepatch, &SystemClock, &|_| ());
+    let seconds = start.elapsed().as_secs_f64();
+    let plain = |verdict, rule: &str, why: String| Outcome {
+        verdict,
+        rule: rule.to_owned(),
+        why,
+        functions: Vec::new(),
+        seconds,
+        module: None,
+    };
+    match result {
+        Ok(built) => {
+            let whole = built.bundle.manifest.cves.iter().all(|cve| cve.coverage == CveCoverage::Whole);
+            let rules: Vec<String> =
+                built.report.findings.iter().map(|f| format!("{} {}", f.rule, f.place)).collect();
+            let functions = built.report.units.iter().flat_map(|u| u.changed_functions.clone()).collect();
+            let verdict = if whole { "built_whole" } else { "built_partial" };
+            Outcome { functions, module: Some(built.bundle.module), ..plain(verdict, "", rules.join("; ")) }
+        }
+        Err(BuildError::NoChange(why)) => plain("no_change", "", why),
+        Err(BuildError::Refused { refusal, .. }) => {
+            plain("refused", refusal.rule.name(), refusal.to_string())
+        }
+        Err(BuildError::Kbuild(KbuildError::Failed { what, output })) if what.contains("with the patch") => {
+            plain("does_not_compile", "", output)
+        }
+        Err(BuildError::Kbuild(KbuildError::Scope(why))) => plain("refused", "scope", why),
+        Err(other) => plain("failed", "", other.to_string()),
+    }
+}
+
+/// Loads and unloads modules one after another in one guest; the names of those that did, and what went wrong.
+fn prove(kernel: &Path, modules: &[(String, Vec<u8>)]) -> Result<(usize, Vec<String>), Box<dyn Error>> {
+    const SHORT: Duration = Duration::from_secs(120);
+    const STATE: &str = "/sys/kernel/livepatch/livepatch_1_1";
+    let tree = KernelTree::open(kernel)?;
+    let mut initramfs = Initramfs::new()?;
+    for (index, (_, module)) in modules.iter().enumerate() {
+        initramfs.file(&format!("/modules/{index}.ko"), 0o644, module.clone())?;
+    }
+    let spec = BootSpec::new(tree.vmlinuz(), initramfs.build());
+    let guest = Guest::boot(&BootSpec { network: Network::None, ..spec })?;
+    let (mut proven, mut problems) = (0, Vec::new());
+    for (index, (name, _)) in modules.iter().enumerate() {
+        let step = || -> Result<(), Box<dyn Error>> {
+            let mark = guest.mark()?;
+            guest.check(&Command::new("insmod").arg(format!("/modules/{index}.ko")), SHORT)?;
+            guest.wait_for(&Command::new("cat").arg(format!("{STATE}/transition")), "0", SHORT)?;
+            guest.check(&Command::shell(format!("echo 0 > {STATE}/enabled")), SHORT)?;
+            guest.wait_for(&Command::shell(format!("test -e {STATE} || echo gone")), "gone", SHORT)?;
+            guest.check(&Command::new("rmmod").arg("livepatch_1_1"), SHORT)?;
+            let said = livepatch_vm::problems_in(&guest.console_since(mark)?);
+            if said.is_empty() { Ok(()) } else { Err(format!("the kernel log says {said:?}").into()) }
+        };
+        match step() {
+            Ok(()) => proven += 1,
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    guest.shutdown()?;
+    Ok((proven, problems))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let request = KernelRequest {
+        kernel: arguments.kernel.clone(),
+        headers: arguments.headers.clone(),
+        source: arguments.source.clone(),
+        cache: arguments.cache.clone(),
+    };
+    let bench = Workbench::open(&request, &|text| println!("{text}"))?;
+    println!("looking for changes");
+    let older = bench.tree().path();
+    let sources: Vec<String> = bench.tree().units().names().map(|unit| unit.replace(".o", ".c")).collect();
+    let whole = whole_file_changes(older, &arguments.newer, &sources)?;
+    let changelog = std::fs::read_to_string(&arguments.changelog)?;
+    let fixes = fixes_by_title(&changelog, &arguments.from, &whole);
+    println!("{} C files of this kernel changed; {} fixes were carved by title", whole.len(), fixes.len());
+    let cases: Vec<Case> =
+        spread(whole, arguments.limit).into_iter().chain(spread(fixes, arguments.limit)).collect();
+
+    std::fs::create_dir_all(&arguments.out)?;
+    let mut lines = std::fs::File::create(arguments.out.join("cases.jsonl"))?;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut sample: Vec<(String, Vec<u8>)> = Vec::new();
+    for (index, case) in cases.iter().enumerate() {
+        let outcome = judge(&bench, case);
+        *counts.entry(outcome.verdict).or_default() += 1;
+        let first = outcome.why.lines().next().unwrap_or_default();
+        println!(
+            "{:>4}/{} {:<16} {:>5.1} s  {} {first}",
+            index + 1,
+            cases.len(),
+            outcome.verdict,
+            outcome.seconds,
+            case.name
+        );
+        let line = serde_json::json!({
+            "kind": case.kind, "case": case.name, "verdict": outcome.verdict, "rule": outcome.rule, "why": outcome.why,
+            "seconds": outcome.seconds, "functions": outcome.functions, "kpatch": null,
+        });
+        writeln!(lines, "{line}")?;
+        sample.extend(outcome.module.map(|module| (case.name.clone(), module)));
+    }
+    println!("SKIPPED: kpatch's verdicts (no --kpatch)");
+    let sample = spread(sample, Some(arguments.sample));
+    println!("loading {} of the built ones into the kernel", sample.len());
+    let (proven, problems) = prove(&arguments.kernel, &sample)?;
+    problems.iter().for_each(|problem| println!("FAILED {problem}"));
+
+    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+    let summary = serde_json::json!({
+        "cases": cases.len() - count("does_not_compile"),
+        "does_not_compile": count("does_not_compile"),
+        "built_whole": count("built_whole"),
+        "built_partial": count("built_partial"),
+        "no_change": count("no_change"),
+        "refused": count("refused"),
+        "failed": count("failed") + problems.len(),
+        "proven_in_vm": proven,
+    });
+    std::fs::write(arguments.out.join("summary.json"), format!("{summary:#}\n"))?;
+    println!("{summary:#}");
+    if count("failed") + problems.len() > 0 { Err("some cases failed".into()) } else { Ok(()) }
+}
+
+/// At most `limit` of them, evenly spread.
+fn spread<T>(all: Vec<T>, limit: Option<usize>) -> Vec<T> {
+    let count = all.len();
+    let limit = limit.unwrap_or(count).min(count);
+    let wanted = |index: usize| limit > 0 && (index * limit) / count != ((index + 1) * limit) / count;
+    all.into_iter().enumerate().filter(|(index, _)| wanted(*index)).map(|(_, item)| item).collect()
+}

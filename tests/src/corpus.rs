@@ -1,0 +1,183 @@
+//! Cases out of the difference between two versions of a kernel's source. Nobody's patch text is kept anywhere: it is
+//! made anew from the two trees.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use similar::{ChangeTag, TextDiff};
+
+/// A patch to judge.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// `file` or `fix`.
+    pub kind: &'static str,
+    /// The file, or the CVEs and the title.
+    pub name: String,
+    /// The patch.
+    pub patch: String,
+    /// Both versions of the file, for carving.
+    texts: (String, String),
+}
+
+/// The whole difference of each of these C files that changed.
+pub fn whole_file_changes(older: &Path, newer: &Path, sources: &[String]) -> std::io::Result<Vec<Case>> {
+    let mut out = Vec::new();
+    for source in sources {
+        let (Ok(old), Ok(new)) = (std::fs::read(older.join(source)), std::fs::read(newer.join(source)))
+        else {
+            continue;
+        };
+        let (Ok(old), Ok(new)) = (String::from_utf8(old), String::from_utf8(new)) else { continue };
+        if old != new {
+            let patch = unified(source, &old, &new);
+            out.push(Case { kind: "file", name: source.clone(), patch, texts: (old, new) });
+        }
+    }
+    Ok(out)
+}
+
+fn unified(path: &str, old: &str, new: &str) -> String {
+    let diff = TextDiff::from_lines(old, new);
+    diff.unified_diff().context_radius(3).header(&format!("a/{path}"), &format!("b/{path}")).to_string()
+}
+
+/// An entry of a Debian changelog about one fix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Title {
+    text: String,
+    cves: Vec<String>,
+}
+
+/// `- [x86] subsystem: what it does (CVE-2026-1, CVE-2026-2)`, possibly over several lines, of the versions after
+/// `from`.
+fn titles(changelog: &str, from: &str) -> Vec<Title> {
+    let end = format!("({from})");
+    let mut items: Vec<String> = Vec::new();
+    for line in changelog.lines().take_while(|line| line.starts_with(' ') || !line.contains(&end)) {
+        let trimmed = line.trim_start();
+        match trimmed.strip_prefix("- ") {
+            Some(start) => items.push(start.to_owned()),
+            None if line.starts_with("      ") => {
+                if let Some(last) = items.last_mut() {
+                    last.push(' ');
+                    last.push_str(trimmed);
+                }
+            }
+            None => items.push(String::new()),
+        }
+    }
+    let mut out = Vec::new();
+    for item in items {
+        let cves: Vec<String> = item
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+            .filter(|word| word.starts_with("CVE-"))
+            .map(str::to_owned)
+            .collect();
+        let text = item.split(" (CVE-").next().unwrap_or_default();
+        let text =
+            if text.starts_with('[') { text.split_once("] ").map_or(text, |(_, rest)| rest) } else { text };
+        if !cves.is_empty() {
+            out.push(Title { text: text.to_owned(), cves });
+        }
+    }
+    out
+}
+
+/// Words that can name code.
+fn identifiers(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.len() > 4 && (word.contains('_') || text.contains(&format!("{word}()"))))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Single fixes: for each title with a CVE the file that its prefix names, and there the groups of changes that share
+/// an identifier with the title, or the only group. Titles that name no file, or several, are passed over.
+pub fn fixes_by_title(changelog: &str, from: &str, files: &[Case]) -> Vec<Case> {
+    let mut out = Vec::new();
+    for title in titles(changelog, from) {
+        let Some((prefix, _)) = title.text.rsplit_once(": ") else { continue };
+        let last = prefix.rsplit([' ', '/', ':']).next().unwrap_or_default();
+        let stem =
+            |path: &str| path.rsplit('/').next().unwrap_or_default().trim_end_matches(".c").replace('-', "_");
+        let mut named = files.iter().filter(|case| stem(&case.name) == last.replace('-', "_"));
+        let (Some(file), None) = (named.next(), named.next()) else { continue };
+        if let Some(new) = select(&file.texts.0, &file.texts.1, &identifiers(&title.text)) {
+            out.push(Case {
+                kind: "fix",
+                name: format!("{} {}", title.cves.join(" "), title.text),
+                patch: unified(&file.name, &file.texts.0, &new),
+                texts: (file.texts.0.clone(), new),
+            });
+        }
+    }
+    out
+}
+
+/// The old text with only those groups of changes that mention one of the names, in the change or around it.
+fn select(old: &str, new: &str, names: &BTreeSet<String>) -> Option<String> {
+    let diff = TextDiff::from_lines(old, new);
+    let groups = diff.grouped_ops(3);
+    let mentions = |group: &Vec<similar::DiffOp>| {
+        let mut text =
+            group.iter().flat_map(|op| diff.iter_changes(op)).map(|change| change.value().to_owned());
+        text.any(|line| names.iter().any(|name| line.contains(name.as_str())))
+    };
+    let wanted: Vec<bool> =
+        if groups.len() == 1 { vec![true] } else { groups.iter().map(mentions).collect() };
+    if !wanted.contains(&true) {
+        return None;
+    }
+    let chosen: BTreeSet<(usize, usize)> = groups
+        .iter()
+        .zip(&wanted)
+        .filter(|(_, wanted)| **wanted)
+        .flat_map(|(group, _)| group.iter().map(|op| (op.old_range().start, op.new_range().start)))
+        .collect();
+    let mut out = String::new();
+    for op in diff.ops() {
+        let is_chosen = chosen.contains(&(op.old_range().start, op.new_range().start));
+        for change in diff.iter_changes(op) {
+            let take = match change.tag() {
+                ChangeTag::Equal => true,
+                ChangeTag::Delete => !is_chosen,
+                ChangeTag::Insert => is_chosen,
+            };
+            if take {
+                out.push_str(change.value());
+            }
+        }
+    }
+    (out != old).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANGELOG: &str = "linux (6.1.9-1) bookworm; urgency=high\n\n  * New upstream:\n    - net/sched: cls_u32: check\n      offset (CVE-2026-1111)\n    - [x86] kvm: foo_bar() again (CVE-2026-2222,\n      CVE-2026-3333)\n    - no number here\n\nlinux (6.1.8-1) bookworm; urgency=low\n\n    - old: thing (CVE-2025-1)\n";
+
+    #[test]
+    fn titles_end_at_the_older_version() {
+        let read = titles(CHANGELOG, "6.1.8-1");
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0].text, "net/sched: cls_u32: check offset");
+        assert_eq!(
+            read[1],
+            Title {
+                text: "kvm: foo_bar() again".into(),
+                cves: vec!["CVE-2026-2222".into(), "CVE-2026-3333".into()]
+            }
+        );
+    }
+
+    #[test]
+    fn only_groups_that_share_a_name_are_taken() {
+        let pad = |n: usize| "x\n".repeat(n);
+        let old = format!("{}foo_bar old\n{}other_name old\n{}", pad(5), pad(20), pad(5));
+        let new = old.replace("old", "new");
+        let selected = select(&old, &new, &identifiers("kvm: foo_bar() again")).unwrap();
+        assert!(selected.contains("foo_bar new") && selected.contains("other_name old"));
+        assert_eq!(select(&old, &new, &identifiers("no names")), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! End to end: what several crates do together, on the real kernel. This library holds what those tests share.
+//!
+//! Tests that need a kernel take it from `cargo xtask fetch`, and prepared source trees from one cache, so that the
+//! whole suite downloads and prepares each kernel once.
+
+pub mod corpus;
+
+use std::path::PathBuf;
+
+use livepatch_build::error::BuildError;
+use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, build};
+use livepatch_manifest::CveEntry;
+use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating, SystemClock};
+use livepatch_vm::testing::{FetchedKernel, kernel, workspace};
+
+/// The kernel that the end-to-end tests run on, or none when it is not here and need not be.
+#[expect(clippy::panic, reason = "a kernel that must be there and is not fails the test")]
+pub fn cloud_kernel() -> Option<FetchedKernel> {
+    match kernel("debian-12-cloud-6.1") {
+        Ok(kernel) => kernel,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Where prepared source trees are kept, if not in `target/cache` of the workspace.
+pub const CACHE: &str = "LIVEPATCH_CACHE";
+
+/// Where prepared source trees are kept: shared by tests and demo.
+pub fn cache() -> PathBuf {
+    match std::env::var_os(CACHE) {
+        Some(directory) => directory.into(),
+        None => workspace().join("target/cache"),
+    }
+}
+
+/// Where the files of a fetched kernel are.
+pub fn kernel_request(kernel: &FetchedKernel) -> KernelRequest {
+    KernelRequest {
+        kernel: kernel.directory.join("image"),
+        headers: kernel.directory.join("headers"),
+        source: source_package(kernel),
+        cache: cache(),
+    }
+}
+
+/// Version 1.1, for a CVE that the demo fixes.
+pub fn livepatch_request() -> LivepatchRequest {
+    LivepatchRequest {
+        cves: vec![CveEntry {
+            id: "CVE-2026-93146".parse::<CveId>().unwrap_or_else(|_| unreachable!("a CVE id")),
+            coverage: CveCoverage::Whole,
+            rating: Rating::High,
+            title: String::new(),
+        }],
+        version: PatchVersion::parse("1.1").unwrap_or_else(|_| unreachable!("a version")),
+        omissions: Omissions::MustBeArgued,
+    }
+}
+
+/// The source package that the kernel was built from: `cargo xtask fetch` says in kernel.toml which one it is.
+#[expect(clippy::panic, reason = "a missing fixture fails the test")]
+pub fn source_package(kernel: &FetchedKernel) -> PathBuf {
+    let path = kernel.directory.join("kernel.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let word = |name: &str| table["source"][name].as_str().unwrap_or_default().to_owned();
+    kernel.directory.join(format!("packages/{}_{}_all.deb", word("package"), word("old")))
+}
+
+/// The carved patch of one of the fixes in demo.toml.
+#[expect(clippy::panic, reason = "a missing fixture fails the test")]
+pub fn carved_patch(kernel: &FetchedKernel, cve: &str) -> String {
+    let path = kernel.directory.join(format!("carve/{cve}.patch"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Builds patches for a kernel, as version 1.1.
+pub fn build_patches(kernel: &FetchedKernel, patches: &[String]) -> Result<Built, BuildError> {
+    let patches = PatchRequest { patches: patches.to_vec(), arguments: Vec::new() };
+    build(&kernel_request(kernel), &patches, &livepatch_request(), &SystemClock, &|_| ())
+}

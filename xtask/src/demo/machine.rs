@@ -1,0 +1,166 @@
+//! The guest's half of the demo: a kernel as Debian ships it, with `livepatchd` in it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use livepatch_vm::{BootSpec, Command, Guest, Initramfs, KernelTree};
+
+use super::report::Verdict;
+use super::session::Session;
+use crate::config::Fix;
+use crate::error::Error;
+
+const SHORT: Duration = Duration::from_secs(60);
+/// Download, verification and transition, under emulation.
+const LONG: Duration = Duration::from_secs(180);
+
+/// What goes into the guest besides the kernel.
+pub(crate) struct Content<'a> {
+    /// Directory with livepatchd and livepatch.
+    pub(crate) programs: &'a Path,
+    /// Directory with the check programs.
+    pub(crate) checks: &'a Path,
+    /// The daemon's configuration.
+    pub(crate) files: &'a [GuestFile],
+}
+
+/// A small file for the guest.
+pub(crate) struct GuestFile {
+    pub(crate) path: &'static str,
+    pub(crate) mode: u32,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The running guest.
+pub(crate) struct Machine<'a> {
+    guest: Guest,
+    fixes: &'a [Fix],
+    boot_id: String,
+    transcript: PathBuf,
+}
+
+impl<'a> Machine<'a> {
+    /// Boots and starts the daemon, which is then there but not enabled.
+    pub(crate) fn boot(
+        tree: &KernelTree,
+        fixes: &'a [Fix],
+        content: &Content,
+        transcript: &Path,
+    ) -> Result<Self, Error> {
+        let mut initramfs = Initramfs::with_network(tree)?;
+        for fix in fixes {
+            let needs = fix.needs.iter().chain([&fix.object]).map(|word| word.as_str());
+            let modules: Vec<&str> = needs.filter(|name| *name != "vmlinux").collect();
+            initramfs.kernel_modules(tree, &modules)?;
+            let name = program(fix);
+            initramfs.file_from(&format!("/usr/bin/{name}"), 0o755, &content.checks.join(&name))?;
+        }
+        for (path, name) in [("/usr/sbin/livepatchd", "livepatchd"), ("/usr/bin/livepatch", "livepatch")] {
+            initramfs.file_from(path, 0o755, &content.programs.join(name))?;
+        }
+        for file in content.files {
+            initramfs.file(file.path, file.mode, file.bytes.clone())?;
+        }
+        let spec = BootSpec::new(tree.vmlinuz(), initramfs.build());
+        let guest = Guest::boot(&BootSpec { transcript: Some(transcript.into()), ..spec })?;
+        guest.spawn("livepatchd", &Command::new("livepatchd"))?;
+        // "Not enabled" has an exit code of its own.
+        let answers = Command::shell("livepatch status >/dev/null 2>&1; echo $?");
+        guest.wait_for(&answers, "3", SHORT)?;
+        let boot_id = boot_id(&guest)?;
+        Ok(Self { guest, fixes, boot_id, transcript: transcript.into() })
+    }
+
+    /// Runs every check as an ordinary user; each must say what is expected.
+    pub(crate) fn check(&self, expected: Verdict, session: &mut Session) -> Result<Vec<Verdict>, Error> {
+        let mut verdicts = Vec::new();
+        for fix in self.fixes {
+            let program = program(fix);
+            let (output, _) = session.step(&format!("guest$ {program}"), |_| {
+                Ok(self.guest.run(&Command::new(&program).as_user(), SHORT)?)
+            })?;
+            let seen = Verdict::from_status(output.status);
+            if seen != Some(expected) {
+                return Err(Error::Check {
+                    what: format!("{} in the guest", fix.cve),
+                    seen: seen
+                        .map_or_else(|| format!("unknown ({})", output.error_text()), |v| v.word().into()),
+                    expected: expected.word().into(),
+                    transcript: self.transcript.clone(),
+                });
+            }
+            session.say(&output.text());
+            verdicts.push(expected);
+        }
+        Ok(verdicts)
+    }
+
+    /// Runs `livepatch` and waits until the status says `state`; gives the seconds of both.
+    pub(crate) fn livepatch(
+        &self,
+        arguments: &str,
+        state: &str,
+        session: &mut Session,
+    ) -> Result<f64, Error> {
+        let ((), seconds) = session.step(&format!("guest# livepatch {arguments}"), |_| {
+            self.guest.check(&Command::new("livepatch").args(arguments.split(' ')), LONG)?;
+            let count = format!("livepatch status --format json | grep -c '\"state\": \"{state}\"'");
+            Ok(self.guest.wait_for(&Command::shell(count), "1", LONG)?)
+        })?;
+        Ok(seconds)
+    }
+
+    /// Shows `livepatch status`.
+    pub(crate) fn status(&self, session: &mut Session) -> Result<(), Error> {
+        let (text, _) = session.step("guest# livepatch status", |_| {
+            // It gives up after a second, which a machine under emulation may need.
+            let kept = Command::shell("livepatch status >/run/status 2>&1; echo $?");
+            self.guest.wait_for(&kept, "0", SHORT)?;
+            Ok(self.guest.check(&Command::new("cat").arg("/run/status"), SHORT)?)
+        })?;
+        session.say(&text);
+        Ok(())
+    }
+
+    /// The kernel is the one that was booted, and has complained of nothing.
+    pub(crate) fn is_well(&self, session: &mut Session) -> Result<(), Error> {
+        let wrong = |what: &str, seen: String, expected: &str| Error::Check {
+            what: what.into(),
+            seen,
+            expected: expected.into(),
+            transcript: self.transcript.clone(),
+        };
+        let boot_id = boot_id(&self.guest)?;
+        if boot_id != self.boot_id {
+            return Err(wrong("the guest's boot id", boot_id, &self.boot_id));
+        }
+        if let Some(problem) = self.guest.kernel_problems()?.first() {
+            return Err(wrong("the kernel's log", format!("not clean: {}", problem.line), "clean"));
+        }
+        let uptime = self.guest.check(&Command::shell("cut -d. -f1 /proc/uptime"), SHORT)?;
+        session.say(&format!(
+            "no reboot: the same boot id, up {uptime} s; no BUG or WARNING in the kernel's log"
+        ));
+        Ok(())
+    }
+
+    /// Puts the daemon's log into the transcript: something went wrong.
+    pub(crate) fn keep_log(&self) {
+        let _ = self.guest.read_file("/run/log/livepatchd");
+    }
+
+    /// Shuts the guest down.
+    pub(crate) fn shutdown(self) -> Result<(), Error> {
+        Ok(self.guest.shutdown()?)
+    }
+}
+
+/// Name of the check program: that of its source.
+fn program(fix: &Fix) -> String {
+    let path = Path::new(fix.check.as_str());
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn boot_id(guest: &Guest) -> Result<String, Error> {
+    Ok(guest.check(&Command::new("cat").arg("/proc/sys/kernel/random/boot_id"), SHORT)?)
+}

@@ -1,0 +1,142 @@
+//! `target/demo/report.json`: what the demo found, for programs.
+
+use std::path::Path;
+
+use livepatch_types::CveId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// What a check program says of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    Vulnerable,
+    Fixed,
+}
+
+impl Verdict {
+    /// From a check program's exit status; another status tells nothing.
+    pub(crate) fn from_status(status: i32) -> Option<Self> {
+        match status {
+            0 => Some(Self::Fixed),
+            1 => Some(Self::Vulnerable),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Vulnerable => "vulnerable",
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
+/// The whole report. At its top stands the first fix again, for simple readers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Version of this format: 1.
+    pub(crate) schema: u32,
+    pub(crate) kernel: KernelId,
+    pub(crate) patch_version: String,
+    /// Of the signed module.
+    pub(crate) module_sha256: String,
+    #[serde(flatten)]
+    pub(crate) first: Option<FixReport>,
+    pub(crate) fixes: Vec<FixReport>,
+    pub(crate) seconds: Seconds,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KernelId {
+    pub(crate) release: String,
+    pub(crate) build_id: String,
+}
+
+/// One fix, and what its check said each time.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct FixReport {
+    pub(crate) cve: CveId,
+    pub(crate) check_before: Verdict,
+    pub(crate) check_after_apply: Verdict,
+    pub(crate) check_after_revert: Verdict,
+    pub(crate) check_after_reapply: Verdict,
+}
+
+/// What took how long.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Seconds {
+    pub(crate) fetch: f64,
+    pub(crate) prepare: f64,
+    pub(crate) compile: f64,
+    pub(crate) diff: f64,
+    pub(crate) link: f64,
+    pub(crate) sign: f64,
+    pub(crate) publish: f64,
+    pub(crate) boot: f64,
+    pub(crate) apply: f64,
+    /// All of the demo, also what has no name of its own here.
+    pub(crate) total: f64,
+}
+
+impl Report {
+    /// The file's text.
+    pub(crate) fn to_json(&self) -> Result<String, Error> {
+        let json = serde_json::to_string_pretty(self);
+        json.map(|json| json + "\n").map_err(|e| Error::io("make the report", e.into()))
+    }
+}
+
+/// Seconds as people read them.
+pub(crate) fn rounded(seconds: f64) -> f64 {
+    (seconds * 100.0).round() / 100.0
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    std::fs::write(&part, text)
+        .and_then(|()| std::fs::rename(&part, path))
+        .map_err(|e| Error::io(format!("write {}", path.display()), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_that_others_read() {
+        let fix = FixReport {
+            cve: CveId::parse("CVE-2026-93146").unwrap(),
+            check_before: Verdict::Vulnerable,
+            check_after_apply: Verdict::Fixed,
+            check_after_revert: Verdict::Vulnerable,
+            check_after_reapply: Verdict::Fixed,
+        };
+        let report = Report {
+            schema: 1,
+            kernel: KernelId { release: "6.1.0".into(), build_id: "ab".into() },
+            patch_version: "1.1".into(),
+            module_sha256: "00".into(),
+            first: Some(fix.clone()),
+            fixes: vec![fix],
+            seconds: Seconds::default(),
+        };
+        let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+        for (field, value) in [
+            ("cve", "CVE-2026-93146"),
+            ("check_before", "vulnerable"),
+            ("check_after_apply", "fixed"),
+            ("check_after_revert", "vulnerable"),
+            ("check_after_reapply", "fixed"),
+        ] {
+            assert_eq!(json[field], value);
+            assert_eq!(json["fixes"][0][field], value);
+        }
+        for field in ["kernel", "patch_version", "module_sha256", "seconds"] {
+            assert!(!json[field].is_null(), "{field}");
+        }
+    }
+}

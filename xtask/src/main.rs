@@ -1,0 +1,83 @@
+//! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`.
+
+mod carve;
+mod changelog;
+mod config;
+mod corpus;
+mod demo;
+mod error;
+mod fetch;
+mod process;
+mod progress;
+mod setup;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Demo, Word};
+use crate::error::{Error, Exit};
+
+/// Chores of the livepatch workspace
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = error::EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install the Debian packages that building and testing need
+    Setup,
+    /// Download and extract the kernels that demo.toml names
+    Fetch,
+    /// Show the whole path: build, sign, publish, apply in a VM, revert
+    Demo {
+        /// Also write the session as a picture (SVG)
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+    },
+    /// Judge the real changes from the source of a kernel in demo.toml to a later version
+    Corpus {
+        /// Version of the older source, for example 6.1.176-1
+        #[arg(long, value_name = "VERSION")]
+        from: String,
+        /// Version of the newer source
+        #[arg(long, value_name = "VERSION", value_parser = word)]
+        to: Word,
+        /// At most this many cases of each kind, spread evenly
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// Set up, fetch, and run all tests, those in VMs too
+    Test,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Setup => setup::setup(),
+        Chore::Fetch => fetch(),
+        Chore::Demo { record } => demo::demo(record.as_deref()),
+        Chore::Corpus { from, to, limit } => corpus::corpus(&from, to, limit),
+        Chore::Test => setup::setup().and_then(|()| fetch()).and_then(|()| test::test()),
+    };
+    match result {
+        Ok(()) => Exit::Success.into(),
+        Err(error) => {
+            eprint!("{}", error.report());
+            error.exit().into()
+        }
+    }
+}
+
+fn fetch() -> Result<(), Error> {
+    let demo = Demo::read(&livepatch_vm::testing::workspace().join("demo.toml"))?;
+    fetch::fetch(&demo, &livepatch_vm::testing::kernels_directory())
+}
+
+fn word(text: &str) -> Result<Word, String> {
+    Word::try_from(text.to_owned())
+}

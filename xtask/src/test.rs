@@ -1,0 +1,148 @@
+//! `cargo xtask test`: every test, those in VMs too, and what each suite took.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use livepatch_vm::testing;
+
+use crate::error::{Error, Exit};
+use crate::process::{cannot_start, command, tool};
+use crate::progress::Step;
+
+/// Crates whose programs run inside guests.
+const GUEST_CRATES: [&str; 2] = ["livepatch-agent", "livepatch-cli"];
+const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Tells tests the absolute path of the directory with the guests' programs.
+const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
+/// And that of the compiled check programs.
+const CHECKS: &str = "LIVEPATCH_CHECKS";
+
+/// Builds what guests run, then runs all tests of the workspace; a test that cannot run a VM fails.
+pub(crate) fn test() -> Result<(), Error> {
+    let workspace = testing::workspace();
+    let step = Step::begin("built the guests' programs");
+    let programs = guest_programs(workspace, |line| step.note(line))?;
+    step.done();
+    let mut test = cargo(workspace);
+    test.args(["test", "--workspace", "--no-fail-fast"]);
+    test.env(testing::REQUIRE_VM, "1").env(GUEST_BINARIES, programs).env(CHECKS, checks(workspace)?);
+
+    // What cargo says comes over standard error: it names each suite as it begins.
+    let mut child = test.stderr(Stdio::piped()).spawn().map_err(|e| cannot_start("cargo", e))?;
+    let mut laps = Laps::default();
+    let lines = child.stderr.take().into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n'));
+    for line in lines.map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        let _ = writeln!(std::io::stderr(), "{line}");
+        if let Some(suite) = suite(&line) {
+            laps.begin(suite);
+        }
+    }
+    let status = child.wait().map_err(|e| Error::io("wait for cargo", e))?;
+    eprintln!("\n{}", table(&laps.end()));
+    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "cargo test".into() }) }
+}
+
+/// Builds the static programs for guests; gives their directory.
+pub(crate) fn guest_programs(workspace: &Path, note: impl Fn(&str)) -> Result<PathBuf, Error> {
+    let target = workspace.join("target/guest");
+    let mut build = cargo(workspace);
+    // Naming the target keeps these flags away from build scripts and procedural macros.
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    build.args(["build", "--target", GUEST_TARGET, "--target-dir"]).arg(&target);
+    build.args(GUEST_CRATES.iter().flat_map(|name| ["--package", name]));
+    tool(&mut build, "cargo build", Exit::Failure, note)?;
+    Ok(target.join(GUEST_TARGET).join("debug"))
+}
+
+/// Compiles checks/*.c to static programs; gives their directory.
+pub(crate) fn checks(workspace: &Path) -> Result<PathBuf, Error> {
+    let (sources, programs) = (workspace.join("checks"), workspace.join("target/checks"));
+    std::fs::create_dir_all(&programs).map_err(|e| Error::io("make target/checks", e))?;
+    let entries = std::fs::read_dir(&sources).map_err(|e| Error::io("read checks", e))?;
+    for source in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if let (Some("c"), Some(name)) = (source.extension().and_then(|e| e.to_str()), source.file_stem()) {
+            livepatch_vm::compile_static(&source, &programs.join(name))?;
+        }
+    }
+    Ok(programs)
+}
+
+/// A cargo like the one that runs this.
+pub(crate) fn cargo(workspace: &Path) -> std::process::Command {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut command = command(&cargo);
+    command.current_dir(workspace);
+    command
+}
+
+/// Suites and what they took, in the order in which they ran.
+#[derive(Default)]
+struct Laps {
+    done: Vec<(String, Duration)>,
+    now: Option<(String, Instant)>,
+}
+
+impl Laps {
+    fn begin(&mut self, suite: String) {
+        self.finish();
+        self.now = Some((suite, Instant::now()));
+    }
+
+    fn end(mut self) -> Vec<(String, Duration)> {
+        self.finish();
+        self.done
+    }
+
+    fn finish(&mut self) {
+        if let Some((suite, started)) = self.now.take() {
+            self.done.push((suite, started.elapsed()));
+        }
+    }
+}
+
+/// The suite that cargo says it runs now: `Running tests/module.rs (target/debug/deps/module-0123)`.
+fn suite(line: &str) -> Option<String> {
+    let line = line.trim();
+    if let Some(name) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{name} documentation"));
+    }
+    let (source, program) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
+    let (_, file) = program.rsplit_once('/')?;
+    let (name, _) = file.rsplit_once('-')?;
+    Some(format!("{name} {}", source.trim_start_matches("unittests ")))
+}
+
+/// Minutes per suite.
+fn table(suites: &[(String, Duration)]) -> String {
+    let minutes = |time: Duration| time.as_secs_f64() / 60.0;
+    let row = |time: Duration, name: &str| format!("{:>7.2}  {name}\n", minutes(time));
+    let mut table = String::from("minutes  suite\n");
+    table.extend(suites.iter().map(|(name, time)| row(*time, name)));
+    table.push_str(&row(suites.iter().map(|(_, time)| *time).sum(), "all suites"));
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_recognised() {
+        let line = "     Running tests/agent/main.rs (target/debug/deps/agent-0f3b)";
+        assert_eq!(suite(line).unwrap(), "agent tests/agent/main.rs");
+        let line = "     Running unittests src/lib.rs (target/debug/deps/livepatch_vm-0f3b)";
+        assert_eq!(suite(line).unwrap(), "livepatch_vm src/lib.rs");
+        assert_eq!(suite("   Doc-tests livepatch_types").unwrap(), "livepatch_types documentation");
+        assert_eq!(suite("   Compiling x v0.1.0 (/x)"), None);
+        assert_eq!(suite("Running late"), None);
+    }
+
+    #[test]
+    fn minutes_are_added_up() {
+        let suites = [("a".to_string(), Duration::from_secs(30)), ("b".to_string(), Duration::from_secs(90))];
+        assert_eq!(table(&suites), "minutes  suite\n   0.50  a\n   1.50  b\n   2.00  all suites\n");
+    }
+}
