@@ -34,6 +34,8 @@ pub struct BootSpec {
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
+    /// What is to be different about the processor, as QEMU's `-cpu` takes it (`family=6`).
+    pub cpu_properties: Vec<String>,
     /// Added to the kernel's command line.
     pub kernel_args: Vec<String>,
     /// The network card.
@@ -54,6 +56,7 @@ impl BootSpec {
             initrd,
             memory_mib: 512,
             cpus: 2,
+            cpu_properties: Vec::new(),
             kernel_args: Vec::new(),
             network: Network::User { forwards: Vec::new() },
             disks: Vec::new(),
@@ -539,7 +542,8 @@ fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
-    add(&["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+    let cpu = spec.cpu_properties.iter().fold("max".to_owned(), |cpu, property| format!("{cpu},{property}"));
+    add(&["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", &cpu]);
     add(&["-m", &spec.memory_mib.to_string(), "-smp", &spec.cpus.to_string()]);
     // The kernel's console goes to standard error, where QEMU's own complaints go too; commands go over
     // standard input and output. Both vanish with the process.
