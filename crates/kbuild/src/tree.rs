@@ -14,7 +14,7 @@ use crate::command::{run, start_error, tail, tool};
 use crate::compile::SECTION_FLAGS;
 use crate::package::SourceOrigin;
 use crate::probe;
-use crate::units::UnitList;
+use crate::units::{UnitList, is_debian_gcc};
 
 /// Name of the file that says that a tree is whole.
 const READY: &str = ".livepatch-ready";
@@ -43,9 +43,34 @@ pub struct PreparedTree {
     compiler_version: String,
     symvers: String,
     entry_sizes: EntrySizes,
+    objtool_time: ObjtoolTime,
     units: UnitList,
     // Held as long as the tree is used: two builds in one tree would disturb one another's make.
     _lock: File,
+}
+
+/// When the kernel's build runs objtool (scripts/Makefile.lib, `delay-objtool`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ObjtoolTime {
+    /// Over each unit.
+    PerUnit,
+    /// Over what units are linked to: it must see whether anything takes a function's address.
+    WhenLinked,
+}
+
+impl ObjtoolTime {
+    fn of(config: &str) -> Self {
+        if option(config, "CONFIG_X86_KERNEL_IBT") == Some("y") { Self::WhenLinked } else { Self::PerUnit }
+    }
+}
+
+/// What objtool does with a C file that is compiled as a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Objtool {
+    /// It works on it, as on any module.
+    Runs,
+    /// It is left out.
+    LeftOut,
 }
 
 /// What [`PreparedTree::link_module`] links.
@@ -91,6 +116,7 @@ impl PreparedTree {
             compiler_version,
             symvers,
             entry_sizes: unknown,
+            objtool_time: ObjtoolTime::of(&config),
             units: UnitList::default(),
             _lock: lock,
         };
@@ -138,7 +164,9 @@ impl PreparedTree {
         write(UNITS, &self.list_units()?.to_text())?;
         let scratch =
             tempfile::tempdir().map_err(KbuildError::io("make a directory in", std::env::temp_dir()))?;
-        let object = self.compile_external(scratch.path(), "livepatch_probe", probe::PROBE_SOURCE, true)?.0;
+        let object = self
+            .compile_external(scratch.path(), "livepatch_probe", probe::PROBE_SOURCE, Objtool::LeftOut)?
+            .0;
         // The probe's object is the mark that all is done: written aside, then renamed.
         let mut mark =
             tempfile::NamedTempFile::new_in(&self.path).map_err(KbuildError::io("write in", &self.path))?;
@@ -220,6 +248,9 @@ impl PreparedTree {
             "KBUILD_BUILD_HOST=livepatch",
             "KBUILD_BUILD_TIMESTAMP=1970-01-01",
         ]);
+        // A Rust compiler here would add options to the configuration (CONFIG_RUSTC_VERSION, since 6.12); where the
+        // kernel had one, they differ without it, and that is refused.
+        make.arg("RUSTC=false");
         make
     }
 
@@ -229,7 +260,7 @@ impl PreparedTree {
         scratch: &Path,
         module: &str,
         source: &str,
-        skip_objtool: bool,
+        objtool: Objtool,
     ) -> Result<(Vec<u8>, Vec<String>), KbuildError> {
         let directory = scratch.join(module);
         fs::create_dir_all(&directory).map_err(KbuildError::io("make", &directory))?;
@@ -242,15 +273,24 @@ impl PreparedTree {
         write("Kbuild", &format!("obj-m := {module}.o\n{module}-y := {module}-main.o\n"))?;
         let mut make = self.make();
         make.arg(format!("M={}", directory.display()));
-        if skip_objtool {
+        if objtool == Objtool::LeftOut {
             make.arg("objtool=true");
         }
         make.arg(format!("KCFLAGS=-ffile-prefix-map={}=.", directory.display()));
-        make.arg(format!("{module}-main.o"));
-        run(&mut make, &format!("compiling {module}"))?;
-        let object_path = directory.join(format!("{module}-main.o"));
+        // The object that objtool works on.
+        let name = match self.objtool_time {
+            ObjtoolTime::PerUnit => format!("{module}-main.o"),
+            ObjtoolTime::WhenLinked => format!("{module}.o"),
+        };
+        let what = format!("compiling {module}");
+        let output = run(make.arg(&name), &what)?;
+        // make goes on when objtool complains, and the object would load and misbehave.
+        if String::from_utf8_lossy(&output.stderr).contains("objtool:") {
+            return Err(KbuildError::Failed { what, output: tail(&output) });
+        }
+        let object_path = directory.join(&name);
         let object = fs::read(&object_path).map_err(KbuildError::io("read", &object_path))?;
-        let cmd_path = directory.join(format!(".{module}-main.o.cmd"));
+        let cmd_path = directory.join(format!(".{name}.cmd"));
         let text = fs::read_to_string(&cmd_path).map_err(KbuildError::io("read", &cmd_path))?;
         let flags =
             objtool_flags(&text).map_err(|why| KbuildError::Format { path: cmd_path, why: why.into() })?;
@@ -262,19 +302,32 @@ impl PreparedTree {
     pub fn link_module(&self, input: &LinkInput<'_>) -> Result<Vec<u8>, KbuildError> {
         let scratch =
             tempfile::tempdir().map_err(KbuildError::io("make a directory in", std::env::temp_dir()))?;
-        let (glue, flags) = self.compile_external(scratch.path(), input.module_name, input.glue, false)?;
+        let (glue, flags) =
+            self.compile_external(scratch.path(), input.module_name, input.glue, Objtool::Runs)?;
         let glue_path = scratch.path().join("glue.o");
         fs::write(&glue_path, &glue).map_err(KbuildError::io("write", &glue_path))?;
         let mut link = tool("ld");
         link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1", "-T"]);
         link.arg(self.path.join("scripts/module.lds"));
         link.arg("-o").arg("linked.ko").arg("glue.o").current_dir(scratch.path());
+        let mut names = Vec::new();
         for (index, object) in input.objects.iter().enumerate() {
             let name = format!("functions_{index}.o");
             let path = scratch.path().join(&name);
             fs::write(&path, object).map_err(KbuildError::io("write", &path))?;
-            self.run_objtool(&flags, &path)?;
-            link.arg(&name);
+            names.push(name);
+        }
+        if self.objtool_time == ObjtoolTime::WhenLinked {
+            // Together, because one may take the address of another's function, and objtool must see that.
+            let joined = "functions.o".to_owned();
+            let mut join = tool("ld");
+            join.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "-o", &joined]).args(&names);
+            run(join.current_dir(scratch.path()), "joining the patched functions")?;
+            names = vec![joined];
+        }
+        for name in &names {
+            self.run_objtool(&flags, &scratch.path().join(name))?;
+            link.arg(name);
         }
         run(&mut link, "linking the livepatch")?;
         let linked = scratch.path().join("linked.ko");
@@ -320,14 +373,6 @@ fn check_config(config: &str) -> Result<(), KbuildError> {
             }));
         }
     }
-    for (name, what) in [
-        ("CONFIG_X86_KERNEL_IBT", "support here: it has CONFIG_X86_KERNEL_IBT, which is not handled yet"),
-        ("CONFIG_CALL_PADDING", "support here: it has CONFIG_CALL_PADDING, which is not handled yet"),
-    ] {
-        if option(config, name) == Some("y") {
-            return Err(KbuildError::Config(what));
-        }
-    }
     Ok(())
 }
 
@@ -336,9 +381,7 @@ fn check_compiler(config: &str) -> Result<(String, String), KbuildError> {
     let wanted =
         option(config, "CONFIG_CC_VERSION_TEXT").map(|text| text.trim_matches('"')).unwrap_or_default();
     let name = wanted.split(' ').next().unwrap_or_default();
-    let version =
-        name.strip_prefix("gcc-").filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()));
-    if version.is_none() {
+    if !is_debian_gcc(name) {
         return Err(KbuildError::Compiler {
             kernel: wanted.to_owned(),
             here: "only gcc-N of Debian is known here".into(),

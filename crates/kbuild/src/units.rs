@@ -10,6 +10,14 @@ use std::rc::Rc;
 
 use livepatch_types::ModuleName;
 
+/// Whether a program is a gcc by the names that Debian gives it: `gcc-12`, and since 6.11 with the prefix of cross
+/// compilers, `x86_64-linux-gnu-gcc-12` (CONFIG_CC_VERSION_TEXT of its kernels).
+pub(crate) fn is_debian_gcc(program: &str) -> bool {
+    let plain = program.strip_prefix("x86_64-linux-gnu-").unwrap_or(program);
+    let version = plain.strip_prefix("gcc-").unwrap_or_default();
+    !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// What a unit is linked into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {
@@ -28,8 +36,7 @@ pub struct CompilerCommand {
 impl CompilerCommand {
     /// Takes the words of a command, which must be a plain gcc.
     pub(crate) fn new(words: Vec<String>) -> Result<Self, &'static str> {
-        let plain =
-            words.first().is_some_and(|program| program.starts_with("gcc-") && !program.contains('/'));
+        let plain = words.first().is_some_and(|program| is_debian_gcc(program));
         if plain && words.len() > 4 { Ok(Self { words }) } else { Err("its command is not a gcc") }
     }
 
@@ -46,6 +53,16 @@ impl CompilerCommand {
         }
         let name = self.define("KBUILD_MODNAME").ok_or("its command has no KBUILD_MODNAME")?;
         ModuleName::parse(name).map(Membership::Module).map_err(|error| error.to_string())
+    }
+
+    /// The same with the macros of include/asm-generic/runtime-const.h in place of those of arch/x86/include/asm, which
+    /// have the same guard: the kernel writes constants into its own code only, and these read the variables.
+    pub fn with_generic_runtime_constants(&self) -> Self {
+        let mut words = self.words.clone();
+        let include = ["-include".to_owned(), "./include/asm-generic/runtime-const.h".to_owned()];
+        let source = words.len().saturating_sub(1);
+        words.splice(source..source, include);
+        Self { words }
     }
 
     /// The source file.

@@ -1,7 +1,9 @@
 //! The little of ELF that is needed of vmlinux, over `object`'s raw structures.
 
 use livepatch_types::BuildId;
-use object::elf::{FileHeader64, NT_GNU_BUILD_ID, SHF_ALLOC, SHT_NOBITS, SHT_NOTE, SectionHeader64};
+use object::elf::{
+    FileHeader64, NT_GNU_BUILD_ID, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_NOTE, SectionHeader64,
+};
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, SectionHeader as _, SectionTable};
 
@@ -38,6 +40,7 @@ pub(crate) fn sections(elf: &[u8]) -> Result<Vec<ImageSection>, ImageError> {
             name: String::from_utf8_lossy(name).into_owned(),
             address: header.sh_addr(LittleEndian),
             size: header.sh_size(LittleEndian),
+            is_code: flags & SHF_EXECINSTR.0 != 0,
             file_offset: bytes.then(|| header.sh_offset(LittleEndian) as usize),
         });
     }

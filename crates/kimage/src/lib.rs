@@ -48,6 +48,8 @@ pub struct ImageSection {
     pub address: u64,
     /// Length in memory, in bytes.
     pub size: u64,
+    /// Whether it is executable.
+    pub is_code: bool,
     /// Where its bytes are in the ELF file; none for `.bss`.
     file_offset: Option<usize>,
 }
@@ -90,6 +92,19 @@ impl KernelImage {
         }
         let start = section.file_offset?.checked_add(usize::try_from(within).ok()?)?;
         self.elf.get(start..start.checked_add(length)?)
+    }
+
+    /// Addresses of functions whose `endbr64` the kernel overwrites at boot, because nothing takes their address: what
+    /// the entries of `.ibt_endbr_seal` point at, each by its distance from itself (`apply_seal_endbr`,
+    /// arch/x86/kernel/alternative.c). None when the kernel is built without that table.
+    pub fn sealed(&self) -> Option<std::collections::BTreeSet<u64>> {
+        let table = self.sections.iter().find(|s| s.name == ".ibt_endbr_seal")?;
+        let data = self.bytes_at(table.address, usize::try_from(table.size).ok()?)?;
+        let entry = |(index, bytes): (u64, &[u8; 4])| {
+            let distance = i64::from(i32::from_le_bytes(*bytes));
+            table.address.wrapping_add(4 * index).wrapping_add_signed(distance)
+        };
+        Some((0..).zip(data.as_chunks::<4>().0).map(entry).collect())
     }
 
     /// The section that holds an address. Per-CPU sections, which are linked at 0, are left out.
