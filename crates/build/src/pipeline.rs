@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use livepatch_kbuild::{
-    KernelFiles, LinkInput, Membership, Mirror, PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
+    CompilerCommand, KernelFiles, LinkInput, Membership, Mirror, PreparedTree, SourceOrigin, SourcePatch,
+    TreeInputs,
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
-use livepatch_klp::compare::compare;
+use livepatch_klp::compare::{Comparison, compare};
 use livepatch_klp::extract::{Extracted, extract};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
+use livepatch_klp::runtime_const::{Pair, extract_generic};
 use livepatch_klp::shipped::{Fidelity, Shipped, ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
-use livepatch_klp::{Refusal, Rule, Unit};
+use livepatch_klp::{EntrySizes, Refusal, Rule, Unit};
 use livepatch_manifest::{
     Bundle, CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject, sha256,
 };
@@ -83,6 +85,7 @@ pub struct Built {
 struct UnitWork {
     unit: String,
     object: ObjectName,
+    command: CompilerCommand,
     original: Unit,
     patched: Unit,
 }
@@ -212,7 +215,7 @@ impl Workbench {
 
         let mut watch = Instant::now();
         progress("linking the livepatch module");
-        let kernel = ShippedKernel(&self.image);
+        let kernel = ShippedKernel::new(&self.image);
         let mut symbols = resolved.symbols;
         for name in NOTES_SYMBOLS {
             symbols.insert(name.to_owned(), Resolution::Livepatch(kernel_symbol(&kernel, name)?));
@@ -263,7 +266,7 @@ impl Workbench {
         seconds.compile = lap(&mut watch);
 
         progress("comparing, and proving that the compiler reproduces the shipped code");
-        let kernel = ShippedKernel(image);
+        let kernel = ShippedKernel::new(image);
         let mut findings = Findings { arguments: &request.arguments, list: Vec::new(), refused: None };
         let mut work = Vec::new();
         let mut same_bytes = 0;
@@ -281,11 +284,18 @@ impl Workbench {
             let original = findings.take(&pair.unit, Unit::parse(&pair.original, &sizes));
             let patched = findings.take(&pair.unit, Unit::parse(&pair.patched, &sizes));
             if let (Some(original), Some(patched)) = (original, patched) {
-                work.push(UnitWork { unit: pair.unit, object, original, patched });
+                work.push(UnitWork { unit: pair.unit, object, command: pair.command, original, patched });
             }
         }
         let shipped = ShippedObjects::load(&work, files)?;
-        let compared = compare_units(&work, &kernel, &shipped, &mut findings);
+        let generic = |unit: &UnitWork| {
+            progress(&format!("compiling {} without runtime constants, original and patched", unit.unit));
+            let command = unit.command.with_generic_runtime_constants();
+            let original = tree.compile_original(&unit.unit, &command, scratch)?;
+            let patched = tree.compile_patched(&original, &mirror, scratch)?;
+            Ok::<_, BuildError>((original.object, patched))
+        };
+        let compared = compare_units(&work, &kernel, &shipped, &generic, tree.entry_sizes(), &mut findings)?;
         let resolved = resolve_units(&work, &compared, &kernel, &shipped, files, exports, &mut findings)?;
         seconds.diff = lap(&mut watch);
 
@@ -423,12 +433,17 @@ struct Compared {
     extracted: Option<Extracted>,
 }
 
+/// Compiles a unit again, without runtime constants, original and patched.
+type Generic<'g> = dyn Fn(&UnitWork) -> Result<(Vec<u8>, Vec<u8>), BuildError> + 'g;
+
 fn compare_units(
     work: &[UnitWork],
     kernel: &dyn Shipped,
     shipped: &ShippedObjects,
+    generic: &Generic<'_>,
+    sizes: EntrySizes,
     findings: &mut Findings<'_>,
-) -> Vec<Compared> {
+) -> Result<Vec<Compared>, BuildError> {
     let mut out = Vec::new();
     for (prefix, unit) in work.iter().enumerate() {
         let proof = findings.take(&unit.unit, prove(&unit.original, shipped.of(&unit.object, kernel)));
@@ -436,11 +451,13 @@ fn compare_units(
         for omitted in comparison.iter().flat_map(|c| &c.omitted) {
             findings.add(Verdict::NeedsPerson, &unit.unit, omitted);
         }
-        let extracted = comparison
-            .and_then(|comparison| {
-                findings.take(&unit.unit, extract(&unit.original, &unit.patched, &comparison, prefix))
-            })
-            .flatten();
+        let extracted = match comparison {
+            Some(comparison) => {
+                let extracted = extract_unit(unit, &comparison, prefix, generic, sizes)?;
+                findings.take(&unit.unit, extracted).flatten()
+            }
+            None => None,
+        };
         for function in extracted.iter().flat_map(|e| &e.functions) {
             if ALWAYS_RUNNING.contains(&function.name.as_str()) {
                 let why = "some task is always in this function, so the transition may never end".to_owned();
@@ -450,7 +467,29 @@ fn compare_units(
         }
         out.push(Compared { fidelity: proof.unwrap_or_default(), extracted });
     }
-    out
+    Ok(out)
+}
+
+/// The changed functions; those with runtime constants from compilations without.
+fn extract_unit(
+    unit: &UnitWork,
+    comparison: &Comparison,
+    prefix: usize,
+    generic: &Generic<'_>,
+    sizes: EntrySizes,
+) -> Result<Result<Option<Extracted>, Refusal>, BuildError> {
+    let own = Pair { original: &unit.original, patched: &unit.patched };
+    match extract(own.original, own.patched, comparison, prefix) {
+        Err(refusal) if refusal.rule == Rule::RuntimeConstant => {
+            let (original, patched) = generic(unit)?;
+            let units = Unit::parse(&original, &sizes).and_then(|o| Ok((o, Unit::parse(&patched, &sizes)?)));
+            Ok(units.and_then(|(original, patched)| {
+                let pair = Pair { original: &original, patched: &patched };
+                extract_generic(own, comparison, pair, prefix)
+            }))
+        }
+        extracted => Ok(extracted),
+    }
 }
 
 struct ResolvedUnits {

@@ -14,6 +14,7 @@ use crate::pipeline::Progress;
 pub(crate) struct CompiledPair {
     pub(crate) unit: String,
     pub(crate) membership: Membership,
+    pub(crate) command: CompilerCommand,
     pub(crate) original: Vec<u8>,
     pub(crate) patched: Vec<u8>,
 }
@@ -84,6 +85,7 @@ pub(crate) fn compile(
         Ok(CompiledPair {
             unit: unit.clone(),
             membership: original.membership,
+            command: command.clone(),
             original: original.object,
             patched,
         })

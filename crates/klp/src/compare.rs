@@ -319,6 +319,7 @@ impl Eye<'_> {
         self.steps.set(0);
         let (x, y) = (&self.original.items[a], &self.patched.items[b]);
         x.size == y.size
+            && x.padding == y.padding
             && self.same_references(&x.references, &y.references, 0)
             && self.same_entries(a, b)
             && (self.original.bytes(x) == self.patched.bytes(y)

@@ -16,6 +16,10 @@ use crate::unit::{IMPORT_NS, Item, ItemKind, Reference, Target, Unit};
 /// Start of the names under which the glue finds the new functions.
 pub const NEW_FUNCTION_PREFIX: &str = "__livepatch_new_";
 const ORIGINAL_PREFIX: &str = "__livepatch_original_";
+/// Start of the names of static calls' trampolines (include/linux/static_call_types.h).
+pub(crate) const STATIC_CALL: &str = "__SCT__";
+/// And of their keys.
+pub(crate) const STATIC_CALL_KEY: &str = "__SCK__";
 const LITERALS: &str = ".rodata.livepatch_literals";
 
 /// A function that the livepatch redirects.
@@ -47,6 +51,8 @@ pub struct Extracted {
     pub functions: Vec<NewFunction>,
     /// What undefined symbols stand for.
     pub originals: BTreeMap<String, Original>,
+    /// Those whose address is used other than as the destination of a call or jump.
+    pub addresses: BTreeSet<String>,
     /// Functions that come along and have no counterpart in the kernel.
     pub added_functions: Vec<String>,
     /// Variables that come along.
@@ -148,6 +154,17 @@ impl<'u> Plan<'u> {
         let item = &self.patched.items[index];
         let section = self.patched.section_name(item);
         let refuse = |rule, why: String| Err(Refusal::new(rule, item.name(), why));
+        let mut entries = self.patched.entries.iter().filter(|e| e.owner == index);
+        if let Some(entry) = entries.find(|e| e.table.fate == Fate::RuntimeConstant) {
+            let table = &self.patched.object.sections[entry.section].name;
+            let why = format!(
+                "it holds a constant that the kernel writes at boot, into its own code only ({table})"
+            );
+            return refuse(Rule::RuntimeConstant, why);
+        }
+        if item.kind == ItemKind::Function && item.name().starts_with(STATIC_CALL) {
+            return refuse(Rule::NotSupported, "the patch adds or changes a static call".into());
+        }
         match item.kind {
             ItemKind::Function if self.patched.classes[item.section] != Class::Code => {
                 refuse(Rule::InitChanged, format!("the patch needs it, and it lies in section {section}"))
@@ -240,6 +257,7 @@ struct Writer<'p, 'u> {
     symbol_of: HashMap<usize, usize>,
     undefined: HashMap<Original, usize>,
     originals: BTreeMap<String, Original>,
+    addresses: BTreeSet<String>,
     literals: HashMap<(Vec<u8>, u64), u64>,
 }
 
@@ -253,6 +271,7 @@ impl<'p, 'u> Writer<'p, 'u> {
             symbol_of: HashMap::new(),
             undefined: HashMap::new(),
             originals: BTreeMap::new(),
+            addresses: BTreeSet::new(),
             literals: HashMap::new(),
         }
     }
@@ -300,8 +319,8 @@ impl<'p, 'u> Writer<'p, 'u> {
             }
         }
         self.write_imported_namespaces();
-        let Self { object, originals, .. } = self;
-        Ok(Extracted { object, functions, originals, added_functions, added_data })
+        let Self { object, originals, addresses, .. } = self;
+        Ok(Extracted { object, functions, originals, addresses, added_functions, added_data })
     }
 
     /// The linker joins this with the module's own `.modinfo`; the kernel reads every tag of that name.
@@ -352,12 +371,10 @@ impl<'p, 'u> Writer<'p, 'u> {
         let template = &patched.object.sections[item.section];
         let section = self.section_like(template);
         // As aligned as it was: by its place, at most as its section.
-        let align = if item.start == 0 {
-            template.align
-        } else {
-            template.align.min(1 << item.start.trailing_zeros())
-        };
-        let start = self.append(section, patched.bytes(item), item.size, align);
+        let begin = item.start - item.padding;
+        let align = if begin == 0 { template.align } else { template.align.min(1 << begin.trailing_zeros()) };
+        let padded = self.append(section, patched.padded_bytes(item), item.padding + item.size, align);
+        let start = padded + item.padding;
         self.placed.insert(index, (section, start));
         self.object.section_symbol(section);
         for (at, name) in item.names.iter().enumerate() {
@@ -390,7 +407,17 @@ impl<'p, 'u> Writer<'p, 'u> {
                 let section = self.literals_section();
                 (self.object.section_symbol(section), place.cast_signed().wrapping_add(offset))
             }
-            Way::Outside { original, offset } => (self.undefined(original), offset),
+            Way::Outside { original, offset } => {
+                let symbol = self.undefined(original);
+                let name = self.object.symbols[symbol].name.clone();
+                if let Some(call) = name.strip_prefix(STATIC_CALL) {
+                    self.static_call_key(call);
+                }
+                if !r.branch {
+                    self.addresses.insert(name);
+                }
+                (symbol, offset)
+            }
             Way::Inside { item, offset } => {
                 let (to, start) = self.placed[&item];
                 // objtool takes a jump to a function's symbol for a call that does not come back. Within one section,
@@ -448,6 +475,15 @@ impl<'p, 'u> Writer<'p, 'u> {
         self.originals.insert(name, original.clone());
         self.undefined.insert(original, symbol);
         symbol
+    }
+
+    /// objtool finds the key of a static call by its name among the object's symbols, and notes call and key for the
+    /// kernel. Without the symbol it notes the trampoline, which the kernel takes only of exported ones.
+    fn static_call_key(&mut self, call: &str) {
+        let name = format!("{STATIC_CALL_KEY}{call}");
+        let is_key = |item: &Item| item.kind == ItemKind::Data && item.names.contains(&name);
+        let here = self.plan.original.items.iter().position(is_key);
+        self.undefined(here.map_or(Original::External(name), Original::Item));
     }
 
     /// Entries of special tables go where their code went.

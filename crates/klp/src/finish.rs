@@ -14,15 +14,21 @@ use crate::unit::IMPORT_NS;
 const VERSION_NAME_BYTES: usize = 64 - 8;
 
 /// Sections that the kernel walks before a livepatched module is there: their relocations must not wait for it.
-const WALKED_AT_LOAD: [&str; 7] = [
+const WALKED_AT_LOAD: [&str; 8] = [
     "__jump_table",
     ".altinstructions",
+    // Its code is copied into place then.
+    ".altinstr_replacement",
     ".parainstructions",
     ".static_call_sites",
     ".retpoline_sites",
     ".return_sites",
     ".call_sites",
 ];
+
+/// The table of calls (tools/objtool/check.c, `create_direct_call_sections`), and the length of one entry.
+const CALL_SITES: &str = ".call_sites";
+const CALL_SITE_BYTES: u64 = 4;
 
 /// Finishes a module that the linker put together from extracted objects and glue.
 pub fn finish(
@@ -68,6 +74,7 @@ pub fn finish(
     versions.insert(layout, export.crc);
     let versions = versions_section(layout, &versions)?;
     object.sections.push(versions);
+    drop_late_call_sites(&mut object, &by_livepatch)?;
     convert_relocations(&mut object, &by_livepatch)?;
     drop_unused_symbols(&mut object);
     Ok(object.to_bytes())
@@ -127,6 +134,45 @@ fn resolve_new_functions(object: &mut Object) {
             }
         }
     }
+}
+
+/// Calls into a module that may come later are not in `.call_sites`: with call depth tracking the kernel leads every
+/// call of that table to the padding before its destination when the livepatch is loaded
+/// (arch/x86/kernel/callthunks.c, `patch_call`), and these go nowhere yet. A call that is not counted only makes the
+/// return stack buffer be filled earlier.
+fn drop_late_call_sites(
+    object: &mut Object,
+    found: &BTreeMap<usize, LivepatchSymbol>,
+) -> Result<(), Refusal> {
+    let is_late = |r: &Relocation| found.get(&r.symbol).is_some_and(|s| s.applied_with != "vmlinux");
+    let fields = object.sections.iter().enumerate().flat_map(|(index, section)| {
+        section.relocations.iter().filter(|r| is_late(r)).map(move |r| (index, r.offset))
+    });
+    let late: BTreeSet<(usize, u64)> = fields.collect();
+    let Some(table) = object.section_named(CALL_SITES) else { return Ok(()) };
+    let is_site_of_late = |r: &Relocation| match object.symbols[r.symbol].placement {
+        // The field of a call stands behind its opcode of one byte.
+        Placement::Section(section) => {
+            let site = object.symbols[r.symbol].value.wrapping_add_signed(r.addend);
+            late.contains(&(section, site.wrapping_add(1)))
+        }
+        _ => false,
+    };
+    let section = &object.sections[table];
+    let mut kept: Vec<Relocation> = section.relocations.clone();
+    kept.sort_by_key(|r| r.offset);
+    if kept.len() as u64 * CALL_SITE_BYTES != section.size {
+        let why = "it is not one pointer of 4 bytes per call";
+        return Err(Refusal::new(Rule::Object, CALL_SITES, why));
+    }
+    kept.retain(|r| !is_site_of_late(r));
+    kept.iter_mut().zip(0..).for_each(|(r, index)| r.offset = index * CALL_SITE_BYTES);
+    let section = &mut object.sections[table];
+    section.size = kept.len() as u64 * CALL_SITE_BYTES;
+    section.data.truncate(section.size as usize);
+    section.data.fill(0);
+    section.relocations = kept;
+    Ok(())
 }
 
 /// `__versions`: for each symbol checksum and name, `struct modversion_info` of include/linux/module.h; the layout
@@ -224,5 +270,78 @@ fn drop_unused_symbols(object: &mut Object) {
     for section in &mut object.sections {
         let groups = section.livepatch_relocations.iter_mut().flat_map(|(_, relocations)| relocations);
         section.relocations.iter_mut().chain(groups).for_each(|r| r.symbol = place[r.symbol]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: [u8; 5] = [0xe8, 0, 0, 0, 0];
+    const PC32: u32 = crate::elf::relocation::PC32;
+
+    fn symbol(name: &str, placement: Placement) -> Symbol {
+        let (kind, binding) = (SymbolKind::None, Binding::Global);
+        Symbol { name: name.into(), placement, value: 0, size: 0, kind, binding, other: 0 }
+    }
+
+    fn found(object: &str) -> Resolution {
+        let (name, sympos) = ("f".to_owned(), 0);
+        let applied_with = object.to_owned();
+        Resolution::Livepatch(LivepatchSymbol { applied_with, object: object.into(), name, sympos })
+    }
+
+    /// Three calls: to the kernel, to a module that may come later, to the kernel.
+    fn linked(table: &str) -> Vec<u8> {
+        let mut object = Object::default();
+        let mut text = Section::empty(".text", 1);
+        text.flags |= constants::EXEC;
+        text.data = CALL.repeat(3);
+        text.size = 15;
+        object.sections.push(text);
+        object.sections.push(Section { data: vec![0; 12], size: 12, ..Section::empty(table, 1) });
+        object.symbols = vec![symbol("kernel", Placement::Undefined), symbol("late", Placement::Undefined)];
+        let to_text = object.section_symbol(0);
+        for (index, symbol) in [(0, 0), (1, 1), (2, 0)] {
+            let field = Relocation { offset: 5 * index + 1, kind: PC32, symbol, addend: -4 };
+            object.sections[0].relocations.push(field);
+            let addend = (5 * index).cast_signed();
+            let site = Relocation { offset: 4 * index, kind: PC32, symbol: to_text, addend };
+            object.sections[1].relocations.push(site);
+        }
+        object.to_bytes()
+    }
+
+    fn finished(table: &str) -> Result<Object, Refusal> {
+        let symbols = [("kernel", found("vmlinux")), ("late", found("m"))];
+        let symbols = symbols.map(|(name, resolution)| (name.to_owned(), resolution)).into();
+        let exports = Exports::parse("0x00000001\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n").unwrap();
+        Ok(Object::parse(&finish(&linked(table), &symbols, &exports)?)?)
+    }
+
+    #[test]
+    fn calls_into_a_later_module_are_not_counted() {
+        let object = finished(CALL_SITES).unwrap();
+        let table = &object.sections[object.section_named(CALL_SITES).unwrap()];
+        let sites: Vec<_> = table.relocations.iter().map(|r| (r.offset, r.addend)).collect();
+        assert_eq!((table.size, table.data.len(), sites), (8, 8, vec![(0, 0), (4, 10)]));
+        let text = &object.sections[object.section_named(".text").unwrap()];
+        let groups: Vec<_> = text.livepatch_relocations.iter().map(|(o, r)| (o.as_str(), r.len())).collect();
+        assert_eq!(groups, [("m", 1), ("vmlinux", 2)], "every relocation became one of the livepatch");
+        // Nothing is dropped from any other table.
+        assert_eq!(finished(".return_sites").unwrap().sections[1].size, 12);
+    }
+
+    #[test]
+    fn tables_that_are_read_before_the_module_comes_are_refused() {
+        for table in WALKED_AT_LOAD {
+            let mut object = Object::parse(&linked(table)).unwrap();
+            let late = object.symbols.iter().position(|s| s.name == "late").unwrap();
+            object.sections[1].relocations[0].symbol = late;
+            let symbols = [("kernel".to_owned(), found("vmlinux")), ("late".to_owned(), found("m"))].into();
+            let exports = Exports::parse("0x00000001\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n").unwrap();
+            let refusal = finish(&object.to_bytes(), &symbols, &exports).unwrap_err();
+            assert_eq!((refusal.rule, refusal.place.as_str()), (Rule::ModuleKey, "f"), "{table}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The steps, each a module: [`elf`] reads and writes objects; [`mod@unit`] leads every reference back to what it means;
 //! [`compare`] finds what changed; [`shipped`] proves that the compiler reproduces the shipped code and learns where
-//! everything is in the running kernel; [`extract`] takes the changed functions out into an object of their own;
+//! everything is in the running kernel; [`extract`] takes the changed functions out into an object of their own, and
+//! [`runtime_const`] those that must come from a second compilation;
 //! [`finish`] turns the linked module's placeholders into livepatch relocations.
 //!
 //! Invariant: no I/O, no clock, no environment; no bytes make it panic.
@@ -14,6 +15,7 @@ pub mod finish;
 mod lines;
 mod refusal;
 pub mod resolve;
+pub mod runtime_const;
 pub mod section_class;
 pub mod shipped;
 pub mod symvers;

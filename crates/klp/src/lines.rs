@@ -12,7 +12,7 @@ use iced_x86::{
 use crate::unit::{Item, Reference, Target, Unit};
 
 /// Functions that are told a source line, and which argument it is, from 0. They print or keep it for diagnosis. Each
-/// row was checked against its declaration in Debian's 6.1 sources, in the file named above it, but for the one that says otherwise. A function whose
+/// row was checked against its declaration in Debian's 6.1 and 6.12 sources, in the file named above it, but for the one that says otherwise. A function whose
 /// arguments move between versions has no place here: `__ext4_journal_start_sb` has its line where later kernels have
 /// the superblock, and a wrong row would hide a change.
 const LINE_ARGUMENT: [(&str, usize); 25] = [

@@ -23,6 +23,10 @@ pub enum Rule {
     Fidelity,
     /// A jump label or static call whose key lives in a module.
     ModuleKey,
+    /// Code with a constant that the kernel writes into its own code at boot.
+    RuntimeConstant,
+    /// The address of a kernel function that only direct calls may reach.
+    SealedAddress,
     /// A function that some task never leaves.
     AlwaysRunning,
     /// Something sound that this version does not build.
@@ -43,6 +47,8 @@ impl Rule {
             Self::SymbolMissing => "symbol-missing",
             Self::Fidelity => "fidelity",
             Self::ModuleKey => "module-key",
+            Self::RuntimeConstant => "runtime-constant",
+            Self::SealedAddress => "sealed-address",
             Self::AlwaysRunning => "always-running",
             Self::NotSupported => "not-supported",
         }
@@ -73,6 +79,10 @@ impl Rule {
                 "check that source version, configuration and compiler are exactly those of the shipped kernel"
             }
             Self::ModuleKey => "use static_key_enabled() or a plain call in the patch instead",
+            Self::RuntimeConstant => {
+                "move the change into a function that does not use the constant, or patch the callers instead"
+            }
+            Self::SealedAddress => "call the function directly instead of handing out its address",
             Self::AlwaysRunning => "patch what it calls instead, or show that every task leaves it in time",
             Self::NotSupported => "simplify the patch around this place, or wait for support",
         }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::elf::Binding;
-use crate::extract::{Extracted, Original};
+use crate::extract::{Extracted, Original, STATIC_CALL, STATIC_CALL_KEY};
 use crate::refusal::{Refusal, Rule};
-use crate::shipped::{Fidelity, Shipped};
+use crate::shipped::{Fidelity, Shipped, may_be_called_indirectly};
 use crate::symvers::Exports;
-use crate::unit::Unit;
+use crate::unit::{ItemKind, Unit};
 
 /// A symbol that the kernel's livepatch code finds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +109,7 @@ pub fn resolve(extracted: &Extracted, context: &Context<'_>) -> Result<Resolved,
             Ok(Redirect { name, sympos, symbol: function.symbol.clone() })
         })
         .collect::<Result<_, Refusal>>()?;
+    context.check_addresses(extracted)?;
     let mut symbols = BTreeMap::new();
     for (symbol, original) in &extracted.originals {
         let resolution = match original {
@@ -137,6 +138,65 @@ impl Context<'_> {
         let reason = reason.map_or("it was not compared", |(_, reason)| reason);
         let why = format!("it cannot be redirected, for it was not found in {}: {reason}", self.own());
         Err(Refusal::new(Rule::Fidelity, name, why))
+    }
+
+    /// Hardware with IBT lets an indirect call arrive only at `endbr64`. The compiler omits it in functions whose
+    /// address nothing in their unit takes, and the kernel overwrites those of others that nothing in the kernel
+    /// takes: an address that only the livepatch hands out would stop the kernel at its first use. objtool cannot see
+    /// that, because those functions are not in its object.
+    fn check_addresses(&self, extracted: &Extracted) -> Result<(), Refusal> {
+        if self.vmlinux.sealed().is_none() {
+            return Ok(());
+        }
+        for symbol in &extracted.addresses {
+            // Only ever written to, by static_call_update().
+            let Some(original) = extracted.originals.get(symbol).filter(|_| !symbol.starts_with(STATIC_CALL))
+            else {
+                continue;
+            };
+            let (name, shipped, places) = self.places(original)?;
+            let is_bad = |place: &u64| shipped.is_code(*place) && !may_be_called_indirectly(shipped, *place);
+            if places.iter().any(is_bad) {
+                let why = format!(
+                    "the patch uses its address, and in {} no indirect call may go there (no endbr64, or sealed)",
+                    shipped.object_name()
+                );
+                return Err(Refusal::new(Rule::SealedAddress, name, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the function or variable may be that an undefined symbol stands for.
+    fn places(&self, original: &Original) -> Result<(String, &dyn Shipped, Vec<u64>), Refusal> {
+        let visible = |shipped: &dyn Shipped, name: &str| -> Vec<u64> {
+            shipped.named(name).iter().filter(|(_, visible)| *visible).map(|(a, _)| *a).collect()
+        };
+        match original {
+            Original::Item(index) => {
+                let item = &self.original.items[*index];
+                let places = match self.fidelity.address_of.get(index) {
+                    Some(&address) => vec![address],
+                    None if item.kind != ItemKind::Function => Vec::new(),
+                    None => {
+                        let (name, sympos) = self.item(*index)?;
+                        let place = (sympos as usize).saturating_sub(1);
+                        self.shipped.named(&name).get(place).map(|(a, _)| *a).into_iter().collect()
+                    }
+                };
+                Ok((item.name().to_owned(), self.shipped, places))
+            }
+            Original::External(name) => {
+                let owner = self.exports.get(name).map_or(self.own(), |export| export.owner.as_str());
+                let (shipped, known) = match owner {
+                    owner if owner == self.own() => (self.shipped, self.fidelity.externals.get(name)),
+                    "vmlinux" => (self.vmlinux, None),
+                    owner => (self.modules.get(owner).copied().unwrap_or(self.shipped), None),
+                };
+                let places = known.map_or_else(|| visible(shipped, name), |address| vec![*address]);
+                Ok((name.clone(), shipped, places))
+            }
+        }
     }
 
     fn livepatch(&self, object: &str, name: String, sympos: u32) -> Resolution {
@@ -226,6 +286,13 @@ impl Context<'_> {
         }
         if self.defined_elsewhere.contains(name) {
             return Ok(None);
+        }
+        // The trampoline may be exported without its key; the kernel would look the key up by it
+        // (kernel/static_call_inline.c, static_call_add_module).
+        if name.starts_with(STATIC_CALL_KEY)
+            && let Some(found) = self.visible_in(self.vmlinux, name)?
+        {
+            return Ok(Some(self.livepatch("vmlinux", name.to_owned(), found)));
         }
         let why = if self.own() != "vmlinux" && self.vmlinux.named(name).iter().any(|(_, visible)| *visible) {
             "the kernel has it but does not export it to modules".to_owned()

@@ -1,6 +1,6 @@
 //! What a section of a kernel object means: the table that everything else walks by.
 
-use crate::elf::{Section, constants};
+use crate::elf::{Section, constants, relocation};
 
 /// Sizes in bytes of table entries, read from a probe unit compiled in the target tree: never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum Fate {
         /// Offset of the line number in the entry.
         line_at: u64,
     },
+    /// Its code holds a constant that the kernel writes at boot, into its own code only: such code cannot go along.
+    RuntimeConstant,
     /// It is left behind: it only keeps the linker from dropping something, or is made anew by objtool.
     Drop,
 }
@@ -112,6 +114,21 @@ const IGNORED: [&str; 11] = [
     "__patchable_function_entries",
 ];
 
+/// Marks for objtool, each entry a pointer to an instruction or function (tools/objtool/check.c, the functions that
+/// `decode_sections` calls).
+const ANNOTATIONS: [&str; 10] = [
+    ".discard.instr_begin",
+    ".discard.instr_end",
+    ".discard.retpoline_safe",
+    ".discard.ignore_alts",
+    ".discard.intra_function_calls",
+    ".discard.noendbr",
+    ".discard.ibt_endbr_noseal",
+    ".discard.validate_unret",
+    ".discard.func_stack_frame_non_standard",
+    ".discard.func_stack_frame_non_standard_fp",
+];
+
 const READ_ONCE: [&str; 14] = [
     ".modinfo",
     "__param",
@@ -133,6 +150,11 @@ const READ_ONCE: [&str; 14] = [
 
 fn is_or_below(name: &str, base: &str) -> bool {
     name.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Length of the pointers that a table consists of.
+fn pointer_bytes(section: &Section) -> u64 {
+    section.relocations.first().and_then(|r| relocation::width(r.kind)).unwrap_or(4)
 }
 
 /// Decides by name and flags. The order matters: exact tables, then families of names.
@@ -158,21 +180,21 @@ pub fn classify(section: &Section, sizes: &EntrySizes) -> Class {
         // Where kprobes must not go; modules have this table too since 5.8.
         "_kprobe_blacklist" => return table(8, Fate::Keep),
         name if IGNORED.contains(&name) => return Class::Ignored,
-        // Read by objtool of the target, dropped by the final link (scripts/module.lds.S).
-        ".discard.instr_begin" | ".discard.instr_end" => return table(4, Fate::Keep),
+        // Read by objtool of the target, dropped by the final link (scripts/module.lds.S). Pointers are 8 bytes long
+        // before 6.5, then most have 4 (include/linux/objtool.h, arch/x86/include/asm/nospec-branch.h).
+        name if ANNOTATIONS.contains(&name) => return table(pointer_bytes(section), Fate::Keep),
         // tools/objtool/check.c, add_dead_ends
         ".discard.reachable" | ".discard.unreachable" => {
             let (fate, mark) = (Fate::Keep, Mark::Previous);
             return Class::Special(SpecialTable { entry_size: 4, last_entry_size: 4, fate, mark });
         }
-        ".discard.retpoline_safe"
-        | ".discard.ibt_endbr_noseal"
-        | ".discard.func_stack_frame_non_standard" => {
-            return table(8, Fate::Keep);
-        }
         ".discard.addressable" => return table(8, Fate::Drop),
         ".altinstr_replacement" => return Class::Code,
         _ => {}
+    }
+    // A distance of 4 bytes per place (arch/x86/include/asm/runtime-const.h).
+    if ["runtime_ptr_", "runtime_shift_"].iter().any(|family| name.starts_with(family)) {
+        return table(4, Fate::RuntimeConstant);
     }
     if name.starts_with(".discard") {
         return Class::Unknown;

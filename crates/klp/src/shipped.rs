@@ -13,7 +13,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use crate::elf::{Binding, Object, Placement, SymbolKind, relocation};
 use crate::refusal::{Refusal, Rule};
 use crate::section_class::Class;
-use crate::unit::{ItemKind, Reference, Target, Unit};
+use crate::unit::{ItemKind, NOP, Reference, Target, Unit};
 
 /// The code of the shipped kernel or module that a unit belongs to.
 pub trait Shipped {
@@ -26,6 +26,20 @@ pub trait Shipped {
     fn bytes_at(&self, address: u64, length: usize) -> Option<&[u8]>;
     /// What the relocated field at an address means; `bias` as in [`Reference`].
     fn target_at(&self, field: u64, kind: u32, bias: i64) -> Option<ShippedTarget>;
+    /// Whether there is code at an address.
+    fn is_code(&self, address: u64) -> bool;
+    /// Addresses of functions whose `endbr64` the kernel overwrites at boot or load, because nothing takes their
+    /// address; none when it has no such table.
+    fn sealed(&self) -> Option<&BTreeSet<u64>>;
+}
+
+/// `endbr64` (Intel SDM volume 2A): where hardware with IBT lets an indirect call or jump arrive.
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+
+/// Whether an indirect call may go to an address of shipped code, once the kernel has sealed what it seals.
+pub fn may_be_called_indirectly(shipped: &dyn Shipped, address: u64) -> bool {
+    let sealed = shipped.sealed().is_some_and(|sealed| sealed.contains(&address));
+    !sealed && shipped.bytes_at(address, ENDBR64.len()) == Some(ENDBR64.as_slice())
 }
 
 /// What a field of shipped code means.
@@ -56,6 +70,7 @@ pub struct ShippedModule {
     object: Object,
     /// Relocations by made-up address of their field.
     fields: HashMap<u64, crate::elf::Relocation>,
+    sealed: Option<BTreeSet<u64>>,
 }
 
 const SECTION_SHIFT: u32 = 32;
@@ -70,7 +85,17 @@ impl ShippedModule {
                 fields.insert(Self::address(index, r.offset), *r);
             }
         }
-        Ok(Self { name: name.to_owned(), object, fields })
+        // Each entry is the distance to a function (tools/objtool/check.c, create_ibt_endbr_seal_sections).
+        let sealed = object.section_named(".ibt_endbr_seal").map(|table| {
+            let target = |r: &crate::elf::Relocation| match object.symbols.get(r.symbol) {
+                Some(crate::elf::Symbol { placement: Placement::Section(section), value, .. }) => {
+                    Some(Self::address(*section, value.wrapping_add_signed(r.addend)))
+                }
+                _ => None,
+            };
+            object.sections[table].relocations.iter().filter_map(target).collect()
+        });
+        Ok(Self { name: name.to_owned(), object, fields, sealed })
     }
 
     fn address(section: usize, offset: u64) -> u64 {
@@ -103,6 +128,15 @@ impl Shipped for ShippedModule {
         let section = self.object.sections.get(((address >> SECTION_SHIFT) as usize).checked_sub(1)?)?;
         let rest = section.data.get((address & u64::from(u32::MAX)) as usize..)?;
         rest.get(..length.min(rest.len()))
+    }
+
+    fn is_code(&self, address: u64) -> bool {
+        let section = ((address >> SECTION_SHIFT) as usize).checked_sub(1);
+        section.and_then(|index| self.object.sections.get(index)).is_some_and(crate::elf::Section::is_code)
+    }
+
+    fn sealed(&self) -> Option<&BTreeSet<u64>> {
+        self.sealed.as_ref()
     }
 
     fn target_at(&self, field: u64, kind: u32, bias: i64) -> Option<ShippedTarget> {
@@ -237,6 +271,13 @@ fn compare_at(unit: &Unit, index: usize, shipped: &dyn Shipped, place: u64) -> R
     let item = &unit.items[index];
     let ours = unit.bytes(item);
     let theirs = shipped.bytes_at(place, ours.len() + 16).ok_or("there is no code at its address")?;
+    let padding = place.checked_sub(item.padding).and_then(|at| shipped.bytes_at(at, item.padding as usize));
+    if padding.is_none_or(|bytes| bytes.len() as u64 != item.padding || bytes.iter().any(|b| *b != NOP)) {
+        return Err(format!(
+            "the shipped code has other bytes than {} no-operations before it",
+            item.padding
+        ));
+    }
     let sites = jump_label_sites(unit, index);
     let mut lesson = Lesson::default();
     let mut references = item.references.iter().peekable();

@@ -39,6 +39,8 @@ pub struct Item {
     pub start: u64,
     /// Length in bytes.
     pub size: u64,
+    /// How many bytes of no-operations before it belong to it (CONFIG_CALL_PADDING): the kernel writes code there.
+    pub padding: u64,
     /// What it refers to, by ascending offset.
     pub references: Vec<Reference>,
 }
@@ -132,6 +134,12 @@ const MAX_STRING_BYTES: usize = 64 << 10;
 /// Most bytes of strings and constants that one unit may refer to, each reference counted.
 const MAX_LITERAL_BYTES: usize = 64 << 20;
 
+/// Longest padding before a function: CONFIG_FUNCTION_PADDING_BYTES is 16 in Debian's kernels, 59 at most
+/// (arch/x86/Kconfig).
+const MAX_PADDING_BYTES: u64 = 64;
+/// What padding is made of.
+pub(crate) const NOP: u8 = 0x90;
+
 /// Tag of an imported namespace in `.modinfo`.
 pub(crate) const IMPORT_NS: &str = "import_ns=";
 
@@ -180,10 +188,17 @@ impl Unit {
             loose: Vec::new(),
         };
         unit.find_named_items()?;
+        unit.find_padding()?;
         let raws = unit.raw_references()?;
         unit.find_pieces(&raws)?;
         unit.assign(raws)?;
         Ok(unit)
+    }
+
+    /// The bytes of an item with the padding before it; empty for `.bss`.
+    pub fn padded_bytes(&self, item: &Item) -> &[u8] {
+        let (start, end) = ((item.start - item.padding) as usize, (item.start + item.size) as usize);
+        self.object.sections[item.section].data.get(start..end).unwrap_or_default()
     }
 
     /// The bytes of an item; empty for `.bss`.
@@ -270,6 +285,7 @@ impl Unit {
                 section,
                 start: symbol.value,
                 size: symbol.size,
+                padding: 0,
                 references: Vec::new(),
             });
         }
@@ -294,6 +310,38 @@ impl Unit {
             }
             self.by_section[item.section].push(self.items.len());
             self.items.push(item);
+        }
+        Ok(())
+    }
+
+    /// Gives functions the padding before them. The compiler notes where it begins
+    /// (`-fpatchable-function-entry=N,N`): every entry of that table points at the first byte of a function's padding,
+    /// or, where there is none, into the function.
+    fn find_padding(&mut self) -> Result<(), Refusal> {
+        for table in self.object.sections.iter().filter(|s| s.name == "__patchable_function_entries") {
+            for r in &table.relocations {
+                let symbol = &self.object.symbols[r.symbol];
+                let Placement::Section(section) = symbol.placement else { continue };
+                let place = symbol.value.wrapping_add_signed(r.addend);
+                if self.item_holding(section, place).is_some() {
+                    continue;
+                }
+                let here = &self.by_section[section];
+                let next = here.get(here.partition_point(|&i| self.items[i].start < place));
+                let padding = next.map(|&i| self.items[i].start - place);
+                let bytes = padding.filter(|p| *p <= MAX_PADDING_BYTES).and_then(|padding| {
+                    self.object.sections[section].data.get(place as usize..(place + padding) as usize)
+                });
+                let (Some(&index), Some(bytes)) = (next, bytes) else {
+                    let why = format!("padding at {place:#x} that no function follows");
+                    return Err(Refusal::new(Rule::Object, &self.object.sections[section].name, why));
+                };
+                if bytes.iter().any(|b| *b != NOP) {
+                    let why = "the padding before it is not made of no-operations";
+                    return Err(Refusal::new(Rule::Object, self.items[index].name(), why));
+                }
+                self.items[index].padding = bytes.len() as u64;
+            }
         }
         Ok(())
     }
@@ -441,7 +489,7 @@ impl Unit {
         cuts.dedup();
         self.join_code(&mut cuts);
         // Named items are in ascending order, section by section.
-        let named: Vec<(usize, u64)> = self.items.iter().map(|i| (i.section, i.start)).collect();
+        let named: Vec<(usize, u64)> = self.items.iter().map(|i| (i.section, i.start - i.padding)).collect();
         for (index, &(section, start)) in cuts.iter().enumerate() {
             let next_cut = cuts.get(index + 1).filter(|c| c.0 == section).map(|c| c.1);
             let next_item = named.get(named.partition_point(|item| *item <= (section, start)));
@@ -456,6 +504,7 @@ impl Unit {
                 section,
                 start,
                 size: end.unwrap_or(start) - start,
+                padding: 0,
                 references: Vec::new(),
             });
         }

@@ -7,6 +7,9 @@
 //! // expect: outside u, v        symbols of the kernel that the livepatch needs
 //! // expect: refused data-changed x    the rule and the place of the refusal
 //! // expect: omitted init-changed f     a change that is left out, for a person to argue
+//! // expect: padded f,16                bytes of no-operations that go along before redirected functions
+//! // expect: section .discard.x 4       length in bytes of a section of the extracted object
+//! // generic: -DGENERIC           takes functions with runtime constants from compilations with these options
 //! // flags: -O1                  more compiler options
 //! // shipped: -DSHIPPED          also proves the original against the case compiled with these options, and expects
 //! // expect: redirects f,0       the places of the redirected functions, or
@@ -21,12 +24,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use livepatch_klp::compare::compare;
-use livepatch_klp::elf::Object;
+use livepatch_klp::elf::{Object, Placement};
 use livepatch_klp::extract::{Extracted, Original, extract};
 use livepatch_klp::resolve::{Context, resolve};
+use livepatch_klp::runtime_const::{Pair, extract_generic};
 use livepatch_klp::shipped::{ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
-use livepatch_klp::{Refusal, Unit};
+use livepatch_klp::{Refusal, Rule, Unit};
 use support::{SIZES, compile};
 
 /// The redirected functions with their places in a shipped kernel that exports everything else.
@@ -51,34 +55,72 @@ fn redirects(original: &Unit, extracted: &Extracted, shipped: &[u8]) -> Result<S
     Ok(places.join(" "))
 }
 
-fn judge(case: &Path, flags: &[&str], shipped: Option<&[&str]>) -> Result<Vec<String>, Refusal> {
-    let original = Unit::parse(&compile(case, false, flags), &SIZES)?;
-    let patched = Unit::parse(&compile(case, true, flags), &SIZES)?;
+/// How a case is judged, by its directives.
+struct Directives {
+    flags: Vec<String>,
+    shipped: Option<Vec<String>>,
+    generic: Option<Vec<String>>,
+    /// Sections whose length is asked for.
+    sections: Vec<String>,
+}
+
+/// Bytes of no-operations right before a function.
+fn padding(object: &Object, name: &str) -> usize {
+    let symbol = object.symbols.iter().find(|s| s.name == name).unwrap();
+    let Placement::Section(section) = symbol.placement else { return 0 };
+    let before = &object.sections[section].data[..symbol.value as usize];
+    before.iter().rev().take_while(|b| **b == 0x90).count()
+}
+
+fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
+    let with = |more: &[String]| [directives.flags.as_slice(), more].concat();
+    let unit = |patched, more: &[String]| Unit::parse(&compile(case, patched, &with(more)), &SIZES);
+
+    let (original, patched) = (unit(false, &[])?, unit(true, &[])?);
     let comparison = compare(&original, &patched)?;
     let omitted: Vec<String> =
         comparison.omitted.iter().map(|o| format!("omitted {} {}", o.rule.name(), o.place)).collect();
-    let Some(extracted) = extract(&original, &patched, &comparison, 0)? else {
+    let extracted = match (extract(&original, &patched, &comparison, 0), &directives.generic) {
+        (Err(refusal), Some(more)) if refusal.rule == Rule::RuntimeConstant => {
+            let (generic_original, generic_patched) = (unit(false, more)?, unit(true, more)?);
+            let own = Pair { original: &original, patched: &patched };
+            let generic = Pair { original: &generic_original, patched: &generic_patched };
+            extract_generic(own, &comparison, generic, 0)?
+        }
+        (extracted, _) => extracted?,
+    };
+    let Some(extracted) = extracted else {
         return Ok([vec!["changed none".to_owned()], omitted].concat());
     };
     // What was extracted reads back and writes the same bytes again.
     let bytes = extracted.object.to_bytes();
     assert_eq!(Object::parse(&bytes).unwrap().to_bytes(), bytes);
-    let redirects =
-        shipped.map(|flags| match redirects(&original, &extracted, &compile(case, false, flags)) {
+    let redirects = directives.shipped.as_ref().map(|flags| {
+        match redirects(&original, &extracted, &compile(case, false, flags)) {
             Ok(places) => format!("redirects {places}"),
             Err(refusal) => format!("unresolved {} {}", refusal.rule.name(), refusal.place),
-        });
+        }
+    });
     let list = |word: &str, names: Vec<String>| -> Option<String> {
         (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
     };
+    let object = &extracted.object;
+    let padded = extracted.functions.iter().map(|f| (&f.name, padding(object, &f.name)));
+    let padded =
+        padded.filter(|(_, bytes)| *bytes > 0).map(|(name, bytes)| format!("{name},{bytes}")).collect();
+    let size = |name: &String| object.sections.iter().find(|s| s.name == *name).map_or(0, |s| s.size);
+    let sections: Vec<String> =
+        directives.sections.iter().map(|name| format!("section {name} {}", size(name))).collect();
     let added = extracted.added_functions.into_iter().chain(extracted.added_data).collect();
     Ok([
         list("changed", extracted.functions.into_iter().map(|f| f.name).collect()),
         list("added", added),
+        list("padded", padded),
         list("outside", extracted.originals.into_keys().filter(|name| name != "__fentry__").collect()),
     ]
     .into_iter()
     .flatten()
+    .chain(sections)
     .chain(omitted)
     .chain(redirects)
     .collect())
@@ -99,11 +141,15 @@ fn every_case_comes_out_as_it_says() {
         };
         let expected = directive("expect");
         assert!(!expected.is_empty(), "{} expects nothing", path.display());
-        let flags = directive("flags").join(" ");
-        let flags: Vec<&str> = flags.split_whitespace().collect();
-        let shipped = directive("shipped");
-        let shipped: Option<Vec<&str>> = shipped.first().map(|flags| flags.split_whitespace().collect());
-        let actual = match judge(path, &flags, shipped.as_deref()) {
+        let words = |text: &String| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        let sections = expected.iter().filter_map(|line| line.strip_prefix("section ")?.split(' ').next());
+        let directives = Directives {
+            flags: directive("flags").iter().flat_map(words).collect(),
+            shipped: directive("shipped").first().map(words),
+            generic: directive("generic").first().map(words),
+            sections: sections.map(str::to_owned).collect(),
+        };
+        let actual = match judge(path, &directives) {
             Ok(lines) => lines,
             Err(refusal) => vec![format!("refused {} {}", refusal.rule.name(), refusal.place)],
         };

@@ -151,7 +151,7 @@ fn pairs() -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|e| e.unwrap().path()).collect();
     paths.sort();
     for case in paths {
-        out.push((compile(&case, false, &[]), compile(&case, true, &[])));
+        out.push((compile(&case, false, &[""; 0]), compile(&case, true, &[""; 0])));
     }
     let objects = std::env::var_os("LIVEPATCH_GOLDEN_OBJECTS");
     for path in objects.iter().flat_map(|d| std::fs::read_dir(d).unwrap()).map(|e| e.unwrap().path()) {

@@ -31,7 +31,7 @@ const KERNEL_FLAGS: [&str; 16] = [
 ];
 
 /// Compiles a case, the second time with `-DPATCHED`.
-pub(crate) fn compile(case: &Path, patched: bool, flags: &[&str]) -> Vec<u8> {
+pub(crate) fn compile(case: &Path, patched: bool, flags: &[impl AsRef<std::ffi::OsStr>]) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let object = directory.path().join("unit.o");
     let mut gcc = Command::new("gcc-12");

@@ -1,0 +1,78 @@
+//! Functions with runtime constants, taken from a compilation that has none.
+//!
+//! Since 6.11 the kernel writes some numbers (the bound of user addresses, the place of the dentry table) into its own
+//! instructions at boot (arch/x86/include/asm/runtime-const.h), and never into a module's. Such code cannot go along:
+//! it would check against a number that only marks the place. include/asm-generic/runtime-const.h has the same macros
+//! for other machines; they read the variable instead.
+//!
+//! So what changes is found with the kernel's own macros, and the code is taken from a second pair of compilations with
+//! the generic ones. That is sound when the same functions change, and when no function whose calling convention the
+//! compiler made up (a clone: `f.isra.0`) is called across from one compilation to the other.
+
+use std::collections::BTreeSet;
+
+use crate::compare::{Comparison, compare};
+use crate::extract::{Extracted, Original, extract};
+use crate::refusal::{Refusal, Rule};
+use crate::unit::{ItemKind, Unit};
+
+/// Two compilations of a unit.
+#[derive(Clone, Copy)]
+pub struct Pair<'u> {
+    /// Without the patch.
+    pub original: &'u Unit,
+    /// With it.
+    pub patched: &'u Unit,
+}
+
+fn refuse<T>(place: &str, why: &str) -> Result<T, Refusal> {
+    Err(Refusal::new(Rule::RuntimeConstant, place, why))
+}
+
+/// Extracts the changes from the compilation without runtime constants. `comparison` is that of the kernel's own
+/// compilation, to whose original all that stays outside refers in the end.
+pub fn extract_generic(
+    own: Pair<'_>,
+    comparison: &Comparison,
+    generic: Pair<'_>,
+    prefix: usize,
+) -> Result<Option<Extracted>, Refusal> {
+    let changes = compare(generic.original, generic.patched)?;
+    let names = |unit: &Unit, items: &BTreeSet<usize>| -> BTreeSet<String> {
+        items.iter().map(|&index| unit.items[index].name().to_owned()).collect()
+    };
+    let changed = names(own.patched, &comparison.changed);
+    let changed_generic = names(generic.patched, &changes.changed);
+    if let Some(name) = changed.symmetric_difference(&changed_generic).next() {
+        return refuse(name, "compiled without runtime constants, another set of functions changes");
+    }
+    let Some(mut extracted) = extract(generic.original, generic.patched, &changes, prefix)? else {
+        return Ok(None);
+    };
+    let bridge = compare(own.original, generic.original)?;
+    let counterpart = |index: usize| -> Result<usize, Refusal> {
+        let item = &generic.original.items[index];
+        let is_clone = item.kind == ItemKind::Function && item.name().contains('.');
+        match bridge.original_of[index] {
+            Some(found) if !is_clone => Ok(found),
+            Some(found) if !bridge.changed.contains(&index) && own_name(own, found) == item.name() => {
+                Ok(found)
+            }
+            Some(_) => refuse(item.name(), "compiled without runtime constants, it may be called otherwise"),
+            None => refuse(item.name(), "compiled with runtime constants, there is no such thing"),
+        }
+    };
+    for function in &mut extracted.functions {
+        function.original = counterpart(function.original)?;
+    }
+    for original in extracted.originals.values_mut() {
+        if let Original::Item(index) = original {
+            *index = counterpart(*index)?;
+        }
+    }
+    Ok(Some(extracted))
+}
+
+fn own_name(own: Pair<'_>, index: usize) -> &str {
+    own.original.items[index].name()
+}
