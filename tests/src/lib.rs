@@ -5,7 +5,7 @@
 
 pub mod corpus;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, build};
@@ -14,9 +14,18 @@ use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating, SystemClock};
 use livepatch_vm::testing::{FetchedKernel, kernel, workspace};
 
 /// The kernel that the end-to-end tests run on, or none when it is not here and need not be.
-#[expect(clippy::panic, reason = "a kernel that must be there and is not fails the test")]
 pub fn cloud_kernel() -> Option<FetchedKernel> {
-    match kernel("debian-12-cloud-6.1") {
+    fetched("debian-12-cloud-6.1")
+}
+
+/// The newer kernel of the same distribution: IBT, call padding, prefix symbols, runtime constants.
+pub fn newer_cloud_kernel() -> Option<FetchedKernel> {
+    fetched("debian-12-cloud-6.12")
+}
+
+#[expect(clippy::panic, reason = "a kernel that must be there and is not fails the test")]
+fn fetched(name: &str) -> Option<FetchedKernel> {
+    match kernel(name) {
         Ok(kernel) => kernel,
         Err(error) => panic!("{error}"),
     }
@@ -72,6 +81,30 @@ pub fn source_package(kernel: &FetchedKernel) -> PathBuf {
 pub fn carved_patch(kernel: &FetchedKernel, cve: &str) -> String {
     let path = kernel.directory.join(format!("carve/{cve}.patch"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A unified diff that replaces one line of a source file, the first with the text `old`; made from the kernel's own
+/// source, so that nothing of it stands in a test.
+#[expect(clippy::panic, reason = "a missing fixture fails the test")]
+pub fn replace_line(source: &Path, path: &str, old: &str, new: &str) -> String {
+    let text = std::fs::read_to_string(source.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let lines: Vec<&str> = text.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains(old))
+        .unwrap_or_else(|| panic!("{old:?} is not in {path}"));
+    let replaced = lines[at].replace(old, new);
+    let count = 1 + replaced.matches('\n').count();
+    let replaced: Vec<String> = replaced.lines().map(|line| format!("+{line}")).collect();
+    format!(
+        "--- a/{path}\n+++ b/{path}\n@@ -{0},3 +{0},{1} @@\n {2}\n-{3}\n{4}\n {5}\n",
+        at,
+        2 + count,
+        lines[at - 1],
+        lines[at],
+        replaced.join("\n"),
+        lines[at + 1]
+    )
 }
 
 /// Builds patches for a kernel, as version 1.1.

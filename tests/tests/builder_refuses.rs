@@ -1,11 +1,11 @@
 //! What `livepatch-build build` says to bad input: what and why in one line, a hint, an exit code by kind, and no file.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a test that fails")]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use livepatch_tests::{cache, carved_patch, cloud_kernel, source_package};
+use livepatch_tests::{cache, carved_patch, cloud_kernel, replace_line, source_package};
 use livepatch_vm::testing::FetchedKernel;
 
 /// One bad input, and what must be said to it.
@@ -14,28 +14,6 @@ struct Case<'c> {
     patch: String,
     exit: i32,
     says: &'c [&'c str],
-}
-
-/// A unified diff that replaces one line of a source file; the test makes it from the kernel's own source.
-fn replace_line(source: &Path, path: &str, old: &str, new: &str) -> String {
-    let text = std::fs::read_to_string(source.join(path)).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    let at = lines
-        .iter()
-        .position(|line| line.contains(old))
-        .unwrap_or_else(|| panic!("{old:?} is not in {path}"));
-    let replaced = lines[at].replace(old, new);
-    let count = 1 + replaced.matches('\n').count();
-    let replaced: Vec<String> = replaced.lines().map(|line| format!("+{line}")).collect();
-    format!(
-        "--- a/{path}\n+++ b/{path}\n@@ -{0},3 +{0},{1} @@\n {2}\n-{3}\n{4}\n {5}\n",
-        at,
-        2 + count,
-        lines[at - 1],
-        lines[at],
-        replaced.join("\n"),
-        lines[at + 1]
-    )
 }
 
 /// Options of the program, and their values.
