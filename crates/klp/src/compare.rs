@@ -39,11 +39,17 @@ const OWN_COPY: [&str; 13] = [
     "_entry_ptr",
 ];
 
-/// The name without numbers that the compiler and `__UNIQUE_ID` (include/linux/compiler.h) append: runs of digits
-/// that are all there is between dots, and those at the end of a unique name.
+/// Start of the names of type numbers that BPF goes by: then kind and name of the type, a counter, and since 6.2 the
+/// source line (include/linux/btf_ids.h).
+const BTF_ID: &str = "__BTF_ID__";
+
+/// The name without numbers that the compiler, `__UNIQUE_ID` (include/linux/compiler.h) and `BTF_ID` append: runs of
+/// digits that are all there is between dots, and those at the end of a unique name.
 pub fn plain_name(name: &str) -> String {
     let mut parts = name.split('.').enumerate().map(|(at, part)| match part {
-        _ if part.starts_with("__UNIQUE_ID_") => part.trim_end_matches(|c: char| c.is_ascii_digit()),
+        _ if part.starts_with("__UNIQUE_ID_") || part.starts_with(BTF_ID) => {
+            part.trim_end_matches(|c: char| c.is_ascii_digit())
+        }
         _ if at > 0 && part.bytes().all(|b| b.is_ascii_digit()) => "",
         _ => part,
     });
@@ -95,7 +101,7 @@ pub fn compare(original: &Unit, patched: &Unit) -> Result<Comparison, Refusal> {
     let mut pairing = Pairing::new(original, patched);
     pairing.by_name();
     pairing.by_referrer();
-    let Pairing { original_of, ambiguous, .. } = pairing;
+    let Pairing { original_of, ambiguous, taken, .. } = pairing;
     let eye = Eye { original, patched, original_of: &original_of, steps: Cell::new(0) };
 
     let parent_of = children(patched);
@@ -133,6 +139,14 @@ pub fn compare(original: &Unit, patched: &Unit) -> Result<Comparison, Refusal> {
     }
     for name in eye.differing_sections(Class::ReadOnce) {
         omitted.push(Refusal::new(Rule::TableChanged, name, "the patch adds, removes or changes an entry"));
+    }
+    // Their bytes are all the same until the kernel is linked.
+    let is_type_number = |item: &Item| item.name().starts_with(BTF_ID);
+    let alone = (0..original.items.len()).filter(|index| !taken.contains(index)).map(|i| &original.items[i]);
+    let added = original_of.iter().zip(&patched.items).filter(|(partner, _)| partner.is_none());
+    if let Some(item) = alone.chain(added.map(|(_, item)| item)).find(|item| is_type_number(item)) {
+        let why = format!("the patch adds, removes or renames an entry of {}", patched.section_name(item));
+        return Err(Refusal::new(Rule::UnknownSection, plain_name(item.name()), why));
     }
     if let Some(name) = eye.differing_sections(Class::Unknown).into_iter().next() {
         let why = "the patch adds, removes or changes something in a section of unknown meaning";
@@ -228,6 +242,17 @@ impl<'u> Pairing<'u> {
                     self.pair(*a, *b);
                 }
             }
+        }
+        // Numbers of one and the same type: there is no telling them apart, and no need to.
+        let type_number = |item: &Item| {
+            let name = item.names.first().filter(|name| name.starts_with(BTF_ID))?;
+            (item.kind == ItemKind::Data).then(|| (item.kind, plain_name(name)))
+        };
+        let (old, new) = self.unpaired(type_number);
+        for (key, patched) in &new {
+            let original = old.get(key).filter(|original| original.len() == patched.len());
+            let pairs = original.into_iter().flatten().zip(patched);
+            pairs.for_each(|(a, b)| self.pair(*a, *b));
         }
         // Several clones of one name: only those of the same exact name and the same bytes are the same for sure.
         let numbered = |item: &Item| {
