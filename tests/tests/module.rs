@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use livepatch_build::pipeline::{PatchRequest, Workbench};
+use livepatch_klp::shipped::{Shipped as _, ShippedModule};
 use livepatch_tests::{
     build_patches, carved_patch, cloud_kernel, kernel_request, livepatch_request, newer_cloud_kernel,
     replace_line,
@@ -259,5 +260,34 @@ fn addresses_of_sealed_functions_are_refused() -> Result<(), Box<dyn Error>> {
         let found: Vec<_> = report.findings.iter().map(|f| f.rule.as_str()).collect();
         assert_eq!(found, rules, "{of}: {:?}", report.findings);
     }
+    Ok(())
+}
+
+/// A new function that only another unit of the livepatch takes the address of must keep its `endbr64`.
+#[test]
+fn objtool_sees_all_units_of_a_livepatch_at_once() -> Result<(), Box<dyn Error>> {
+    let Some(kernel) = newer_cloud_kernel() else { return Ok(()) };
+    let bench = Workbench::open(&kernel_request(&kernel), &|_| ())?;
+    let put = |path, line: &str, added: &str| {
+        replace_line(bench.tree().path(), path, line, &format!("{added}{line}"))
+    };
+    const NAMES: [&str; 2] = ["livepatch_handed_out", "livepatch_called"];
+    let new = NAMES
+        .map(|name| format!("noinline int {name}(int x)\n{{\n\treturn x + (int)jiffies;\n}}\n\n"))
+        .concat();
+    let declared = NAMES.map(|name| format!("extern int {name}(int x);\n")).concat();
+    let used =
+        format!("seq_printf(m, \"%d\", {}(1));\n\tWRITE_ONCE(m->private, {});\n\t", NAMES[1], NAMES[0]);
+    let patches = vec![
+        put("kernel/time/namespace.c", "static void show_offset(", &new),
+        put("fs/proc/cmdline.c", "static int cmdline_proc_show(", &declared),
+        put("fs/proc/cmdline.c", "seq_puts(m, saved_command_line);", &used),
+    ];
+    let request = PatchRequest { patches, arguments: Vec::new() };
+    let built = bench.build(&request, &livepatch_request(), &SystemClock, &|_| ())?;
+    let module = ShippedModule::parse("livepatch_1_1", &built.bundle.module)?;
+    let sealed = module.sealed().ok_or("objtool made no table of sealed functions")?;
+    let is_sealed = NAMES.map(|name| module.named(name).iter().any(|(place, _)| sealed.contains(place)));
+    assert_eq!((is_sealed, NAMES.map(|name| module.named(name).len())), ([false, true], [1, 1]));
     Ok(())
 }

@@ -342,6 +342,26 @@ mod tests {
     }
 
     #[test]
+    fn compilers_have_debians_names() {
+        for name in ["gcc-12", "x86_64-linux-gnu-gcc-12"] {
+            assert!(is_debian_gcc(name), "{name}");
+        }
+        for name in ["gcc", "gcc-", "clang-19", "/usr/bin/gcc-12", "aarch64-linux-gnu-gcc-12", "gcc-12;x", ""]
+        {
+            assert!(!is_debian_gcc(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn generic_runtime_constants_are_included_last() {
+        let words = ["gcc-12", "-include", "a.h", "-c", "-o", "x.o", "x.c"].map(str::to_owned);
+        let command = CompilerCommand::new(words.to_vec()).unwrap().with_generic_runtime_constants();
+        assert_eq!(command.source(), "x.c");
+        let includes: Vec<&str> = command.forced_includes().collect();
+        assert_eq!(includes, ["a.h", "./include/asm-generic/runtime-const.h"]);
+    }
+
+    #[test]
     fn includes_are_followed_through_headers() {
         let tree = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {

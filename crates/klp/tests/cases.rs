@@ -31,7 +31,7 @@ use livepatch_klp::runtime_const::{Pair, extract_generic};
 use livepatch_klp::shipped::{ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
 use livepatch_klp::{Refusal, Rule, Unit};
-use support::{SIZES, compile};
+use support::{SIZES, compile, directives};
 
 /// The redirected functions with their places in a shipped kernel that exports everything else.
 fn redirects(original: &Unit, extracted: &Extracted, shipped: &[u8]) -> Result<String, Refusal> {
@@ -134,11 +134,7 @@ fn every_case_comes_out_as_it_says() {
     paths.sort();
     let mut wrong = Vec::new();
     for path in &paths {
-        let text = std::fs::read_to_string(path).unwrap();
-        let directive = |name: &str| -> Vec<String> {
-            let start = format!("// {name}: ");
-            text.lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
-        };
+        let directive = |name: &str| directives(path, name);
         let expected = directive("expect");
         assert!(!expected.is_empty(), "{} expects nothing", path.display());
         let words = |text: &String| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };

@@ -18,7 +18,7 @@ use livepatch_klp::finish::finish;
 use livepatch_klp::shipped::{ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
 use livepatch_klp::{Refusal, Unit};
-use support::{SIZES, compile};
+use support::{SIZES, compile, directives};
 
 /// No case may take longer, even in a debug build on a busy machine.
 const LONGEST_CASE: Duration = Duration::from_secs(10);
@@ -151,7 +151,9 @@ fn pairs() -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|e| e.unwrap().path()).collect();
     paths.sort();
     for case in paths {
-        out.push((compile(&case, false, &[""; 0]), compile(&case, true, &[""; 0])));
+        let flags = directives(&case, "flags").join(" ");
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        out.push((compile(&case, false, &flags), compile(&case, true, &flags)));
     }
     let objects = std::env::var_os("LIVEPATCH_GOLDEN_OBJECTS");
     for path in objects.iter().flat_map(|d| std::fs::read_dir(d).unwrap()).map(|e| e.unwrap().path()) {

@@ -30,6 +30,13 @@ const KERNEL_FLAGS: [&str; 16] = [
     "-w",
 ];
 
+/// Texts of a case's directive comments of one name.
+pub(crate) fn directives(case: &Path, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(case).unwrap();
+    let start = format!("// {name}: ");
+    text.lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
+}
+
 /// Compiles a case, the second time with `-DPATCHED`.
 pub(crate) fn compile(case: &Path, patched: bool, flags: &[impl AsRef<std::ffi::OsStr>]) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
