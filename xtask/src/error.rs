@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn without_root_the_command_to_run_is_shown() {
+        let error = Error::NeedsRoot { packages: vec!["bc".into(), "kmod".into()] };
+        assert_eq!(
+            error.report(),
+            "error: packages are missing: bc, kmod\n\nhint: install them: sudo apt-get install bc kmod\n"
+        );
+    }
+
+    #[test]
     fn the_help_lists_every_code() {
         for code in 0..=Exit::Guest as u8 {
             assert!(EXIT_CODES.contains(&format!("\n{code:>3}  ")), "{code}");

@@ -263,6 +263,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Exit;
 
     #[test]
     fn addresses_are_read() {
@@ -276,5 +277,49 @@ mod tests {
     fn offered_versions_are_read() {
         let text = " l | 6.1.192-2 | http://h a\n l | 6.1.192-2 | http://h b\n l | 6.1.176-1 | http://h c\n";
         assert_eq!(parse_madison(text), ["6.1.192-2", "6.1.176-1"]);
+    }
+
+    fn word(text: &str) -> Word {
+        #[derive(serde::Deserialize)]
+        struct Holder {
+            word: Word,
+        }
+        toml::from_str::<Holder>(&format!("word = {text:?}")).unwrap().word
+    }
+
+    #[test]
+    fn a_version_that_is_gone_is_named_with_what_there_is() {
+        let gone = Package { package: word("bash"), version: word("0.0.1-1") };
+        let error = look_up(&gone).unwrap_err();
+        assert_eq!(error.exit(), Exit::VersionGone);
+        let report = error.report();
+        assert!(
+            report.starts_with("error: the archive has no bash 0.0.1-1\n\nhint: the archive offers "),
+            "{report}"
+        );
+        assert!(report.contains("edit demo.toml"), "{report}");
+    }
+
+    #[test]
+    fn without_a_network_nothing_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        // Port 9 of loopback, where nothing listens: apt sees what it sees when the archive is out of reach.
+        let asked = output(
+            command("apt-get")
+                .args([
+                    "-q",
+                    "-o",
+                    "Acquire::http::Proxy=http://127.0.0.1:9",
+                    "-o",
+                    "APT::Sandbox::User=root",
+                ])
+                .args(["-o", "Acquire::https::Proxy=http://127.0.0.1:9", "-o", "Acquire::Retries=0"])
+                .args(["download", "hello"])
+                .current_dir(directory.path()),
+        );
+        let error = asked.unwrap_err();
+        assert_eq!(error.exit(), Exit::NoNetwork, "{}", error.report());
+        assert!(error.report().contains("hint: check the network and apt's sources"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
