@@ -8,6 +8,7 @@
 //! server says, or does not say, unloads a livepatch, but a signed withdrawal.
 
 mod agent;
+mod arguments;
 mod config;
 mod execute;
 mod machine;
@@ -23,6 +24,7 @@ mod trust;
 pub mod verify;
 
 pub use agent::{Agent, Parts, Reach};
+pub use arguments::Arguments;
 pub use config::{Config, ConfigError};
 pub use machine::machine_hash;
 pub use problem::Problem;

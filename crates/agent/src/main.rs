@@ -6,34 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser;
-use livepatch_agent::{Agent, Config, Parts, Trust, machine_hash};
+use clap::Parser as _;
+use livepatch_agent::{Agent, Arguments, Config, Parts, Trust, machine_hash};
 use livepatch_kernel::{Kernel as _, LinuxKernel, ThreadPause};
 use livepatch_types::SystemClock;
-
-/// Keeps the running kernel livepatched.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 ended in good order, 1 failed, 2 usage, 78 the configuration is wrong."
-)]
-struct Arguments {
-    /// Configuration; a missing file is an empty one
-    #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
-    config: PathBuf,
-    /// Directory with operator.pub and vendor.pem
-    #[arg(long, default_value = "/etc/livepatch/trust")]
-    trust_dir: PathBuf,
-    /// Directory for state and cached modules
-    #[arg(long, default_value = "/var/lib/livepatch")]
-    state_dir: PathBuf,
-    /// Directory for the sockets and the last status
-    #[arg(long, default_value = "/run/livepatch")]
-    runtime_dir: PathBuf,
-    /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it
-    #[arg(long, default_value = "info")]
-    log: String,
-}
 
 /// How the daemon ends.
 #[derive(Debug, Clone, Copy)]

@@ -12,6 +12,8 @@ use crate::agent::{Agent, Reach};
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
 const FIRST_RETRY: Duration = Duration::from_secs(15);
+/// How long the boot of a host waits for the last healthy livepatch, which mostly is back within a second or two.
+const LONGEST_START: Duration = Duration::from_secs(15);
 const SHORTEST_HINT: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT. What is applied stays applied: it is the kernel's.
@@ -25,8 +27,6 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
         sockets::bind(&path, mode).with_context(|| format!("cannot listen on {}", path.display()))
     };
     let (reading, privileged) = (bind(READ_SOCKET, 0o666)?, bind(PRIVILEGED_SOCKET, 0o600)?);
-    // Without systemd there is nobody to notify.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon listens");
 
     let ended = tokio::select! {
@@ -43,8 +43,17 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
 }
 
 /// The start, then a round per interval, for ever. Failures are noted by the agent itself.
+///
+/// The daemon is ready when the start is over: what the unit is ordered before, the network first of all, finds the
+/// kernel patched. A start that hangs (tasks that do not leave the old code) holds nobody up for long.
 async fn rounds(agent: &Arc<Agent>) {
-    let _ = agent.start().await;
+    let mut start = std::pin::pin!(agent.start());
+    let in_time = tokio::time::timeout(LONGEST_START, &mut start).await;
+    // Without systemd there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if in_time.is_err() {
+        let _ = start.await;
+    }
     let mut failures = 0;
     for count in 0u64.. {
         let Some(interval) = agent.config().check_interval else {

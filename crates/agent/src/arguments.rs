@@ -1,0 +1,30 @@
+//! The command line of `livepatchd`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Keeps the running kernel livepatched.
+#[derive(Debug, Parser)]
+#[command(
+    name = "livepatchd",
+    version,
+    after_help = "Exit codes: 0 ended in good order, 1 failed, 2 usage, 78 the configuration is wrong."
+)]
+pub struct Arguments {
+    /// Configuration; a missing file is an empty one
+    #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+    pub config: PathBuf,
+    /// Directory with operator.pub and vendor.pem
+    #[arg(long, default_value = "/etc/livepatch/trust")]
+    pub trust_dir: PathBuf,
+    /// Directory for state and cached modules
+    #[arg(long, default_value = "/var/lib/livepatch")]
+    pub state_dir: PathBuf,
+    /// Directory for the sockets and the last status
+    #[arg(long, default_value = "/run/livepatch")]
+    pub runtime_dir: PathBuf,
+    /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it
+    #[arg(long, default_value = "info")]
+    pub log: String,
+}
