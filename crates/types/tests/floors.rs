@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("livepatch-build", 3),
     ("livepatch-cli", 3),
     ("livepatch-server", 3),
+    ("livepatch-manual", 4),
     ("livepatch-tests", 4),
     ("xtask", 4),
 ];
