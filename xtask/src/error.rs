@@ -82,6 +82,10 @@ pub(crate) enum Error {
     Io { doing: String, source: io::Error },
     #[error(transparent)]
     Vm(#[from] livepatch_vm::VmError),
+    #[error("the time of the packages is not known")]
+    NoEpoch,
+    #[error("{path} has no certificate in PEM")]
+    NoCertificate { path: PathBuf },
     #[error("{path} is not text")]
     NotText { path: PathBuf },
 }
@@ -127,6 +131,8 @@ impl Error {
                 "make 2 GB of room, or set LIVEPATCH_KERNELS to a directory on a larger disk".into()
             }
             Self::MissingProgram { .. } => "install what is needed: cargo xtask setup".into(),
+            Self::NoEpoch => "build in a git checkout, or set SOURCE_DATE_EPOCH to seconds since 1970".into(),
+            Self::NoCertificate { .. } => "make one: livepatch-build keygen DIR --name vendor".into(),
             Self::Carve { .. } => "edit `file`, `containing` or `lines` in demo.toml".into(),
             Self::Tool { hint, .. } => return hint.clone(),
             Self::Check { transcript, .. } => format!("the whole transcript is in {}", transcript.display()),

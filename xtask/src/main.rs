@@ -1,10 +1,11 @@
-//! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`.
+//! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`, `dist`.
 
 mod carve;
 mod changelog;
 mod config;
 mod corpus;
 mod demo;
+mod dist;
 mod error;
 mod fetch;
 mod process;
@@ -54,6 +55,14 @@ enum Chore {
     },
     /// Set up, fetch, and run all tests, those in VMs too
     Test,
+    /// Make Debian packages
+    Dist {
+        #[command(flatten)]
+        recipe: dist::Recipe,
+        /// Where they go; nothing else stays there [default: target/dist/packages]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Fetch => fetch(),
         Chore::Demo { record } => demo::demo(record.as_deref()),
         Chore::Corpus { from, to, limit } => corpus::corpus(&from, to, limit),
+        Chore::Dist { recipe, out } => make_packages(&recipe, out),
         Chore::Test => setup::setup().and_then(|()| fetch()).and_then(|()| test::test()),
     };
     match result {
@@ -76,6 +86,14 @@ fn main() -> ExitCode {
 fn fetch() -> Result<(), Error> {
     let demo = Demo::read(&livepatch_vm::testing::workspace().join("demo.toml"))?;
     fetch::fetch(&demo, &livepatch_vm::testing::kernels_directory())
+}
+
+fn make_packages(recipe: &dist::Recipe, out: Option<PathBuf>) -> Result<(), Error> {
+    setup::setup()?;
+    for package in dist::dist(recipe, &out.unwrap_or_else(dist::default_directory))? {
+        println!("{}", package.display());
+    }
+    Ok(())
 }
 
 fn word(text: &str) -> Result<Word, String> {

@@ -6,19 +6,23 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("bc", "kernel build"),
+    ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
     ("busybox-static", "userland of the VMs"),
     ("dpkg-dev", "reading packages"),
     ("dwarves", "kernel build"),
+    ("e2fsprogs", "disks of VMs"),
     ("flex", "kernel build"),
     ("gcc-12", "the compiler that Debian 12 builds its kernels with"),
     ("kmod", "module dependencies"),
     ("libc6-dev", "static programs for the VMs"),
     ("libelf-dev", "kernel build"),
     ("libssl-dev", "kernel build, module signing"),
+    ("lintian", "checking packages"),
     ("make", "kernel build"),
+    ("mmdebstrap", "the Debian system of VMs"),
     ("pkg-config", "finding libssl"),
     ("qemu-system-x86", "VMs"),
     ("xz-utils", "kernel sources, compressed modules"),

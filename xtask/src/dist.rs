@@ -1,0 +1,151 @@
+//! `cargo xtask dist`: Debian packages. `dist/PACKAGE` mirrors what a package installs; this adds what is built.
+//!
+//! The same sources give the same bytes: times are those of the commit, owners are root, modes do not depend on the
+//! umask, and release builds know no paths of this machine.
+
+mod changelog;
+mod control;
+mod deb;
+mod packages;
+mod stage;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use livepatch_vm::testing;
+
+use self::control::Version;
+use self::packages::PACKAGES;
+use self::stage::{Origin, Stage};
+use crate::error::{Error, Exit};
+use crate::fetch::{make_directory, remove_directory};
+use crate::process::{command, output, tool};
+use crate::progress::Step;
+use crate::test;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The program of ours that writes man pages and completions.
+const MANUAL: &str = "livepatch-manual";
+
+/// What packages are made of.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Recipe {
+    /// How the programs are compiled
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) profile: Profile,
+    /// Directory with vendor.pem and operator.pub, which hosts with these packages then trust
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Version of the packages, if not that of the workspace
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<Version>,
+}
+
+/// How the programs are compiled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Optimised, in a directory of its own, without paths of this machine
+    #[default]
+    Release,
+    /// As the tests are
+    Dev,
+}
+
+/// Where packages go, if nobody says.
+pub(crate) fn default_directory() -> PathBuf {
+    testing::workspace().join("target/dist/packages")
+}
+
+/// Builds all packages into `out`, which holds nothing else then; gives their paths.
+pub(crate) fn dist(recipe: &Recipe, out: &Path) -> Result<Vec<PathBuf>, Error> {
+    let workspace = testing::workspace();
+    let step = Step::begin("built the programs");
+    let programs = build(workspace, recipe.profile, |line| step.note(line))?;
+    step.done();
+    package(workspace, &programs, recipe, out)
+}
+
+/// Makes the packages of programs that are built.
+pub(crate) fn package(
+    workspace: &Path,
+    programs: &Path,
+    recipe: &Recipe,
+    out: &Path,
+) -> Result<Vec<PathBuf>, Error> {
+    let work = workspace.join("target/dist/work");
+    for directory in [&work, out] {
+        remove_directory(directory)?;
+        make_directory(directory)?;
+    }
+    let manual = work.join("manual");
+    let mut render = command(&programs.join(MANUAL).to_string_lossy());
+    tool(render.arg(&manual), "rendering the manual", Exit::Failure, |_| ())?;
+
+    let origin = Origin {
+        workspace,
+        programs,
+        manual: &manual,
+        keys: recipe.keys.as_deref(),
+        version: recipe.version.clone().unwrap_or_else(Version::of_workspace),
+        epoch: epoch(workspace)?,
+    };
+    let mut made = Vec::new();
+    for package in PACKAGES {
+        let step = Step::begin(format!("made {} {}", package.name, origin.version));
+        let root = work.join(package.name);
+        Stage::new(&origin, package, &root).fill()?;
+        made.push(deb::pack(&origin, package, &root, out)?);
+        step.done();
+    }
+    Ok(made)
+}
+
+/// Builds what the packages hold; gives the directory of the programs.
+pub(crate) fn build(workspace: &Path, profile: Profile, note: impl Fn(&str)) -> Result<PathBuf, Error> {
+    let target = match profile {
+        // Exactly what `cargo test` builds, too.
+        Profile::Dev => {
+            let mut build = test::cargo(workspace);
+            build.args(["build", "--workspace", "--all-targets", "--target-dir"]);
+            build.arg(workspace.join("target"));
+            tool(&mut build, "cargo build", Exit::Failure, note)?;
+            return Ok(workspace.join("target/debug"));
+        }
+        Profile::Release => workspace.join("target/dist/build"),
+    };
+    build_release(workspace, &target, note)
+}
+
+/// Builds for release in a given directory.
+pub(crate) fn build_release(workspace: &Path, target: &Path, note: impl Fn(&str)) -> Result<PathBuf, Error> {
+    // Panics, backtraces and assertions of C name files: without the places where this machine keeps them.
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"));
+    let hidden = [(cargo_home.as_path(), "/cargo"), (target, "/target"), (workspace, "/livepatch")];
+    let maps = |flag: &str, between: &str| {
+        let map = |(from, to): &(&Path, &str)| format!("{flag}{}={to}", from.display());
+        hidden.iter().map(map).collect::<Vec<_>>().join(between)
+    };
+    let mut build = test::cargo(workspace);
+    build.env("CARGO_ENCODED_RUSTFLAGS", maps("--remap-path-prefix=", "\u{1f}"));
+    build.env("CFLAGS", format!("-O2 {}", maps("-ffile-prefix-map=", " ")));
+    build.args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]).arg(target);
+    let crates = PACKAGES.iter().flat_map(|package| package.programs).map(|program| program.cargo);
+    build.args(crates.chain([MANUAL]).flat_map(|name| ["--package", name]));
+    tool(&mut build, "cargo build", Exit::Failure, note)?;
+    Ok(target.join(TARGET).join("release"))
+}
+
+/// The time that everything in the packages has: that of the commit, if SOURCE_DATE_EPOCH does not say another.
+pub(crate) fn epoch(workspace: &Path) -> Result<u64, Error> {
+    let text = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text,
+        Err(_) => {
+            let mut git = command("git");
+            let time = output(git.current_dir(workspace).args(["log", "-1", "--format=%ct"]))?;
+            String::from_utf8_lossy(&time).into_owned()
+        }
+    };
+    text.trim().parse().map_err(|_| Error::NoEpoch)
+}
