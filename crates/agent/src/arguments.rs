@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Directory with operator.pub and vendor.pem
     #[arg(long, default_value = "/etc/livepatch/trust")]
     pub trust_dir: PathBuf,
+    /// Directory with the keys of the package, for those that the directory above does not have
+    #[arg(long, default_value = "/usr/share/livepatch/keys")]
+    pub keys_dir: PathBuf,
     /// Directory for state and cached modules
     #[arg(long, default_value = "/var/lib/livepatch")]
     pub state_dir: PathBuf,

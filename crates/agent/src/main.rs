@@ -62,7 +62,7 @@ fn serve(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         pause: Arc::new(ThreadPause),
         clock: Arc::new(SystemClock),
         config,
-        trust: Trust::read(&arguments.trust_dir),
+        trust: Trust::read(&arguments.trust_dir, &arguments.keys_dir),
         machine,
         state_directory: arguments.state_dir,
         status_file: arguments.runtime_dir.join("status.json"),

@@ -1,5 +1,6 @@
 //! Whom this host believes: two pinned keys, read once at start. Seam: TUF roots take their place later.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use livepatch_manifest::VerifyingKey;
@@ -19,11 +20,16 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Reads `operator.pub` and `vendor.pem`.
-    pub fn read(directory: &Path) -> Result<Self, Problem> {
+    /// Reads `operator.pub` and `vendor.pem`, each from the first directory that has it: what the administrator put
+    /// in place goes before what came with the package.
+    pub fn read(administrator: &Path, package: &Path) -> Result<Self, Problem> {
         let read = |name: &str| {
-            let path = directory.join(name);
-            std::fs::read(&path).map_err(|error| {
+            let path = administrator.join(name);
+            let bytes = std::fs::read(&path).or_else(|error| match error.kind() {
+                ErrorKind::NotFound => std::fs::read(package.join(name)).map_err(|_| error),
+                _ => Err(error),
+            });
+            bytes.map_err(|error| {
                 let message = format!("cannot read {}: {error}", path.display());
                 Problem::new("trust-missing", message, HINT)
             })

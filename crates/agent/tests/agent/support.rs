@@ -349,7 +349,7 @@ impl Host {
             pause: Arc::new(NoPause),
             clock: Arc::clone(&self.clock) as _,
             config: self.config.clone(),
-            trust: Trust::read(self.path()),
+            trust: Trust::read(self.path(), &self.path().join("keys")),
             machine: "ab".repeat(32),
             state_directory: self.path().join("state"),
             status_file: self.path().join("status.json"),
