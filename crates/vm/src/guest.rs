@@ -40,7 +40,8 @@ pub struct BootSpec {
     pub kernel_args: Vec<String>,
     /// The network card.
     pub network: Network,
-    /// Raw disk images, as `/dev/vda`, `/dev/vdb` and so on; the initramfs needs `virtio_blk`.
+    /// Raw disk images, as `/dev/vda`, `/dev/vdb` and so on; the initramfs needs `virtio_blk`. What the guest writes
+    /// survives the guest, not a crash of this machine.
     pub disks: Vec<PathBuf>,
     /// How long the guest may take until it answers.
     pub boot_timeout: Duration,
@@ -280,10 +281,15 @@ impl Guest {
     }
 
     /// Shuts the machine down and waits for its end.
-    pub fn shutdown(mut self) -> Result<(), VmError> {
-        let request = protocol::run_request(u64::MAX, SILENCE.as_secs(), b"sync; exec poweroff -f")?;
-        self.shared.transcript.write("host", "shutdown");
-        let deadline = Instant::now() + SILENCE;
+    pub fn shutdown(self) -> Result<(), VmError> {
+        self.end_by(&Command::shell("sync; exec poweroff -f"), SILENCE)
+    }
+
+    /// Runs a command that ends the machine, and waits for its end. A reboot is an end, too.
+    pub fn end_by(mut self, command: &Command, timeout: Duration) -> Result<(), VmError> {
+        let request = protocol::run_request(u64::MAX, timeout.as_secs(), &command.script()?)?;
+        self.shared.transcript.write("host", &command.title());
+        let deadline = Instant::now() + timeout;
         let ended = {
             let mut wire = self.wire();
             let asked = wire.broken.is_none() && wire.to_guest.write_all(&request).is_ok();
@@ -300,7 +306,7 @@ impl Guest {
             }
         };
         if !ended {
-            let reason = format!("it was still on after {} s", SILENCE.as_secs());
+            let reason = format!("it was still on after {} s", timeout.as_secs());
             return Err(self.gone("shutdown", reason));
         }
         self.stop();
@@ -558,7 +564,7 @@ fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
     }
     for (index, disk) in spec.disks.iter().enumerate() {
         let path = disk.to_string_lossy().replace(',', ",,");
-        add(&["-drive", &format!("if=none,format=raw,id=disk{index},file={path}")]);
+        add(&["-drive", &format!("if=none,format=raw,cache.no-flush=on,id=disk{index},file={path}")]);
         add(&["-device", &format!("virtio-blk-pci,drive=disk{index}")]);
     }
     add(&["-append", &append]);

@@ -9,6 +9,7 @@ use crate::{KernelTree, VmError, guest::USER};
 
 const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
+const INIT_DISK: &str = include_str!("init-disk.sh");
 const SERVE: &str = include_str!("serve.sh");
 /// Modules that init loads, one path a line, in load order.
 const LOAD_LIST: &str = "/etc/modules-load";
@@ -52,6 +53,15 @@ impl Initramfs {
     pub fn with_network(tree: &KernelTree) -> Result<Self, VmError> {
         let mut initramfs = Self::new()?;
         initramfs.kernel_modules(tree, &["virtio_pci", "virtio_net"])?;
+        Ok(initramfs)
+    }
+
+    /// An archive that mounts the first disk (ext4) and starts the system on it, which must be systemd. Files below
+    /// `/payload` are then in `/run/payload`; no others reach the system.
+    pub fn for_disk(tree: &KernelTree) -> Result<Self, VmError> {
+        let mut initramfs = Self::new()?;
+        initramfs.kernel_modules(tree, &["virtio_pci", "virtio_blk", "ext4"])?;
+        initramfs.file("/init", 0o755, INIT_DISK)?;
         Ok(initramfs)
     }
 

@@ -29,7 +29,8 @@ while read -r verb id a b <&3; do
         rm -f $work/late
         head -c "$b" <&3 | base64 -d >$work/script
         [ -e $work/in ] || : >$work/in
-        setsid sh $work/script <$work/in >$work/out 2>$work/err 3>&- &
+        # By its path: busybox would take itself for "sh", and for what the script calls, also on a disk with more.
+        setsid /bin/sh $work/script <$work/in >$work/out 2>$work/err 3>&- &
         script=$!
         (watch_over $script "$a") 3>&- &
         watch=$!

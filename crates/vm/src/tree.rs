@@ -105,7 +105,8 @@ impl KernelTree {
         }
     }
 
-    fn modules_directory(&self) -> PathBuf {
+    /// The directory with the modules.
+    pub fn modules_directory(&self) -> PathBuf {
         self.root.join("lib/modules").join(&self.release)
     }
 
