@@ -24,9 +24,6 @@ use crate::{fetch, setup, test};
 /// Programs of the host that the demo runs.
 const HOST_CRATES: [&str; 2] = ["livepatch-build", "livepatch-server"];
 
-/// Where prepared kernel sources are kept, if not in `target/cache`; livepatch-build knows it too.
-const CACHE: &str = "LIVEPATCH_CACHE";
-
 /// Runs the demo; `record` gets its session as a picture.
 pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let (started, workspace) = (Instant::now(), testing::workspace());
@@ -55,7 +52,7 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
 
     let host = Host {
         programs: workspace.join("target/debug"),
-        cache: std::env::var_os(CACHE).map_or_else(|| workspace.join("target/cache"), Into::into),
+        cache: test::cache(workspace),
         fetched: kernels.join(kernel.name.as_str()),
         directory: &directory,
     };

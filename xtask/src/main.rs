@@ -11,6 +11,7 @@ mod fetch;
 mod process;
 mod progress;
 mod setup;
+mod system;
 mod test;
 
 use std::path::PathBuf;
@@ -54,7 +55,11 @@ enum Chore {
         limit: Option<usize>,
     },
     /// Set up, fetch, and run all tests, those in VMs too
-    Test,
+    Test {
+        /// Only this suite: a file or directory of a `tests` directory, for example `system`
+        #[arg(long, value_name = "NAME", value_parser = word)]
+        suite: Option<Word>,
+    },
     /// Make Debian packages
     Dist {
         #[command(flatten)]
@@ -72,7 +77,9 @@ fn main() -> ExitCode {
         Chore::Demo { record } => demo::demo(record.as_deref()),
         Chore::Corpus { from, to, limit } => corpus::corpus(&from, to, limit),
         Chore::Dist { recipe, out } => make_packages(&recipe, out),
-        Chore::Test => setup::setup().and_then(|()| fetch()).and_then(|()| test::test()),
+        Chore::Test { suite } => {
+            setup::setup().and_then(|()| fetch()).and_then(|()| test::test(suite.as_ref()))
+        }
     };
     match result {
         Ok(()) => Exit::Success.into(),

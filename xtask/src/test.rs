@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use livepatch_vm::testing;
+use livepatch_vm::{KernelTree, testing};
 
+use crate::config::{Demo, Word};
+use crate::dist::{self, Profile, Recipe};
 use crate::error::{Error, Exit};
 use crate::process::{cannot_start, command, tool};
 use crate::progress::Step;
+use crate::system;
 
 /// Crates whose programs run inside guests.
 const GUEST_CRATES: [&str; 2] = ["livepatch-agent", "livepatch-cli"];
@@ -18,16 +21,36 @@ const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
 /// And that of the compiled check programs.
 const CHECKS: &str = "LIVEPATCH_CHECKS";
+/// And that of the packages.
+const PACKAGES: &str = "LIVEPATCH_PACKAGES";
+/// And the disk with a system that they can be installed in.
+const SYSTEM_DISK: &str = "LIVEPATCH_SYSTEM_DISK";
+/// Where prepared kernel sources and other large things are kept, if not in `target/cache`; livepatch-build knows it too.
+const CACHE: &str = "LIVEPATCH_CACHE";
 
 /// Builds what guests run, then runs all tests of the workspace; a test that cannot run a VM fails.
-pub(crate) fn test() -> Result<(), Error> {
+pub(crate) fn test(suite: Option<&Word>) -> Result<(), Error> {
     let workspace = testing::workspace();
     let step = Step::begin("built the guests' programs");
     let programs = guest_programs(workspace, |line| step.note(line))?;
     step.done();
+    let packages = workspace.join("target/dist/test");
+    let recipe = Recipe { profile: Profile::Dev, keys: None, version: None };
+    dist::dist(&recipe, &packages)?;
     let mut test = cargo(workspace);
     test.args(["test", "--workspace", "--no-fail-fast"]);
+    test.args(suite.iter().flat_map(|name| ["--test", name.as_str()]));
     test.env(testing::REQUIRE_VM, "1").env(GUEST_BINARIES, programs).env(CHECKS, checks(workspace)?);
+    test.env(PACKAGES, packages);
+    // The first kernel of demo.toml is the one that the tests run on.
+    let demo = Demo::read(&workspace.join("demo.toml"))?;
+    if let Some(kernel) = demo.kernel.first() {
+        let image = testing::kernels_directory().join(kernel.name.as_str()).join("image");
+        match system::disk(&KernelTree::open(&image)?, &cache(workspace))? {
+            Some(disk) => drop(test.env(SYSTEM_DISK, disk)),
+            None => eprintln!("SKIPPED: tests of the installed system: only root can make its disk"),
+        }
+    }
 
     // What cargo says comes over standard error: it names each suite as it begins.
     let mut child = test.stderr(Stdio::piped()).spawn().map_err(|e| cannot_start("cargo", e))?;
@@ -36,13 +59,18 @@ pub(crate) fn test() -> Result<(), Error> {
     for line in lines.map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let _ = writeln!(std::io::stderr(), "{line}");
-        if let Some(suite) = suite(&line) {
+        if let Some(suite) = named_suite(&line) {
             laps.begin(suite);
         }
     }
     let status = child.wait().map_err(|e| Error::io("wait for cargo", e))?;
     eprintln!("\n{}", table(&laps.end()));
     if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "cargo test".into() }) }
+}
+
+/// Where prepared kernel sources and other large things are kept.
+pub(crate) fn cache(workspace: &Path) -> PathBuf {
+    std::env::var_os(CACHE).map_or_else(|| workspace.join("target/cache"), Into::into)
 }
 
 /// Builds the static programs for guests; gives their directory.
@@ -104,7 +132,7 @@ impl Laps {
 }
 
 /// The suite that cargo says it runs now: `Running tests/module.rs (target/debug/deps/module-0123)`.
-fn suite(line: &str) -> Option<String> {
+fn named_suite(line: &str) -> Option<String> {
     let line = line.trim();
     if let Some(name) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{name} documentation"));
@@ -132,12 +160,12 @@ mod tests {
     #[test]
     fn suites_are_recognised() {
         let line = "     Running tests/agent/main.rs (target/debug/deps/agent-0f3b)";
-        assert_eq!(suite(line).unwrap(), "agent tests/agent/main.rs");
+        assert_eq!(named_suite(line).unwrap(), "agent tests/agent/main.rs");
         let line = "     Running unittests src/lib.rs (target/debug/deps/livepatch_vm-0f3b)";
-        assert_eq!(suite(line).unwrap(), "livepatch_vm src/lib.rs");
-        assert_eq!(suite("   Doc-tests livepatch_types").unwrap(), "livepatch_types documentation");
-        assert_eq!(suite("   Compiling x v0.1.0 (/x)"), None);
-        assert_eq!(suite("Running late"), None);
+        assert_eq!(named_suite(line).unwrap(), "livepatch_vm src/lib.rs");
+        assert_eq!(named_suite("   Doc-tests livepatch_types").unwrap(), "livepatch_types documentation");
+        assert_eq!(named_suite("   Compiling x v0.1.0 (/x)"), None);
+        assert_eq!(named_suite("Running late"), None);
     }
 
     #[test]

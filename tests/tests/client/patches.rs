@@ -48,7 +48,7 @@ pub(crate) fn patches(kernel: &FetchedKernel) -> &'static Patches {
     })
 }
 
-fn version(kernel: &FetchedKernel, version: &str) -> Bundle {
+pub(crate) fn version(kernel: &FetchedKernel, version: &str) -> Bundle {
     let entry = |id: &str| CveEntry {
         id: CveId::parse(id).unwrap(),
         coverage: CveCoverage::Whole,

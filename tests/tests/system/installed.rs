@@ -1,0 +1,142 @@
+//! The life of the client on a host: from `apt-get install` to `apt-get purge`.
+
+use livepatch_tests::cloud_kernel;
+use livepatch_vm::compile_static;
+use livepatch_vm::testing::workspace;
+
+use crate::machine::{Bench, Machine, Running};
+use crate::patches::{FIXES, Vendor, version};
+use crate::site::{ADDRESS, Site, free_port};
+
+const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Options::=--force-confold";
+
+/// What the checks of both fixes say: 1 is vulnerable, 0 fixed.
+fn checks(machine: &Running) -> [i32; 2] {
+    FIXES.map(|cve| machine.run(&format!("/run/payload/{cve}")).status)
+}
+
+fn applications(machine: &Running) -> String {
+    machine.shell("dmesg | grep -c \"livepatch: enabling patch 'livepatch_1_1'\" || true")
+}
+
+/// Nothing is on the disk that was not there before, and nothing is missing.
+fn nothing_is_left(machine: &Running) {
+    machine.note_files("after");
+    assert_eq!(machine.run("diff /var/tmp/before /var/tmp/after").text(), "");
+}
+
+#[test]
+fn from_install_to_purge() {
+    let (Some(bench), Some(kernel)) = (Bench::find(), cloud_kernel()) else { return };
+    let vendor = Vendor::new("vendor");
+    let site = Site::new(&vendor);
+    site.publish(&vendor.sign(version(&kernel, "1.1")));
+    let port = free_port();
+    let _server = site.serve(port);
+
+    let made = tempfile::tempdir().unwrap();
+    let mut machine = Machine::new(&bench, &kernel);
+    machine.give_file("livepatch.deb", 0o644, &bench.package("livepatch"));
+    for version in ["9.0", "0.0.1"] {
+        let path = bench.in_version("livepatch", version, made.path());
+        machine.give_file(&format!("livepatch-{version}.deb"), 0o644, &path);
+    }
+    for cve in FIXES {
+        let program = made.path().join(cve);
+        compile_static(&workspace().join(format!("checks/{cve}.c")), &program).unwrap();
+        machine.give_file(cve, 0o755, &program);
+    }
+    let config = format!("server = \"https://{ADDRESS}:{port}\"\nca-file = \"/etc/livepatch/ca.pem\"\n");
+    machine.give("livepatch.toml", 0o644, config);
+    machine.give_file("ca.pem", 0o644, &site.file("ca.pem"));
+    machine.give_file("trust/operator.pub", 0o644, &site.file("operator.pub"));
+    machine.give("trust/vendor.pem", 0o644, vendor.certificate_pem.clone());
+    machine.give("token", 0o600, site.token("t", &[]));
+
+    let host = machine.boot();
+    host.note_files("before");
+    host.shell("modprobe -a cls_u32 sch_ingress");
+
+    // Without systemd it installs and goes all the same.
+    let chroot = "unshare --mount sh -ec 'mount --make-rprivate /; mount --bind / /mnt; mount --bind /dev /mnt/dev; \
+                  mkdir -p /mnt/var/tmp/payload; mount --bind /run/payload /mnt/var/tmp/payload; exec chroot /mnt \"$@\"' sh";
+    host.shell(&format!("{chroot} dpkg --install /var/tmp/payload/livepatch.deb"));
+    host.shell(&format!("{chroot} dpkg --purge livepatch"));
+    nothing_is_left(&host);
+
+    // Installed, it runs and waits to be enabled.
+    host.shell(&format!("{APT} install /run/payload/livepatch.deb"));
+    host.wait_for("systemctl is-active livepatchd", "active");
+    assert_eq!(host.shell("systemctl is-enabled livepatchd"), "enabled");
+    host.expect("livepatch status", 3);
+
+    // Enabled, as docs/packages.md says.
+    host.shell("cp /run/payload/livepatch.toml /run/payload/ca.pem /etc/livepatch/");
+    host.shell("cp /run/payload/trust/* /etc/livepatch/trust/ && systemctl restart livepatchd");
+    assert_eq!(checks(&host), [1, 1]);
+    host.shell("livepatch enable --token-file /run/payload/token");
+    assert_eq!(checks(&host), [0, 0]);
+    let status = host.expect("su user -c 'livepatch status'", 0);
+    assert!(status.contains("1.1 applied since "), "{status}");
+
+    // An upgrade of the package leaves the livepatch alone, and the state.
+    let before = host.property("livepatchd", "InvocationID");
+    host.shell(&format!("{APT} install /run/payload/livepatch-9.0.deb"));
+    assert_eq!(host.shell("dpkg-query --show --showformat='${Version}' livepatch"), "9.0");
+    assert_ne!(host.property("livepatchd", "InvocationID"), before, "it was restarted");
+    host.expect("livepatch refresh", 0);
+    assert_eq!((checks(&host), applications(&host).as_str()), ([0, 0], "1"));
+
+    // A downgrade says no and changes nothing.
+    let before = host.property("livepatchd", "InvocationID");
+    let said =
+        host.expect(&format!("{APT} install --allow-downgrades /run/payload/livepatch-0.0.1.deb"), 100);
+    assert!(said.contains("error: livepatch 0.0.1 cannot take over the state that 9.0 left"), "{said}");
+    assert_eq!(host.property("livepatchd", "InvocationID"), before);
+    assert_eq!(
+        host.shell("dpkg-query --show --showformat='${db:Status-Abbrev}${Version}' livepatch"),
+        "ii 9.0"
+    );
+    assert_eq!(checks(&host), [0, 0]);
+
+    // A kernel is installed: the hook makes the daemon check, and holds nobody up.
+    host.shell("run-parts --exit-on-error --arg=6.1.0 --arg=/boot/vmlinuz-6.1.0 /etc/kernel/postinst.d");
+    let finished =
+        "journalctl --quiet --boot --output=cat --unit=livepatch-refresh | grep -c ^Finished || true";
+    host.wait_for(finished, "1");
+    host.reboot();
+
+    // After a reboot the kernel is patched before the network is up.
+    let host = machine.boot();
+    host.shell("modprobe -a cls_u32 sch_ingress");
+    assert_eq!(checks(&host), [0, 0]);
+    let complete = "dmesg | sed -n \"s/^\\[ *\\([0-9]*\\)\\.\\([0-9]*\\)\\].*'livepatch_1_1': patching complete.*/\\1\\2/p\"";
+    let (patched, network) = (
+        host.shell(complete).parse::<u64>().unwrap(),
+        host.time("network-pre.target", "ActiveEnterTimestampMonotonic"),
+    );
+    let began = host.time("livepatchd", "InactiveExitTimestampMonotonic");
+    let ready = host.time("livepatchd", "ActiveEnterTimestampMonotonic");
+    println!(
+        "after the reboot: patched at {:.1} s, network allowed at {:.1} s, system up at {:.1} s; the daemon took {:.1} s",
+        seconds(patched),
+        seconds(network),
+        seconds(host.time("", "FinishTimestampMonotonic")),
+        seconds(ready - began),
+    );
+    assert!(patched <= ready && ready <= network, "{patched} {ready} {network}");
+    assert!(ready - began < 20_000_000, "the daemon holds the boot up for {} s", seconds(ready - began));
+    assert_eq!(host.shell("systemctl list-units --failed --plain --no-legend"), "");
+
+    // Disabled and purged, nothing is left.
+    host.shell("livepatch disable");
+    assert_eq!(checks(&host), [1, 1]);
+    host.shell(&format!("{APT} purge livepatch"));
+    nothing_is_left(&host);
+    host.expect("ls /run/livepatch", 2);
+    host.finish();
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    std::time::Duration::from_micros(microseconds).as_secs_f64()
+}

@@ -1,0 +1,12 @@
+//! The product as it is installed: the packages in a Debian with systemd, on the kernel exactly as Debian ships it.
+//! `cargo xtask test` makes both.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+
+mod installed;
+mod machine;
+#[path = "../client/patches.rs"]
+#[expect(dead_code, reason = "shared with the suite of the client")]
+mod patches;
+#[path = "../client/site.rs"]
+#[expect(dead_code, reason = "shared with the suite of the client")]
+mod site;
