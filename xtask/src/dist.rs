@@ -6,7 +6,7 @@
 mod changelog;
 mod control;
 mod deb;
-mod packages;
+pub(crate) mod packages;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use self::packages::PACKAGES;
 use self::stage::{Origin, Stage};
 use crate::error::{Error, Exit};
 use crate::fetch::{make_directory, remove_directory};
-use crate::process::{command, output, tool};
+use crate::process::{cannot_start, command, output, tool};
 use crate::progress::Step;
 use crate::test;
 
@@ -39,6 +39,12 @@ pub(crate) struct Recipe {
     /// Version of the packages, if not that of the workspace
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<Version>,
+}
+
+impl Recipe {
+    pub(crate) fn package_version(&self) -> Version {
+        self.version.clone().unwrap_or_else(Version::of_workspace)
+    }
 }
 
 /// How the programs are compiled.
@@ -72,7 +78,8 @@ pub(crate) fn package(
     recipe: &Recipe,
     out: &Path,
 ) -> Result<Vec<PathBuf>, Error> {
-    let work = workspace.join("target/dist/work");
+    // Beside it: two can be made at once.
+    let work = out.with_added_extension("work");
     for directory in [&work, out] {
         remove_directory(directory)?;
         make_directory(directory)?;
@@ -86,7 +93,7 @@ pub(crate) fn package(
         programs,
         manual: &manual,
         keys: recipe.keys.as_deref(),
-        version: recipe.version.clone().unwrap_or_else(Version::of_workspace),
+        version: recipe.package_version(),
         epoch: epoch(workspace)?,
     };
     let mut made = Vec::new();
@@ -98,6 +105,25 @@ pub(crate) fn package(
         step.done();
     }
     Ok(made)
+}
+
+/// Refuses packages of a directory in which lintian finds errors or warnings.
+pub(crate) fn lintian(directory: &Path) -> Result<(), Error> {
+    let step = Step::begin("checked the packages with lintian");
+    let mut check = command("lintian");
+    check.args(["--fail-on", "error,warning", "--allow-root", "--no-tag-display-limit", "--"]);
+    let entries = std::fs::read_dir(directory).map_err(|e| Error::io("list the packages", e))?;
+    let mut debs: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    debs.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    debs.sort();
+    let found = check.args(&debs).output().map_err(|e| cannot_start("lintian", e))?;
+    if !found.status.success() {
+        let text = [found.stdout, found.stderr].concat();
+        eprint!("{}", String::from_utf8_lossy(&text));
+        return Err(Error::TestsFailed { what: "lintian".into() });
+    }
+    step.done();
+    Ok(())
 }
 
 /// Builds what the packages hold; gives the directory of the programs.

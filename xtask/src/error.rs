@@ -76,6 +76,8 @@ pub(crate) enum Error {
     Check { what: String, seen: String, expected: String, transcript: PathBuf },
     #[error("demo.toml is wrong: {0}")]
     Config(String),
+    #[error("tests/budget.toml is wrong: {0}")]
+    Budget(String),
     #[error("cannot carve {cve} out of {file}")]
     Carve { cve: String, file: String, source: crate::carve::CarveError },
     #[error("cannot {doing}")]

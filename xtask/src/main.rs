@@ -1,4 +1,4 @@
-//! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`, `dist`.
+//! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`, `dist`, `release`.
 
 mod carve;
 mod changelog;
@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 mod process;
 mod progress;
+mod release;
 mod setup;
 mod system;
 mod test;
@@ -59,6 +60,9 @@ enum Chore {
         /// Only this suite: a file or directory of a `tests` directory, for example `system`
         #[arg(long, value_name = "NAME", value_parser = word)]
         suite: Option<Word>,
+        /// Also soaks, and that two release builds give the same bytes: an hour and more
+        #[arg(long)]
+        long: bool,
     },
     /// Make Debian packages
     Dist {
@@ -68,6 +72,14 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Put packages, checksums, bill of materials and changelog into target/release-VERSION
+    Release {
+        #[command(flatten)]
+        recipe: dist::Recipe,
+        /// Build everything twice: the bytes must be the same
+        #[arg(long)]
+        twice: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,9 +88,14 @@ fn main() -> ExitCode {
         Chore::Fetch => fetch(),
         Chore::Demo { record } => demo::demo(record.as_deref()),
         Chore::Corpus { from, to, limit } => corpus::corpus(&from, to, limit),
+        Chore::Release { recipe, twice } => {
+            let builds = if twice { release::Builds::Twice } else { release::Builds::Once };
+            release::release(&recipe, builds).map(|folder| println!("{}", folder.display()))
+        }
         Chore::Dist { recipe, out } => make_packages(&recipe, out),
-        Chore::Test { suite } => {
-            setup::setup().and_then(|()| fetch()).and_then(|()| test::test(suite.as_ref()))
+        Chore::Test { suite, long } => {
+            let length = if long { test::Length::Long } else { test::Length::Budget };
+            setup::setup().and_then(|()| fetch()).and_then(|()| test::test(suite.as_ref(), length))
         }
     };
     match result {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, those in VMs too, and what each suite took.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +13,7 @@ use crate::dist::{self, Profile, Recipe};
 use crate::error::{Error, Exit};
 use crate::process::{cannot_start, command, tool};
 use crate::progress::Step;
+use crate::release::{self, Builds};
 use crate::system;
 
 /// Crates whose programs run inside guests.
@@ -25,11 +27,23 @@ const CHECKS: &str = "LIVEPATCH_CHECKS";
 const PACKAGES: &str = "LIVEPATCH_PACKAGES";
 /// And the disk with a system that they can be installed in.
 const SYSTEM_DISK: &str = "LIVEPATCH_SYSTEM_DISK";
+/// Tells tests to go the long way.
+const LONG: &str = "LIVEPATCH_LONG";
 /// Where prepared kernel sources and other large things are kept, if not in `target/cache`; livepatch-build knows it too.
 const CACHE: &str = "LIVEPATCH_CACHE";
 
+/// How thoroughly to test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Within tests/budget.toml.
+    Budget,
+    /// Soaks, too, and that two release builds give the same bytes.
+    Long,
+}
+
 /// Builds what guests run, then runs all tests of the workspace; a test that cannot run a VM fails.
-pub(crate) fn test(suite: Option<&Word>) -> Result<(), Error> {
+pub(crate) fn test(suite: Option<&Word>, length: Length) -> Result<(), Error> {
+    let budget = Budget::read(&testing::workspace().join("tests/budget.toml"))?;
     let workspace = testing::workspace();
     let step = Step::begin("built the guests' programs");
     let programs = guest_programs(workspace, |line| step.note(line))?;
@@ -37,11 +51,15 @@ pub(crate) fn test(suite: Option<&Word>) -> Result<(), Error> {
     let packages = workspace.join("target/dist/test");
     let recipe = Recipe { profile: Profile::Dev, keys: None, version: None };
     dist::dist(&recipe, &packages)?;
+    dist::lintian(&packages)?;
     let mut test = cargo(workspace);
     test.args(["test", "--workspace", "--no-fail-fast"]);
     test.args(suite.iter().flat_map(|name| ["--test", name.as_str()]));
     test.env(testing::REQUIRE_VM, "1").env(GUEST_BINARIES, programs).env(CHECKS, checks(workspace)?);
     test.env(PACKAGES, packages);
+    if length == Length::Long {
+        test.env(LONG, "1");
+    }
     // The first kernel of demo.toml is the one that the tests run on.
     let demo = Demo::read(&workspace.join("demo.toml"))?;
     if let Some(kernel) = demo.kernel.first() {
@@ -64,8 +82,33 @@ pub(crate) fn test(suite: Option<&Word>) -> Result<(), Error> {
         }
     }
     let status = child.wait().map_err(|e| Error::io("wait for cargo", e))?;
-    eprintln!("\n{}", table(&laps.end()));
-    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "cargo test".into() }) }
+    eprintln!("\n{}", table(&laps.end(), &budget));
+    if !status.success() {
+        return Err(Error::TestsFailed { what: "cargo test".into() });
+    }
+    if length == Length::Long {
+        let recipe = Recipe { profile: Profile::Release, keys: None, version: None };
+        release::release(&recipe, Builds::Twice)?;
+    }
+    Ok(())
+}
+
+/// Minutes that suites say they take.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(transparent)]
+struct Budget(BTreeMap<String, u32>);
+
+impl Budget {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read tests/budget.toml", e))?;
+        toml::from_str(&text).map_err(|e| Error::Budget(e.to_string().trim_end().into()))
+    }
+
+    /// Of a suite as cargo names it: "client tests/client/main.rs".
+    fn of(&self, suite: &str) -> u32 {
+        let name = suite.split(' ').next().unwrap_or(suite);
+        self.0.get(name).copied().unwrap_or(1)
+    }
 }
 
 /// Where prepared kernel sources and other large things are kept.
@@ -143,13 +186,17 @@ fn named_suite(line: &str) -> Option<String> {
     Some(format!("{name} {}", source.trim_start_matches("unittests ")))
 }
 
-/// Minutes per suite.
-fn table(suites: &[(String, Duration)]) -> String {
+/// Minutes per suite, beside what it says; marked where it takes longer.
+fn table(suites: &[(String, Duration)], budget: &Budget) -> String {
     let minutes = |time: Duration| time.as_secs_f64() / 60.0;
-    let row = |time: Duration, name: &str| format!("{:>7.2}  {name}\n", minutes(time));
-    let mut table = String::from("minutes  suite\n");
-    table.extend(suites.iter().map(|(name, time)| row(*time, name)));
-    table.push_str(&row(suites.iter().map(|(_, time)| *time).sum(), "all suites"));
+    let mut table = String::from("minutes  of  suite\n");
+    for (name, time) in suites {
+        let (took, stated) = (minutes(*time), budget.of(name));
+        let over = if took > f64::from(stated) { "  over its budget" } else { "" };
+        table.push_str(&format!("{took:>7.2}  {stated:>2}  {name}{over}\n"));
+    }
+    let all = minutes(suites.iter().map(|(_, time)| *time).sum());
+    table.push_str(&format!("{all:>7.2}      all suites\n"));
     table
 }
 
@@ -169,8 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn minutes_are_added_up() {
-        let suites = [("a".to_string(), Duration::from_secs(30)), ("b".to_string(), Duration::from_secs(90))];
-        assert_eq!(table(&suites), "minutes  suite\n   0.50  a\n   1.50  b\n   2.00  all suites\n");
+    fn minutes_are_added_up_and_compared() {
+        let budget = Budget(BTreeMap::from([("client".to_string(), 2)]));
+        let seconds = |name: &str, seconds| (name.to_string(), Duration::from_secs(seconds));
+        let suites = [seconds("client tests/client/main.rs", 90), seconds("b b.rs", 90)];
+        assert_eq!(
+            table(&suites, &budget),
+            "minutes  of  suite\n   1.50   2  client tests/client/main.rs\n   1.50   1  b b.rs  over its budget\n   \
+             3.00      all suites\n"
+        );
+    }
+
+    #[test]
+    fn the_committed_budget_fits_into_the_whole() {
+        let budget = Budget::read(&testing::workspace().join("tests/budget.toml")).unwrap();
+        assert!(budget.0.values().sum::<u32>() <= 25, "the rest of the 40 minutes is for building");
     }
 }

@@ -106,27 +106,12 @@ fn from_install_to_purge() {
     host.wait_for(finished, "1");
     host.reboot();
 
-    // After a reboot the kernel is patched before the network is up.
-    let host = machine.boot();
-    host.shell("modprobe -a cls_u32 sch_ingress");
-    assert_eq!(checks(&host), [0, 0]);
-    let complete = "dmesg | sed -n \"s/^\\[ *\\([0-9]*\\)\\.\\([0-9]*\\)\\].*'livepatch_1_1': patching complete.*/\\1\\2/p\"";
-    let (patched, network) = (
-        host.shell(complete).parse::<u64>().unwrap(),
-        host.time("network-pre.target", "ActiveEnterTimestampMonotonic"),
-    );
-    let began = host.time("livepatchd", "InactiveExitTimestampMonotonic");
-    let ready = host.time("livepatchd", "ActiveEnterTimestampMonotonic");
-    println!(
-        "after the reboot: patched at {:.1} s, network allowed at {:.1} s, system up at {:.1} s; the daemon took {:.1} s",
-        seconds(patched),
-        seconds(network),
-        seconds(host.time("", "FinishTimestampMonotonic")),
-        seconds(ready - began),
-    );
-    assert!(patched <= ready && ready <= network, "{patched} {ready} {network}");
-    assert!(ready - began < 20_000_000, "the daemon holds the boot up for {} s", seconds(ready - began));
-    assert_eq!(host.shell("systemctl list-units --failed --plain --no-legend"), "");
+    // After a reboot the kernel is patched before the network is up; when the power was cut, too.
+    let mut host = patched_again(&machine);
+    for _ in 0..power_cuts() {
+        host.power_cut();
+        host = patched_again(&machine);
+    }
 
     // Disabled and purged, nothing is left.
     host.shell("livepatch disable");
@@ -139,4 +124,36 @@ fn from_install_to_purge() {
 
 fn seconds(microseconds: u64) -> f64 {
     std::time::Duration::from_micros(microseconds).as_secs_f64()
+}
+
+/// How often the power is cut: LIVEPATCH_LONG=1 says often.
+fn power_cuts() -> u32 {
+    if std::env::var_os("LIVEPATCH_LONG").is_some_and(|value| value == "1") { 10 } else { 0 }
+}
+
+/// Boots; the kernel must have been patched before the network was allowed.
+fn patched_again(machine: &Machine<'_>) -> Running {
+    let host = machine.boot();
+    host.shell("modprobe -a cls_u32 sch_ingress");
+    assert_eq!(checks(&host), [0, 0]);
+    let complete = "dmesg | sed -n \"s/^\\[ *\\([0-9]*\\)\\.\\([0-9]*\\)\\].*'livepatch_1_1': patching complete.*/\\1\\2/p\"";
+    let (patched, network) = (
+        host.shell(complete).parse::<u64>().unwrap(),
+        host.time("network-pre.target", "ActiveEnterTimestampMonotonic"),
+    );
+    let began = host.time("livepatchd", "InactiveExitTimestampMonotonic");
+    let ready = host.time("livepatchd", "ActiveEnterTimestampMonotonic");
+    let said = format!(
+        "after the reboot: patched at {:.1} s, network allowed at {:.1} s, system up at {:.1} s; the daemon held the boot up for {:.1} s\n",
+        seconds(patched),
+        seconds(network),
+        seconds(host.time("", "FinishTimestampMonotonic")),
+        seconds(ready - began),
+    );
+    // Past the test harness, which would hide it.
+    std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+    assert!(patched <= ready && ready <= network, "{patched} {ready} {network}");
+    assert!(ready - began < 40_000_000, "the daemon holds the boot up for {} s", seconds(ready - began));
+    assert_eq!(host.shell("systemctl list-units --failed --plain --no-legend"), "");
+    host
 }

@@ -203,6 +203,11 @@ impl Running {
         guest.end_by(&Command::new("systemctl").args(["reboot"]), BOUND).unwrap();
     }
 
+    /// Takes the power away.
+    pub(crate) fn power_cut(mut self) {
+        self.guest.take().unwrap().power_cut();
+    }
+
     /// Ends the machine; its kernel must not have complained.
     pub(crate) fn finish(mut self) {
         assert_eq!(self.guest().kernel_problems().unwrap(), []);

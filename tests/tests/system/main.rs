@@ -10,3 +10,4 @@ mod patches;
 #[path = "../client/site.rs"]
 #[expect(dead_code, reason = "shared with the suite of the client")]
 mod site;
+mod units;
