@@ -347,6 +347,7 @@ fn check_text(report: &BuildReport) -> String {
     for unit in &report.units {
         text.push_str(&unit_text(unit));
     }
+    text.push_str(&lost_text(report));
     for finding in &report.findings {
         text.push_str(&format!("\n{} ({})\n  {}\n", finding.place, finding.unit, finding.why));
         text.push_str(&format!("  rule: {}\n  way out: {}\n", finding.rule, finding.way_out));
@@ -369,6 +370,10 @@ fn unit_text(unit: &UnitReport) -> String {
     )
 }
 
+fn lost_text(report: &BuildReport) -> String {
+    report.lost.iter().map(|lost| format!("  without   {lost}\n")).collect()
+}
+
 fn built_text(built: &Built, out: &Path) -> String {
     let Built { bundle, report } = built;
     let mut text = format!(
@@ -378,6 +383,7 @@ fn built_text(built: &Built, out: &Path) -> String {
     for unit in &report.units {
         text.push_str(&unit_text(unit));
     }
+    text.push_str(&lost_text(report));
     for cve in &bundle.manifest.cves {
         let word = if cve.coverage == CveCoverage::Whole { "fixes" } else { "partial" };
         text.push_str(&format!("  {word:<9} {} {}\n", cve.id, cve.title));

@@ -11,6 +11,7 @@ use livepatch_kbuild::{
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::compare::{Comparison, compare};
 use livepatch_klp::extract::{Extracted, extract};
+use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
 use livepatch_klp::runtime_const::{Pair, extract_generic};
 use livepatch_klp::shipped::{Fidelity, Shipped, ShippedModule, prove};
@@ -177,7 +178,20 @@ impl Workbench {
 
     /// Says whether patches can become a livepatch, and what stands in the way.
     pub fn check(&self, patches: &PatchRequest, progress: &Progress<'_>) -> Result<BuildReport, BuildError> {
-        self.analyse(patches, progress).map(|analysis| analysis.report)
+        let Analysis { compared, resolved, mut report, refused, .. } = self.analyse(patches, progress)?;
+        if refused.is_some() || resolved.objects.is_empty() {
+            return Ok(report);
+        }
+        // Some rules speak only of the whole module, so that it is linked here too.
+        match self.link(PatchVersion::default(), &compared, &resolved, &mut report, progress) {
+            Ok(_) => {}
+            Err(BuildError::Refused { unit, refusal }) => {
+                report.findings.push(Finding::new(Verdict::Cannot, &unit, &refusal, None));
+                report.verdict = Verdict::Cannot;
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(report)
     }
 
     /// Builds a livepatch.
@@ -213,23 +227,7 @@ impl Workbench {
         }
         let coverage = if open.is_empty() { CveCoverage::Whole } else { CveCoverage::Partial };
 
-        let mut watch = Instant::now();
-        progress("linking the livepatch module");
-        let kernel = ShippedKernel::new(&self.image);
-        let mut symbols = resolved.symbols;
-        for name in NOTES_SYMBOLS {
-            symbols.insert(name.to_owned(), Resolution::Livepatch(kernel_symbol(&kernel, name)?));
-        }
-        let objects: Vec<Vec<u8>> =
-            compared.iter().filter_map(|c| c.extracted.as_ref()).map(|e| e.object.to_bytes()).collect();
-        let linked = self.tree.link_module(&LinkInput {
-            module_name: livepatch.version.module_name().as_str(),
-            glue: &glue::source(livepatch.version, &self.identity, &resolved.objects),
-            objects: &objects,
-        })?;
-        let module = livepatch_klp::finish::finish(&linked, &symbols, &self.exports)
-            .map_err(BuildError::refused("the livepatch"))?;
-        report.seconds.link = lap(&mut watch);
+        let module = self.link(livepatch.version, &compared, &resolved, &mut report, progress)?;
 
         let manifest = PatchManifest {
             schema: 1,
@@ -244,6 +242,36 @@ impl Workbench {
         // Our own report of plain values always serialises.
         let report_bytes = serde_json::to_vec(&report).unwrap_or_default();
         Ok(Built { bundle: Bundle::new(manifest, module, Some(report_bytes))?, report })
+    }
+
+    /// Links the extracted units into a finished module, not signed.
+    fn link(
+        &self,
+        version: PatchVersion,
+        compared: &[Compared],
+        resolved: &ResolvedUnits,
+        report: &mut BuildReport,
+        progress: &Progress<'_>,
+    ) -> Result<Vec<u8>, BuildError> {
+        let mut watch = Instant::now();
+        progress("linking the livepatch module");
+        let kernel = ShippedKernel::new(&self.image);
+        let mut symbols = resolved.symbols.clone();
+        for name in NOTES_SYMBOLS {
+            symbols.insert(name.to_owned(), Resolution::Livepatch(kernel_symbol(&kernel, name)?));
+        }
+        let objects: Vec<Vec<u8>> =
+            compared.iter().filter_map(|c| c.extracted.as_ref()).map(|e| e.object.to_bytes()).collect();
+        let linked = self.tree.link_module(&LinkInput {
+            module_name: version.module_name().as_str(),
+            glue: &glue::source(version, &self.identity, &resolved.objects),
+            objects: &objects,
+        })?;
+        let finished = finish(&linked, &symbols, &self.exports);
+        let Finished { module, lost } = finished.map_err(BuildError::refused(THE_LIVEPATCH))?;
+        report.lost = lost;
+        report.seconds.link = lap(&mut watch);
+        Ok(module)
     }
 
     fn analyse(&self, request: &PatchRequest, progress: &Progress<'_>) -> Result<Analysis, BuildError> {
@@ -311,11 +339,15 @@ impl Workbench {
             units_compiled: concerned.len(),
             units_identical: same_bytes,
             units: work.iter().zip(&compared).zip(&resolved.livepatch_symbols).map(unit_report).collect(),
+            lost: BTreeSet::new(),
             seconds,
         };
         Ok(Analysis { shipped, compared, resolved, report, refused: findings.refused })
     }
 }
+
+/// Where a refusal lies that is of no single unit.
+const THE_LIVEPATCH: &str = "the livepatch";
 
 /// Functions that some task is always in: a transition to a livepatch of them may never end.
 const ALWAYS_RUNNING: [&str; 12] = [
@@ -345,15 +377,8 @@ impl Findings<'_> {
         // What cannot be built cannot be argued either.
         let argument =
             self.arguments.iter().find(|(place, _)| *place == refusal.place && verdict != Verdict::Cannot);
-        self.list.push(Finding {
-            verdict,
-            rule: refusal.rule.name().to_owned(),
-            unit: unit.to_owned(),
-            place: refusal.place.clone(),
-            why: refusal.why.clone(),
-            way_out: refusal.rule.hint().to_owned(),
-            argument: argument.map(|(_, reason)| reason.clone()),
-        });
+        let argument = argument.map(|(_, reason)| reason.clone());
+        self.list.push(Finding::new(verdict, unit, refusal, argument));
     }
 
     /// The value, or nothing and a finding that it cannot be.
@@ -576,7 +601,7 @@ fn kernel_symbol(kernel: &dyn Shipped, name: &str) -> Result<LivepatchSymbol, Bu
         _ => None,
     };
     let sympos = place.ok_or_else(|| BuildError::Refused {
-        unit: "the livepatch".into(),
+        unit: THE_LIVEPATCH.into(),
         refusal: Refusal {
             rule: Rule::SymbolMissing,
             place: name.into(),

@@ -1,5 +1,8 @@
 //! What a build did: goes into the bundle, and is what `--format json` prints.
 
+use std::collections::BTreeSet;
+
+use livepatch_klp::Refusal;
 use livepatch_types::KernelIdentity;
 use serde::Serialize;
 
@@ -36,6 +39,20 @@ pub struct Finding {
     pub argument: Option<String>,
 }
 
+impl Finding {
+    pub(crate) fn new(verdict: Verdict, unit: &str, refusal: &Refusal, argument: Option<String>) -> Self {
+        Self {
+            verdict,
+            rule: refusal.rule.name().to_owned(),
+            unit: unit.to_owned(),
+            place: refusal.place.clone(),
+            why: refusal.why.clone(),
+            way_out: refusal.rule.hint().to_owned(),
+            argument,
+        }
+    }
+}
+
 /// The report of one build.
 #[derive(Debug, Clone, Serialize)]
 pub struct BuildReport {
@@ -55,6 +72,8 @@ pub struct BuildReport {
     pub units_identical: usize,
     /// Each of the others.
     pub units: Vec<UnitReport>,
+    /// What the patched functions lack, in words: tracepoints of modules, which stay off in them. Known once linked.
+    pub lost: BTreeSet<String>,
     /// What took how long.
     pub seconds: StepSeconds,
 }

@@ -41,7 +41,7 @@ impl PreparedTree {
         let object = match first {
             Ok((object, _)) => object,
             // A few units include files that make generates beside them: let make compile those once.
-            Err(output) if tail(&output).contains("No such file or directory") => {
+            Err(output) if lacks_a_file(&output) => {
                 let mut make = self.make();
                 make.arg("objtool=true").arg(format!("KCFLAGS={SECTION_FLAGS}")).arg(unit);
                 run(&mut make, &what)?;
@@ -68,7 +68,15 @@ impl PreparedTree {
         scratch: &Path,
     ) -> Result<Vec<u8>, KbuildError> {
         let what = format!("compiling {} with the patch", original.command.source());
-        match self.compile(&original.command, mirror.root(), scratch, &what)? {
+        let compile = || self.compile(&original.command, mirror.root(), scratch, &what);
+        let compiled = match compile()? {
+            Err(output) if lacks_a_file(&output) => {
+                mirror.renew()?;
+                compile()?
+            }
+            compiled => compiled,
+        };
+        match compiled {
             Ok((object, dependencies)) => {
                 mirror.check_dependencies(&dependencies)?;
                 Ok(object)
@@ -122,4 +130,9 @@ impl PreparedTree {
         let text = std::fs::read_to_string(&dependencies).map_err(KbuildError::io("read", &dependencies))?;
         Ok(Ok((bytes, text)))
     }
+}
+
+/// Whether the compiler did not find what a unit includes.
+fn lacks_a_file(output: &Output) -> bool {
+    tail(output).contains("No such file or directory")
 }

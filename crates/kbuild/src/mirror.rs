@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ pub struct Mirror {
     root: tempfile::TempDir,
     tree: PathBuf,
     patched: Vec<String>,
+    /// Directories that are real ones here, not links.
+    opened: BTreeSet<PathBuf>,
 }
 
 impl Mirror {
@@ -21,19 +24,19 @@ impl Mirror {
     pub fn new(tree: &PreparedTree, scratch: &Path, files: &[PatchedFile]) -> Result<Self, KbuildError> {
         fs::create_dir_all(scratch).map_err(KbuildError::io("make", scratch))?;
         let root = tempfile::tempdir_in(scratch).map_err(KbuildError::io("make a directory in", scratch))?;
-        let mirror = Self {
+        let mut mirror = Self {
             root,
             tree: tree.path().to_owned(),
             patched: files.iter().map(|file| file.path.clone()).collect(),
+            opened: BTreeSet::new(),
         };
-        let mut opened = BTreeSet::new();
-        mirror.open(Path::new(""), &mut opened)?;
+        mirror.open(Path::new(""))?;
         for file in files {
             let path = Path::new(&file.path);
             let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
             parents.reverse();
             for parent in parents {
-                mirror.open(parent, &mut opened)?;
+                mirror.open(parent)?;
             }
             let place = mirror.root().join(path);
             fs::remove_file(&place).map_err(KbuildError::io("replace", &place))?;
@@ -48,19 +51,32 @@ impl Mirror {
     }
 
     /// Makes a directory a real one, whose entries are links.
-    fn open(&self, directory: &Path, opened: &mut BTreeSet<PathBuf>) -> Result<(), KbuildError> {
-        if !opened.insert(directory.to_owned()) {
+    fn open(&mut self, directory: &Path) -> Result<(), KbuildError> {
+        if !self.opened.insert(directory.to_owned()) {
             return Ok(());
         }
-        let (from, to) = (self.tree.join(directory), self.root().join(directory));
+        let to = self.root().join(directory);
         if directory != Path::new("") {
             fs::remove_file(&to).map_err(KbuildError::io("replace", &to))?;
             fs::create_dir(&to).map_err(KbuildError::io("make", &to))?;
         }
+        self.link_entries(directory)
+    }
+
+    /// Links what has come to the tree since: compiling an original makes the headers that are generated for it.
+    pub(crate) fn renew(&self) -> Result<(), KbuildError> {
+        self.opened.iter().try_for_each(|directory| self.link_entries(directory))
+    }
+
+    fn link_entries(&self, directory: &Path) -> Result<(), KbuildError> {
+        let (from, to) = (self.tree.join(directory), self.root().join(directory));
         for entry in fs::read_dir(&from).map_err(KbuildError::io("read", &from))? {
             let entry = entry.map_err(KbuildError::io("read", &from))?;
             let link = to.join(entry.file_name());
-            symlink(entry.path(), &link).map_err(KbuildError::io("link", &link))?;
+            match symlink(entry.path(), &link) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made.map_err(KbuildError::io("link", &link))?,
+            }
         }
         Ok(())
     }

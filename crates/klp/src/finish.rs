@@ -30,12 +30,37 @@ const WALKED_AT_LOAD: [&str; 8] = [
 const CALL_SITES: &str = ".call_sites";
 const CALL_SITE_BYTES: u64 = 4;
 
+/// `struct static_call_site` (include/linux/static_call_types.h): two offsets of 4 bytes, of the call and of its key.
+const STATIC_CALL_SITES: &str = ".static_call_sites";
+const STATIC_CALL_SITE_BYTES: u64 = 8;
+const STATIC_CALL_KEY: u64 = 4;
+
+/// `struct jump_entry` with relative fields (include/linux/jump_label.h): code, target, key.
+const JUMP_TABLE: &str = "__jump_table";
+const JUMP_ENTRY_BYTES: u64 = 16;
+const JUMP_ENTRY_KEY: u64 = 8;
+
+/// What a jump label is before it is enabled: `x86_nops[5]` and `x86_nops[2]` (arch/x86/include/asm/nops.h).
+const NOPS: [&[u8]; 2] = [&[0x0f, 0x1f, 0x44, 0, 0], &[0x66, 0x90]];
+
+/// Start of the names of tracepoints (include/linux/tracepoint.h).
+const TRACEPOINT: &str = "__tracepoint_";
+
+/// A finished module.
+#[derive(Debug)]
+pub struct Finished {
+    /// The module, not signed.
+    pub module: Vec<u8>,
+    /// What the patched functions lack, in words: tracepoints of modules, which cannot be enabled in them.
+    pub lost: BTreeSet<String>,
+}
+
 /// Finishes a module that the linker put together from extracted objects and glue.
 pub fn finish(
     linked: &[u8],
     symbols: &BTreeMap<String, Resolution>,
     exports: &Exports,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Finished, Refusal> {
     let mut object = Object::parse(linked)?;
     drop_unneeded_sections(&mut object);
     resolve_new_functions(&mut object);
@@ -74,10 +99,10 @@ pub fn finish(
     versions.insert(layout, export.crc);
     let versions = versions_section(layout, &versions)?;
     object.sections.push(versions);
-    drop_late_call_sites(&mut object, &by_livepatch)?;
+    let lost = drop_late_entries(&mut object, &by_livepatch)?;
     convert_relocations(&mut object, &by_livepatch)?;
     drop_unused_symbols(&mut object);
-    Ok(object.to_bytes())
+    Ok(Finished { module: object.to_bytes(), lost })
 }
 
 /// Whether the module's information imports a namespace.
@@ -136,42 +161,82 @@ fn resolve_new_functions(object: &mut Object) {
     }
 }
 
-/// Calls into a module that may come later are not in `.call_sites`: with call depth tracking the kernel leads every
-/// call of that table to the padding before its destination when the livepatch is loaded
-/// (arch/x86/kernel/callthunks.c, `patch_call`), and these go nowhere yet. A call that is not counted only makes the
-/// return stack buffer be filled earlier.
-fn drop_late_call_sites(
+/// What the kernel reads at load and cannot, because it leads into a module that may come later, is left out where the
+/// code is right without it. Returns what is lost by that, in words.
+fn drop_late_entries(
     object: &mut Object,
     found: &BTreeMap<usize, LivepatchSymbol>,
-) -> Result<(), Refusal> {
-    let is_late = |r: &Relocation| found.get(&r.symbol).is_some_and(|s| s.applied_with != "vmlinux");
+) -> Result<BTreeSet<String>, Refusal> {
+    let late = |r: &Relocation| found.get(&r.symbol).filter(|s| s.applied_with != "vmlinux");
     let fields = object.sections.iter().enumerate().flat_map(|(index, section)| {
-        section.relocations.iter().filter(|r| is_late(r)).map(move |r| (index, r.offset))
+        section.relocations.iter().filter(|r| late(r).is_some()).map(move |r| (index, r.offset))
     });
-    let late: BTreeSet<(usize, u64)> = fields.collect();
-    let Some(table) = object.section_named(CALL_SITES) else { return Ok(()) };
-    let is_site_of_late = |r: &Relocation| match object.symbols[r.symbol].placement {
-        // The field of a call stands behind its opcode of one byte.
-        Placement::Section(section) => {
-            let site = object.symbols[r.symbol].value.wrapping_add_signed(r.addend);
-            late.contains(&(section, site.wrapping_add(1)))
+    let fields: BTreeSet<(usize, u64)> = fields.collect();
+    // With call depth tracking the kernel leads every call of the table to the padding before its destination when
+    // the livepatch is loaded (arch/x86/kernel/callthunks.c, `patch_call`), and these go nowhere yet. A call that is
+    // not counted only makes the return stack buffer be filled earlier. Its field stands behind one byte of opcode.
+    retain_entries(object, CALL_SITES, CALL_SITE_BYTES, |object, entry| {
+        Ok(!site(object, entry).is_some_and(|(section, at)| fields.contains(&(section, at.wrapping_add(1)))))
+    })?;
+    // The call goes to the trampoline, which the kernel keeps leading to the right place; the table only serves to
+    // save that jump (include/linux/static_call.h).
+    retain_entries(object, STATIC_CALL_SITES, STATIC_CALL_SITE_BYTES, |_, entry| {
+        Ok(!entry.iter().any(|r| r.offset == STATIC_CALL_KEY && late(r).is_some()))
+    })?;
+    let mut lost = BTreeSet::new();
+    retain_entries(object, JUMP_TABLE, JUMP_ENTRY_BYTES, |object, entry| {
+        let key = entry.iter().find(|r| r.offset == JUMP_ENTRY_KEY).and_then(late);
+        let Some(tracepoint) = key.and_then(|key| key.name.strip_prefix(TRACEPOINT)) else { return Ok(true) };
+        let code = site(object, entry)
+            .and_then(|(section, at)| object.sections[section].data.get(usize::try_from(at).ok()?..));
+        if code.is_some_and(|code| NOPS.iter().any(|nop| code.starts_with(nop))) {
+            lost.insert(format!("tracepoint {tracepoint} in the patched functions"));
+            return Ok(false);
         }
-        _ => false,
-    };
-    let section = &object.sections[table];
-    let mut kept: Vec<Relocation> = section.relocations.clone();
-    kept.sort_by_key(|r| r.offset);
-    if kept.len() as u64 * CALL_SITE_BYTES != section.size {
-        let why = "it is not one pointer of 4 bytes per call";
-        return Err(Refusal::new(Rule::Object, CALL_SITES, why));
+        // Refused later, as any other key.
+        Ok(true)
+    })?;
+    Ok(lost)
+}
+
+/// The code that an entry's first field points at: section, offset.
+fn site(object: &Object, entry: &[Relocation]) -> Option<(usize, u64)> {
+    let field = entry.iter().find(|r| r.offset == 0)?;
+    let symbol = object.symbols.get(field.symbol)?;
+    match symbol.placement {
+        Placement::Section(section) => Some((section, symbol.value.wrapping_add_signed(field.addend))),
+        _ => None,
     }
-    kept.retain(|r| !is_site_of_late(r));
-    kept.iter_mut().zip(0..).for_each(|(r, index)| r.offset = index * CALL_SITE_BYTES);
-    let section = &mut object.sections[table];
-    section.size = kept.len() as u64 * CALL_SITE_BYTES;
-    section.data.truncate(section.size as usize);
-    section.data.fill(0);
-    section.relocations = kept;
+}
+
+/// Drops entries of a table; each is shown with its relocations, whose offsets count from its start.
+fn retain_entries(
+    object: &mut Object,
+    table: &str,
+    entry_bytes: u64,
+    mut keep: impl FnMut(&Object, &[Relocation]) -> Result<bool, Refusal>,
+) -> Result<(), Refusal> {
+    let Some(index) = object.section_named(table) else { return Ok(()) };
+    let section = &object.sections[index];
+    let mut entries: BTreeMap<u64, Vec<Relocation>> = BTreeMap::new();
+    for relocation in &section.relocations {
+        let entry = entries.entry(relocation.offset / entry_bytes).or_default();
+        entry.push(Relocation { offset: relocation.offset % entry_bytes, ..*relocation });
+    }
+    if entries.len() as u64 * entry_bytes != section.size || section.data.len() as u64 != section.size {
+        let why = format!("it is not a table of entries of {entry_bytes} bytes that each point at code");
+        return Err(Refusal::new(Rule::Object, table, why));
+    }
+    let (mut data, mut relocations) = (Vec::new(), Vec::new());
+    for (entry, bytes) in entries.values().zip(section.data.chunks(entry_bytes as usize)) {
+        if keep(object, entry)? {
+            let start = data.len() as u64;
+            relocations.extend(entry.iter().map(|r| Relocation { offset: start + r.offset, ..*r }));
+            data.extend_from_slice(bytes);
+        }
+    }
+    let section = &mut object.sections[index];
+    (section.size, section.data, section.relocations) = (data.len() as u64, data, relocations);
     Ok(())
 }
 
@@ -316,7 +381,7 @@ mod tests {
         let symbols = [("kernel", found("vmlinux")), ("late", found("m"))];
         let symbols = symbols.map(|(name, resolution)| (name.to_owned(), resolution)).into();
         let exports = Exports::parse("0x00000001\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n").unwrap();
-        Ok(Object::parse(&finish(&linked(table), &symbols, &exports)?)?)
+        Ok(Object::parse(&finish(&linked(table), &symbols, &exports)?.module)?)
     }
 
     #[test]
@@ -334,7 +399,7 @@ mod tests {
 
     #[test]
     fn tables_that_are_read_before_the_module_comes_are_refused() {
-        for table in WALKED_AT_LOAD {
+        for table in WALKED_AT_LOAD.into_iter().filter(|t| ![JUMP_TABLE, STATIC_CALL_SITES].contains(t)) {
             let mut object = Object::parse(&linked(table)).unwrap();
             let late = object.symbols.iter().position(|s| s.name == "late").unwrap();
             object.sections[1].relocations[0].symbol = late;
@@ -343,5 +408,57 @@ mod tests {
             let refusal = finish(&object.to_bytes(), &symbols, &exports).unwrap_err();
             assert_eq!((refusal.rule, refusal.place.as_str()), (Rule::ModuleKey, "f"), "{table}");
         }
+    }
+
+    /// A site of five bytes of code, and one entry of a table about it whose key is of a module that may come later.
+    fn with_key(
+        table: &str,
+        entry_bytes: u64,
+        key_at: u64,
+        name: &str,
+        code: [u8; 5],
+    ) -> Result<Finished, Refusal> {
+        let mut object = Object::default();
+        let mut text = Section::empty(".text", 1);
+        text.flags |= constants::EXEC;
+        (text.data, text.size) = (code.to_vec(), 5);
+        object.sections.push(text);
+        let data = vec![0; entry_bytes as usize];
+        object.sections.push(Section { data, size: entry_bytes, ..Section::empty(table, 1) });
+        object.symbols = vec![symbol("late", Placement::Undefined)];
+        let to_text = object.section_symbol(0);
+        for (offset, symbol) in [(0, to_text), (key_at, 0)] {
+            object.sections[1].relocations.push(Relocation { offset, kind: PC32, symbol, addend: 0 });
+        }
+        let (object_name, applied_with) = ("m".to_owned(), "m".to_owned());
+        let key = LivepatchSymbol { applied_with, object: object_name, name: name.into(), sympos: 0 };
+        let symbols = [("late".to_owned(), Resolution::Livepatch(key))].into();
+        let exports = Exports::parse("0x00000001\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n").unwrap();
+        finish(&object.to_bytes(), &symbols, &exports)
+    }
+
+    fn size_of(finished: &Finished, table: &str) -> u64 {
+        let object = Object::parse(&finished.module).unwrap();
+        object.section_named(table).map_or(0, |index| object.sections[index].size)
+    }
+
+    #[test]
+    fn tracepoints_of_a_later_module_stay_off_and_are_named() {
+        const NOP: [u8; 5] = [0x0f, 0x1f, 0x44, 0, 0];
+        const JUMP: [u8; 5] = [0xe9, 0, 0, 0, 0];
+        let jump = |name: &str, code| with_key(JUMP_TABLE, JUMP_ENTRY_BYTES, JUMP_ENTRY_KEY, name, code);
+        let done = jump("__tracepoint_packet", NOP).unwrap();
+        assert_eq!(done.lost, BTreeSet::from(["tracepoint packet in the patched functions".to_owned()]));
+        assert_eq!(size_of(&done, JUMP_TABLE), 0);
+        for (name, code) in [("__tracepoint_packet", JUMP), ("some_key", NOP)] {
+            assert_eq!(jump(name, code).unwrap_err().rule, Rule::ModuleKey, "{name} {code:x?}");
+        }
+    }
+
+    #[test]
+    fn static_calls_of_a_later_module_go_through_their_trampoline() {
+        let table = STATIC_CALL_SITES;
+        let done = with_key(table, STATIC_CALL_SITE_BYTES, STATIC_CALL_KEY, "__SCK__x", CALL).unwrap();
+        assert_eq!((size_of(&done, table), done.lost.len()), (0, 0));
     }
 }

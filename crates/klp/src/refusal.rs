@@ -78,7 +78,7 @@ impl Rule {
             Self::Fidelity => {
                 "check that source version, configuration and compiler are exactly those of the shipped kernel"
             }
-            Self::ModuleKey => "use static_key_enabled() or a plain call in the patch instead",
+            Self::ModuleKey => "use static_key_enabled() in the patch instead",
             Self::RuntimeConstant => {
                 "move the change into a function that does not use the constant, or patch the callers instead"
             }

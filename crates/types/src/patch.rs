@@ -8,6 +8,13 @@ pub struct PatchVersion {
     minor: u32,
 }
 
+/// 1.1, the first of all.
+impl Default for PatchVersion {
+    fn default() -> Self {
+        Self { major: 1, minor: 1 }
+    }
+}
+
 impl PatchVersion {
     /// Reads `MAJOR.MINOR`, decimal without leading zeros.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
