@@ -68,7 +68,7 @@ pub(crate) fn dist(recipe: &Recipe, out: &Path) -> Result<Vec<PathBuf>, Error> {
     let step = Step::begin("built the programs");
     let programs = build(workspace, recipe.profile, |line| step.note(line))?;
     step.done();
-    package(workspace, &programs, recipe, out)
+    package(workspace, &programs, recipe, epoch(workspace)?, out)
 }
 
 /// Makes the packages of programs that are built.
@@ -76,6 +76,7 @@ pub(crate) fn package(
     workspace: &Path,
     programs: &Path,
     recipe: &Recipe,
+    epoch: u64,
     out: &Path,
 ) -> Result<Vec<PathBuf>, Error> {
     // Beside it: two can be made at once.
@@ -94,7 +95,7 @@ pub(crate) fn package(
         manual: &manual,
         keys: recipe.keys.as_deref(),
         version: recipe.package_version(),
-        epoch: epoch(workspace)?,
+        epoch,
     };
     let mut made = Vec::new();
     for package in PACKAGES {

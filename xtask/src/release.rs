@@ -31,7 +31,12 @@ pub(crate) fn release(recipe: &Recipe, builds: Builds) -> Result<PathBuf, Error>
     let workspace = testing::workspace();
     let version = recipe.package_version();
     let out = workspace.join(format!("target/release-{version}"));
-    dist::dist(recipe, &out)?;
+    // Once: somebody may commit meanwhile.
+    let epoch = dist::epoch(workspace)?;
+    let step = Step::begin("built the programs");
+    let programs = dist::build(workspace, recipe.profile, |line| step.note(line))?;
+    step.done();
+    dist::package(workspace, &programs, recipe, epoch, &out)?;
     dist::lintian(&out)?;
     if builds == Builds::Twice && recipe.profile == Profile::Release {
         let target = workspace.join("target/dist/second");
@@ -40,12 +45,12 @@ pub(crate) fn release(recipe: &Recipe, builds: Builds) -> Result<PathBuf, Error>
         let programs = dist::build_release(workspace, &target, |line| step.note(line))?;
         step.done();
         let second = workspace.join("target/dist/second-packages");
-        dist::package(workspace, &programs, recipe, &second)?;
+        dist::package(workspace, &programs, recipe, epoch, &second)?;
         same_files(&out, &second)?;
         eprintln!("the second build has the same bytes");
     }
 
-    let sbom = sbom::cyclonedx(workspace, version.as_str(), dist::epoch(workspace)?)?;
+    let sbom = sbom::cyclonedx(workspace, version.as_str(), epoch)?;
     write(&out.join(format!("livepatch_{version}.cdx.json")), sbom.as_bytes())?;
     fs::copy(workspace.join("CHANGELOG.md"), out.join("CHANGELOG.md"))
         .map_err(|e| Error::io("copy the changelog", e))?;
