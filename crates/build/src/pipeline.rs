@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use livepatch_kbuild::{
-    CompilerCommand, KernelFiles, LinkInput, Membership, Mirror, PreparedTree, SourceOrigin, SourcePatch,
-    TreeInputs,
+    CompilerCommand, KernelFiles, LinkInput, Membership, Mirror, PackageId, PreparedTree, SourceOrigin,
+    SourcePatch, TreeInputs,
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::compare::{Comparison, compare};
@@ -159,6 +159,7 @@ impl Workbench {
             source: SourceOrigin::new(&request.source)?,
             config: files.config.clone(),
             symvers: files.symvers.clone(),
+            package_id: image.banner().and_then(PackageId::from_banner),
         };
         let tree = PreparedTree::open(&inputs, &request.cache, progress)?;
         let exports = Exports::parse(tree.symvers())?;

@@ -20,5 +20,5 @@ pub use error::KbuildError;
 pub use mirror::Mirror;
 pub use package::{KernelFiles, SourceOrigin};
 pub use patch::{PatchedFile, SourcePatch};
-pub use tree::{LinkInput, PreparedTree, TreeInputs};
+pub use tree::{LinkInput, PackageId, PreparedTree, TreeInputs};
 pub use units::{CompilerCommand, Membership, UnitList};

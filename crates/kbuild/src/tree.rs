@@ -32,7 +32,32 @@ pub struct TreeInputs {
     pub config: PathBuf,
     /// Its `Module.symvers`.
     pub symvers: PathBuf,
+    /// The package that it says it is from.
+    pub package_id: Option<PackageId>,
 }
+
+/// What Debian compiles into its kernels beside their release: `Debian 6.1.176-1`. A few units hold it
+/// (`LINUX_PACKAGE_ID` in lib/dump_stack.c and kernel/hung_task.c of Debian's source).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageId {
+    version: String,
+}
+
+impl PackageId {
+    /// Reads it from the end of a kernel's banner: `… #1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-08-03)`. None when
+    /// another distribution made the kernel.
+    pub fn from_banner(banner: &str) -> Option<Self> {
+        let (_, build) = banner.rsplit_once(" #")?;
+        let mut words = build.split_whitespace().skip_while(|word| *word != DISTRIBUTOR).skip(1);
+        let version = words.next()?;
+        // It goes through make and a shell: only what a Debian version can hold (deb-version(7)).
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".+-~:".contains(&b);
+        let sound = version.bytes().all(plain) && words.next()?.starts_with('(');
+        sound.then(|| Self { version: version.to_owned() })
+    }
+}
+
+const DISTRIBUTOR: &str = "Debian";
 
 /// A kernel source tree in which single units compile as the distribution compiled them.
 #[derive(Debug)]
@@ -45,6 +70,7 @@ pub struct PreparedTree {
     entry_sizes: EntrySizes,
     objtool_time: ObjtoolTime,
     units: UnitList,
+    package_id: Option<PackageId>,
     // Held as long as the tree is used: two builds in one tree would disturb one another's make.
     _lock: File,
 }
@@ -118,6 +144,7 @@ impl PreparedTree {
             entry_sizes: unknown,
             objtool_time: ObjtoolTime::of(&config),
             units: UnitList::default(),
+            package_id: inputs.package_id.clone(),
             _lock: lock,
         };
         // Whatever lacks the last file that is written was left by a build that did not end.
@@ -251,6 +278,10 @@ impl PreparedTree {
         // A Rust compiler here would add options to the configuration (CONFIG_RUSTC_VERSION, since 6.12); where the
         // kernel had one, they differ without it, and that is refused.
         make.arg("RUSTC=false");
+        if let Some(PackageId { version }) = &self.package_id {
+            make.arg("DISTRIBUTION_OFFICIAL_BUILD=1").arg(format!("DISTRIBUTOR={DISTRIBUTOR}"));
+            make.arg(format!("DISTRIBUTION_VERSION={version}"));
+        }
         make
     }
 
@@ -408,12 +439,14 @@ fn cache_key(inputs: &TreeInputs, config: &str, symvers: &str) -> Result<String,
             format!("tree {}", path.display())
         }
     };
+    let package_id = inputs.package_id.as_ref().map_or("", |id| &id.version);
     let parts = [
-        "livepatch prepared tree, format 2",
+        "livepatch prepared tree, format 3",
         inputs.release.as_str(),
         &source,
         &sha256(config.as_bytes()).to_string(),
         &sha256(symvers.as_bytes()).to_string(),
+        package_id,
     ];
     Ok(hex::encode(&sha256(parts.join("\n").as_bytes()).as_bytes()[..12]))
 }
@@ -421,6 +454,26 @@ fn cache_key(inputs: &TreeInputs, config: &str, symvers: &str) -> Result<String,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debians_banner_names_the_package() {
+        let version = |end: &str| {
+            let banner =
+                format!("Linux version 6.1.0-50-cloud-amd64 (debian-kernel@lists.debian.org) (gcc) {end}\n");
+            PackageId::from_banner(&banner).map(|id| id.version)
+        };
+        let table = [
+            ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-08-03)", Some("6.1.176-1")),
+            ("#1 SMP Debian 1:6.12.107-1~deb12u1 (2026-08-03)", Some("1:6.12.107-1~deb12u1")),
+            ("#31-Ubuntu SMP PREEMPT_DYNAMIC Tue Apr 1 2026", None),
+            ("#1 SMP Debian 6.1\"$(id) (2026-08-03)", None),
+            ("#1 SMP Debian 6.1.176-1", None),
+            ("Debian 6.1.176-1 (2026)", None),
+        ];
+        for (end, expected) in table {
+            assert_eq!(version(end).as_deref(), expected, "{end}");
+        }
+    }
 
     #[test]
     fn objtool_flags_are_those_after_the_compiler() {

@@ -94,6 +94,17 @@ impl KernelImage {
         self.elf.get(start..start.checked_add(length)?)
     }
 
+    /// `Linux version …`, which the kernel prints first (`linux_banner`, init/version.c).
+    pub fn banner(&self) -> Option<&str> {
+        /// Longer than any; the text ends at its zero.
+        const MOST: usize = 1024;
+        let symbol = self.symbols.named("linux_banner").next()?;
+        let section = self.section_at(symbol.address)?;
+        let rest = usize::try_from(section.address + section.size - symbol.address).ok()?;
+        let bytes = self.bytes_at(symbol.address, rest.min(MOST))?;
+        std::ffi::CStr::from_bytes_until_nul(bytes).ok()?.to_str().ok()
+    }
+
     /// Addresses of functions whose `endbr64` the kernel overwrites at boot, because nothing takes their address: what
     /// the entries of `.ibt_endbr_seal` point at, each by its distance from itself (`apply_seal_endbr`,
     /// arch/x86/kernel/alternative.c). None when the kernel is built without that table.

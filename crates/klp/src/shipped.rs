@@ -197,6 +197,8 @@ pub fn prove(unit: &Unit, shipped: &dyn Shipped) -> Result<Fidelity, Refusal> {
             continue;
         }
         let mut places: Vec<u64> = item.names.iter().flat_map(|n| shipped.named(n)).map(|(a, _)| a).collect();
+        // A variable of the same name is none of them, and would only hide why the code is not.
+        places.retain(|place| shipped.is_code(*place));
         places.sort_unstable();
         places.dedup();
         let mut why = String::new();
