@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, build};
+use livepatch_kbuild::KernelOrigin;
 use livepatch_manifest::CveEntry;
 use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating, SystemClock};
 use livepatch_vm::testing::{FetchedKernel, kernel, workspace};
@@ -45,8 +46,10 @@ pub fn cache() -> PathBuf {
 /// Where the files of a fetched kernel are.
 pub fn kernel_request(kernel: &FetchedKernel) -> KernelRequest {
     KernelRequest {
-        kernel: kernel.directory.join("image"),
-        headers: kernel.directory.join("headers"),
+        kernel: KernelOrigin::Packages {
+            image: kernel.directory.join("image"),
+            headers: kernel.directory.join("headers"),
+        },
         source: source_package(kernel),
         cache: cache(),
     }

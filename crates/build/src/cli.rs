@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use livepatch_kbuild::KbuildError;
+use livepatch_kbuild::{KbuildError, KernelOrigin};
 use livepatch_manifest::{Bundle, CveEntry};
 use livepatch_types::{Clock, CveCoverage, CveId, PatchVersion, Rating, SystemClock, plural};
 
@@ -44,14 +44,26 @@ enum Action {
 }
 
 /// The kernel and the patches.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct InputArguments {
     /// linux-image package, or directory with boot/ and lib/modules/
-    #[arg(long, value_name = "PACKAGE|DIR")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "PACKAGE|DIR", requires = "headers", required_unless_present = "vmlinux")]
+    kernel: Option<PathBuf>,
     /// linux-headers package (the one with .config and Module.symvers), or directory with its usr/src/
-    #[arg(long, value_name = "PACKAGE|DIR")]
-    headers: PathBuf,
+    #[arg(long, value_name = "PACKAGE|DIR", requires = "kernel")]
+    headers: Option<PathBuf>,
+    /// A kernel of your own instead of packages: vmlinux or vmlinuz, with --config and --symvers
+    #[arg(long, value_name = "FILE", requires_all = ["config", "symvers"], conflicts_with = "kernel")]
+    vmlinux: Option<PathBuf>,
+    /// Configuration of your own kernel
+    #[arg(long, value_name = "FILE", requires = "vmlinux")]
+    config: Option<PathBuf>,
+    /// Module.symvers of your own kernel
+    #[arg(long, value_name = "FILE", requires = "vmlinux")]
+    symvers: Option<PathBuf>,
+    /// Modules of your own kernel: lib/modules/RELEASE, or the tree it was built in
+    #[arg(long, value_name = "DIR", requires = "vmlinux")]
+    modules: Option<PathBuf>,
     /// linux-source package of the same version, or a source tree
     #[arg(long, value_name = "PACKAGE|DIR")]
     source: PathBuf,
@@ -67,6 +79,24 @@ struct InputArguments {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+impl InputArguments {
+    fn kernel_origin(&self) -> Result<KernelOrigin, Shown> {
+        let Self { kernel, headers, vmlinux, config, symvers, modules, .. } = self.clone();
+        let packages = kernel.zip(headers).map(|(image, headers)| KernelOrigin::Packages { image, headers });
+        let own = vmlinux.zip(config).zip(symvers).map(|((vmlinux, config), symvers)| KernelOrigin::Own {
+            vmlinux,
+            config,
+            symvers,
+            modules,
+        });
+        packages.or(own).ok_or_else(|| Shown {
+            message: "it is not said which kernel to build for".into(),
+            hint: "give --kernel and --headers, or --vmlinux, --config and --symvers".into(),
+            code: ExitCode::Usage,
+        })
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -274,8 +304,7 @@ fn make_request(input: &InputArguments) -> Result<(KernelRequest, PatchRequest),
         patches.push(text);
     }
     let kernel = KernelRequest {
-        kernel: input.kernel.clone(),
-        headers: input.headers.clone(),
+        kernel: input.kernel_origin()?,
         source: input.source.clone(),
         cache: input.cache.clone().map_or_else(default_cache, Ok)?,
     };

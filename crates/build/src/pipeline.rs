@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use livepatch_kbuild::{
-    CompilerCommand, KernelFiles, LinkInput, Membership, Mirror, PackageId, PreparedTree, SourceOrigin,
-    SourcePatch, TreeInputs,
+    CompilerCommand, KernelFiles, KernelOrigin, LinkInput, Membership, Mirror, PackageId, PreparedTree,
+    SourceOrigin, SourcePatch, TreeInputs,
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::compare::{Comparison, compare};
@@ -20,7 +20,9 @@ use livepatch_klp::{EntrySizes, Refusal, Rule, Unit};
 use livepatch_manifest::{
     Bundle, CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject, sha256,
 };
-use livepatch_types::{Architecture, BuildId, Clock, CveCoverage, KernelIdentity, ModuleName, PatchVersion};
+use livepatch_types::{
+    Architecture, BuildId, Clock, CveCoverage, KernelIdentity, KernelRelease, ModuleName, PatchVersion,
+};
 
 use crate::error::BuildError;
 use crate::glue::{self, NOTES_SYMBOLS, ObjectRedirects};
@@ -34,10 +36,8 @@ pub type Progress<'p> = dyn Fn(&str) + Sync + 'p;
 /// Where a kernel's files are.
 #[derive(Debug, Clone)]
 pub struct KernelRequest {
-    /// linux-image package or directory.
-    pub kernel: PathBuf,
-    /// linux-headers package or directory.
-    pub headers: PathBuf,
+    /// The kernel itself.
+    pub kernel: KernelOrigin,
     /// linux-source package or source tree.
     pub source: PathBuf,
     /// Where prepared trees are kept.
@@ -151,8 +151,8 @@ impl Workbench {
         let mut watch = Instant::now();
         progress("reading the kernel");
         let scratch = tempfile::tempdir().map_err(scratch_error)?;
-        let files = KernelFiles::find(&request.kernel, &request.headers, scratch.path())?;
-        let (image, identity) = identify(&files.vmlinuz)?;
+        let files = KernelFiles::find(&request.kernel, scratch.path())?;
+        let (image, identity) = identify(&files.image)?;
         let identify_seconds = lap(&mut watch);
         let inputs = TreeInputs {
             release: identity.release.clone(),
@@ -415,7 +415,12 @@ pub fn identify(vmlinuz: &Path) -> Result<(KernelImage, KernelIdentity), BuildEr
     })?;
     let image =
         KernelImage::parse(&bytes).map_err(|source| BuildError::Image { path: vmlinuz.into(), source })?;
-    let release = image.release.clone().ok_or_else(|| BuildError::NoRelease { path: vmlinuz.into() })?;
+    let release = image.release.clone().or_else(|| {
+        // A bare vmlinux has no boot header: `Linux version RELEASE (…`.
+        let words = image.banner()?.strip_prefix("Linux version ")?;
+        KernelRelease::parse(words.split(' ').next()?).ok()
+    });
+    let release = release.ok_or_else(|| BuildError::NoRelease { path: vmlinuz.into() })?;
     let identity =
         KernelIdentity { architecture: Architecture::Amd64, release, build_id: image.build_id.clone() };
     Ok((image, identity))

@@ -21,6 +21,9 @@ pub enum KbuildError {
         /// What was looked for.
         what: String,
     },
+    /// The modules of an own kernel were not given.
+    #[error("the patch concerns module {0}, and where this kernel's modules are was not said")]
+    NoModules(String),
     /// A program is not installed.
     #[error("the program {0} is not installed")]
     NoProgram(String),
@@ -84,6 +87,9 @@ impl KbuildError {
             Self::Io { .. } => "check that the path is right and that you may use it",
             Self::Missing { .. } => {
                 "give the linux-image, linux-headers and linux-source packages of one version"
+            }
+            Self::NoModules(_) => {
+                "give --modules DIR: lib/modules/RELEASE, or the tree the kernel was built in"
             }
             Self::NoProgram(_) => "install the packages that `cargo xtask setup` lists",
             Self::Failed { output, .. } if output.contains("No space left on device") => {

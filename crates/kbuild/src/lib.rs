@@ -18,7 +18,7 @@ mod units;
 pub use compile::CompiledUnit;
 pub use error::KbuildError;
 pub use mirror::Mirror;
-pub use package::{KernelFiles, SourceOrigin};
+pub use package::{KernelFiles, KernelOrigin, SourceOrigin};
 pub use patch::{PatchedFile, SourcePatch};
 pub use tree::{LinkInput, PackageId, PreparedTree, TreeInputs};
 pub use units::{CompilerCommand, Membership, UnitList};

@@ -7,13 +7,36 @@ use std::process::Stdio;
 use crate::KbuildError;
 use crate::command::{self, tool};
 
-/// What a linux-image and a linux-headers package hold of one kernel.
+/// Where the files of one kernel come from.
+#[derive(Debug, Clone)]
+pub enum KernelOrigin {
+    /// A distribution's packages, or directories with their content.
+    Packages {
+        /// linux-image
+        image: PathBuf,
+        /// linux-headers
+        headers: PathBuf,
+    },
+    /// A kernel that no distribution shipped.
+    Own {
+        /// The kernel, packed (`vmlinuz`) or not (`vmlinux`).
+        vmlinux: PathBuf,
+        /// Its configuration.
+        config: PathBuf,
+        /// Its `Module.symvers`.
+        symvers: PathBuf,
+        /// `lib/modules/RELEASE`, or the tree it was built in; not needed for what is compiled into the kernel.
+        modules: Option<PathBuf>,
+    },
+}
+
+/// The files of one kernel.
 #[derive(Debug, Clone)]
 pub struct KernelFiles {
-    /// `boot/vmlinuz-RELEASE`
-    pub vmlinuz: PathBuf,
-    /// `lib/modules/RELEASE`
-    pub modules: PathBuf,
+    /// The kernel, packed or not.
+    pub image: PathBuf,
+    /// The directory with `modules.order` and the modules.
+    pub modules: Option<PathBuf>,
     /// The configuration the kernel was built with.
     pub config: PathBuf,
     /// `Module.symvers`
@@ -21,9 +44,25 @@ pub struct KernelFiles {
 }
 
 impl KernelFiles {
-    /// Finds the files in an image and a headers package, each a `.deb` or a directory with its content. Packages are
-    /// unpacked below `scratch`.
-    pub fn find(image: &Path, headers: &Path, scratch: &Path) -> Result<Self, KbuildError> {
+    /// Finds the files. Packages are unpacked below `scratch`.
+    pub fn find(origin: &KernelOrigin, scratch: &Path) -> Result<Self, KbuildError> {
+        match origin {
+            KernelOrigin::Packages { image, headers } => Self::in_packages(image, headers, scratch),
+            KernelOrigin::Own { vmlinux, config, symvers, modules } => {
+                if let Some(path) = modules.as_ref().filter(|path| !path.join(MODULES_ORDER).is_file()) {
+                    return Err(KbuildError::Missing { path: path.clone(), what: MODULES_ORDER.into() });
+                }
+                Ok(Self {
+                    image: vmlinux.clone(),
+                    modules: modules.clone(),
+                    config: config.clone(),
+                    symvers: symvers.clone(),
+                })
+            }
+        }
+    }
+
+    fn in_packages(image: &Path, headers: &Path, scratch: &Path) -> Result<Self, KbuildError> {
         let image_root = unpacked(image, &scratch.join("image"))?;
         let headers_root = unpacked(headers, &scratch.join("headers"))?;
         let vmlinuz = only_entry(&image_root.join("boot"), "vmlinuz-")
@@ -45,21 +84,23 @@ impl KernelFiles {
             Some(source_root.join(".config")).filter(|p| p.is_file()).ok_or_else(|| missing(".config"))?;
         let symvers = Some(source_root.join("Module.symvers")).filter(|p| p.is_file());
         let symvers = symvers.ok_or_else(|| missing("Module.symvers"))?;
-        Ok(Self { vmlinuz, modules, config, symvers })
+        Ok(Self { image: vmlinuz, modules: Some(modules), config, symvers })
     }
 
     /// The file of a module by its name with underscores, unpacked if need be.
     pub fn module(&self, name: &str) -> Result<Vec<u8>, KbuildError> {
-        let base = self.modules.join("kernel");
+        let Some(base) = &self.modules else { return Err(KbuildError::NoModules(name.to_owned())) };
         let missing = || KbuildError::Missing { path: base.clone(), what: format!("the module {name}") };
-        let path = self.module_path(name).ok_or_else(missing)?;
-        for (suffix, packed) in [("ko", false), ("ko.xz", true)] {
-            let file = base.join(format!("{path}.{suffix}"));
+        let order = fs::read_to_string(base.join(MODULES_ORDER)).map_err(|_| missing())?;
+        let path = module_path(&order, name).ok_or_else(missing)?;
+        // Installed modules are below `kernel`, those of a build tree beside their sources.
+        for (directory, suffix) in [("kernel", "ko"), ("kernel", "ko.xz"), (".", "ko")] {
+            let file = base.join(directory).join(format!("{path}.{suffix}"));
             if !file.is_file() {
                 continue;
             }
             let bytes = fs::read(&file).map_err(KbuildError::io("read", &file))?;
-            return if packed {
+            return if suffix == "ko.xz" {
                 unpack_xz(&bytes).map_err(KbuildError::io("unpack", &file))
             } else {
                 Ok(bytes)
@@ -67,16 +108,21 @@ impl KernelFiles {
         }
         Err(missing())
     }
+}
 
-    /// The path without suffix (`net/sched/cls_u32`) of a module, from `modules.order`.
-    fn module_path(&self, name: &str) -> Option<String> {
-        let order = fs::read_to_string(self.modules.join("modules.order")).ok()?;
-        order.lines().find_map(|line| {
-            let path = line.strip_prefix("kernel/").unwrap_or(line);
-            let path = path.strip_suffix(".ko")?;
-            (path.rsplit('/').next()?.replace('-', "_") == name).then(|| path.to_owned())
-        })
-    }
+/// The list of a kernel's modules (scripts/Makefile.modinst, Makefile `modules.order`).
+const MODULES_ORDER: &str = "modules.order";
+
+/// The path without suffix (`net/sched/cls_u32`) of a module. Lines are `kernel/net/sched/cls_u32.ko` where modules
+/// are installed and in build trees up to 6.2, `net/sched/cls_u32.o` in later build trees.
+fn module_path<'o>(order: &'o str, name: &str) -> Option<&'o str> {
+    order.lines().find_map(|line| {
+        let path = match line.strip_suffix(".ko") {
+            Some(path) => path.strip_prefix("kernel/").unwrap_or(path),
+            None => line.strip_suffix(".o")?,
+        };
+        (path.rsplit('/').next()?.replace('-', "_") == name).then_some(path)
+    })
 }
 
 /// Largest unpacked module, in bytes.
@@ -185,4 +231,23 @@ fn unpack_source_package(package: &Path, to: &Path) -> Result<(), KbuildError> {
         return Ok(());
     }
     Err(failed(format!("{} {}", command::tail(&output), states.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_found_in_both_kinds_of_list() {
+        let table = [
+            ("kernel/net/sched/cls_u32.ko\nkernel/net/key-x.ko\n", "key_x", Some("net/key-x")),
+            ("kernel/kernel/torture.ko\n", "torture", Some("kernel/torture")),
+            ("kernel/torture.o\n", "torture", Some("kernel/torture")),
+            ("kernel/net/sched/cls_u32.ko\n", "cls", None),
+            ("README\n", "README", None),
+        ];
+        for (order, name, expected) in table {
+            assert_eq!(module_path(order, name), expected, "{order:?}");
+        }
+    }
 }

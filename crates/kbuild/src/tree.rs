@@ -14,7 +14,7 @@ use crate::command::{run, start_error, tail, tool};
 use crate::compile::SECTION_FLAGS;
 use crate::package::SourceOrigin;
 use crate::probe;
-use crate::units::{UnitList, is_debian_gcc};
+use crate::units::{UnitList, is_gcc};
 
 /// Name of the file that says that a tree is whole.
 const READY: &str = ".livepatch-ready";
@@ -338,7 +338,8 @@ impl PreparedTree {
         let glue_path = scratch.path().join("glue.o");
         fs::write(&glue_path, &glue).map_err(KbuildError::io("write", &glue_path))?;
         let mut link = tool("ld");
-        link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1", "-T"]);
+        // Debug information names the directory of the tree, and would make the build-id another one in another place.
+        link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--strip-debug", "--build-id=sha1", "-T"]);
         link.arg(self.path.join("scripts/module.lds"));
         link.arg("-o").arg("linked.ko").arg("glue.o").current_dir(scratch.path());
         let mut names = Vec::new();
@@ -412,10 +413,10 @@ fn check_compiler(config: &str) -> Result<(String, String), KbuildError> {
     let wanted =
         option(config, "CONFIG_CC_VERSION_TEXT").map(|text| text.trim_matches('"')).unwrap_or_default();
     let name = wanted.split(' ').next().unwrap_or_default();
-    if !is_debian_gcc(name) {
+    if !is_gcc(name) {
         return Err(KbuildError::Compiler {
             kernel: wanted.to_owned(),
-            here: "only gcc-N of Debian is known here".into(),
+            here: "only gcc is known here".into(),
         });
     }
     let output = run(tool(name).arg("--version"), "asking the compiler for its version")?;

@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use livepatch_types::ModuleName;
 
-/// Whether a program is a gcc by the names that Debian gives it: `gcc-12`, and since 6.11 with the prefix of cross
-/// compilers, `x86_64-linux-gnu-gcc-12` (CONFIG_CC_VERSION_TEXT of its kernels).
-pub(crate) fn is_debian_gcc(program: &str) -> bool {
+/// Whether a program is a gcc by the names that CONFIG_CC_VERSION_TEXT has: `gcc-12` in Debian's kernels, since 6.11
+/// with the prefix of cross compilers, `x86_64-linux-gnu-gcc-12`; `gcc` where people build their own.
+pub(crate) fn is_gcc(program: &str) -> bool {
     let plain = program.strip_prefix("x86_64-linux-gnu-").unwrap_or(program);
-    let version = plain.strip_prefix("gcc-").unwrap_or_default();
-    !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit())
+    let version = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+    plain == "gcc" || plain.strip_prefix("gcc-").is_some_and(version)
 }
 
 /// What a unit is linked into.
@@ -36,7 +36,7 @@ pub struct CompilerCommand {
 impl CompilerCommand {
     /// Takes the words of a command, which must be a plain gcc.
     pub(crate) fn new(words: Vec<String>) -> Result<Self, &'static str> {
-        let plain = words.first().is_some_and(|program| is_debian_gcc(program));
+        let plain = words.first().is_some_and(|program| is_gcc(program));
         if plain && words.len() > 4 { Ok(Self { words }) } else { Err("its command is not a gcc") }
     }
 
@@ -123,7 +123,9 @@ impl UnitList {
         let mut commands = BTreeMap::new();
         let start = format!("{compiler} ");
         for line in output.lines() {
-            let Some(at) = line.find(&start).filter(|_| line.contains(" -c -o ")) else { continue };
+            // Programs that run on the build machine are compiled too, and not with this definition.
+            let of_kernel = line.contains(" -D__KERNEL__ ") && line.contains(" -c -o ");
+            let Some(at) = line.find(&start).filter(|_| of_kernel) else { continue };
             // The command is quoted once more for fixdep; the first one ends at the first `;`.
             let command =
                 line[at..].split(" ; ").next().unwrap_or_default().split("; ").next().unwrap_or_default();
@@ -320,9 +322,9 @@ mod tests {
     use super::*;
 
     const DRY: &str = "set -e;  echo '  CC [M]  net/x.o';    trap 'rm -f net/x.o; trap - HUP' HUP;  gcc-12 \
-        -Wp,-MMD,net/.x.o.d -I./include -include ./include/k.h -DMODULE -DKBUILD_MODNAME='\"x_y\"' -c -o net/x.o net/x.c   ; true --orc   \
+        -Wp,-MMD,net/.x.o.d -D__KERNEL__ -I./include -include ./include/k.h -DMODULE -DKBUILD_MODNAME='\"x_y\"' -c -o net/x.o net/x.c   ; true --orc   \
         net/x.o; scripts/basic/fixdep net/.x.o.d net/x.o 'gcc-12 -c -o net/x.o net/x.c' > net/.x.o.cmd\n\
-        gcc -c -o scripts/y.o scripts/y.c\nset -e; gcc-12 -Wp,-MMD,a -D1 -D2 -c -o arch/z.o arch/z.S ; x\n";
+        gcc-12 -O2 -c -o scripts/y.o scripts/y.c\nset -e; gcc-12 -Wp,-MMD,a -D__KERNEL__ -D2 -c -o arch/z.o arch/z.S ; x\n";
 
     #[test]
     fn a_dry_run_names_units_and_commands() {
@@ -342,13 +344,13 @@ mod tests {
     }
 
     #[test]
-    fn compilers_have_debians_names() {
-        for name in ["gcc-12", "x86_64-linux-gnu-gcc-12"] {
-            assert!(is_debian_gcc(name), "{name}");
+    fn compilers_are_known_by_name() {
+        for name in ["gcc", "gcc-12", "x86_64-linux-gnu-gcc", "x86_64-linux-gnu-gcc-12"] {
+            assert!(is_gcc(name), "{name}");
         }
-        for name in ["gcc", "gcc-", "clang-19", "/usr/bin/gcc-12", "aarch64-linux-gnu-gcc-12", "gcc-12;x", ""]
+        for name in ["gcc-", "cc", "clang-19", "/usr/bin/gcc-12", "aarch64-linux-gnu-gcc-12", "gcc-12;x", ""]
         {
-            assert!(!is_debian_gcc(name), "{name}");
+            assert!(!is_gcc(name), "{name}");
         }
     }
 

@@ -94,6 +94,11 @@ impl KernelImage {
         self.elf.get(start..start.checked_add(length)?)
     }
 
+    /// The kernel unpacked: what its build calls `vmlinux`, without debug information where that was taken out.
+    pub fn vmlinux(&self) -> &[u8] {
+        &self.elf
+    }
+
     /// `Linux version …`, which the kernel prints first (`linux_banner`, init/version.c).
     pub fn banner(&self) -> Option<&str> {
         /// Longer than any; the text ends at its zero.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
-use livepatch_kbuild::KbuildError;
+use livepatch_kbuild::{KbuildError, KernelOrigin};
 use livepatch_tests::corpus::{Case, fixes_by_title, whole_file_changes};
 use livepatch_tests::livepatch_request;
 use livepatch_types::{CveCoverage, SystemClock};
@@ -134,8 +134,10 @@ fn prove(kernel: &Path, modules: &[(String, Vec<u8>)]) -> Result<(usize, Vec<Str
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let request = KernelRequest {
-        kernel: arguments.kernel.clone(),
-        headers: arguments.headers.clone(),
+        kernel: KernelOrigin::Packages {
+            image: arguments.kernel.clone(),
+            headers: arguments.headers.clone(),
+        },
         source: arguments.source.clone(),
         cache: arguments.cache.clone(),
     };
