@@ -6,6 +6,8 @@ use std::path::Path;
 
 use similar::{ChangeTag, TextDiff};
 
+use crate::kpatch::Verdict;
+
 /// A patch to judge.
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -151,6 +153,110 @@ fn select(old: &str, new: &str, names: &BTreeSet<String>) -> Option<String> {
     (out != old).then_some(out)
 }
 
+/// How one case came out, for the tables.
+#[derive(Debug)]
+pub struct Row {
+    /// Name of the case.
+    pub case: String,
+    /// Our verdict.
+    pub verdict: &'static str,
+    /// The rules that it follows from; empty where nothing was found.
+    pub rule: String,
+    /// The reasons.
+    pub why: String,
+    /// kpatch's verdict; none when it was not asked, or had nothing to judge.
+    pub kpatch: Option<Verdict>,
+}
+
+/// Our verdict, and the word of kpatch's that says the same.
+const SAME: [(&str, &str); 3] = [("built_whole", "ok"), ("no_change", "no change"), ("refused", "refused")];
+
+impl Row {
+    /// Whether kpatch says something else. What is built without a hunk that cannot be in a livepatch is something else
+    /// than all that kpatch says.
+    fn differs(&self) -> bool {
+        let theirs = self.kpatch.as_ref().map(Verdict::word);
+        theirs.is_some_and(|theirs| !SAME.contains(&(self.verdict, theirs)))
+    }
+
+    /// Why our verdict is another: our rule, or what kpatch does not do. None when neither side gives a reason.
+    pub fn explanation(&self) -> Option<String> {
+        match &self.kpatch {
+            _ if !self.rule.is_empty() => Some(format!("rule {}: {}", self.rule, self.why)),
+            Some(Verdict::Refused(message)) if self.verdict != "failed" => Some(format!("kpatch: {message}")),
+            _ => None,
+        }
+    }
+}
+
+/// All cases.
+#[derive(Debug, Default)]
+pub struct Tally {
+    rows: Vec<Row>,
+}
+
+impl Tally {
+    /// Adds a case.
+    pub fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// How many have this verdict of ours.
+    pub fn count(&self, verdict: &str) -> usize {
+        self.rows.iter().filter(|row| row.verdict == verdict).count()
+    }
+
+    /// How many compile, so that there is something to judge.
+    pub fn compiled(&self) -> usize {
+        self.rows.len() - self.count("does_not_compile")
+    }
+
+    /// How many have this verdict of kpatch's.
+    pub fn theirs(&self, word: &str) -> usize {
+        self.rows.iter().filter(|row| row.kpatch.as_ref().is_some_and(|v| v.word() == word)).count()
+    }
+
+    /// The cases where kpatch's verdict is another.
+    pub fn differing(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.differs())
+    }
+
+    /// Our verdicts against kpatch's, then every case that was not built whole or where the two differ.
+    pub fn table(&self) -> String {
+        const VERDICTS: [&str; 6] =
+            ["built_whole", "built_partial", "no_change", "refused", "failed", "does_not_compile"];
+        const THEIRS: [&str; 3] = ["ok", "no change", "refused"];
+        let mut out = format!(
+            "{:<17}{:>6}   kpatch:{:>5}{:>11}{:>9}\n",
+            "verdict", "cases", "ok", "no change", "refused"
+        );
+        for verdict in VERDICTS {
+            let both = |word: &str| {
+                let same = |row: &&Row| row.kpatch.as_ref().is_some_and(|theirs| theirs.word() == word);
+                self.rows.iter().filter(|row| row.verdict == verdict).filter(same).count()
+            };
+            let [ok, no_change, refused] = THEIRS.map(both);
+            let line = format!(
+                "{verdict:<17}{:>6}          {ok:>5}{no_change:>11}{refused:>9}\n",
+                self.count(verdict)
+            );
+            out.push_str(&line);
+        }
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        out.push_str("\nnot built whole:\n");
+        for row in self.rows.iter().filter(|r| !matches!(r.verdict, "built_whole" | "does_not_compile")) {
+            out.push_str(&format!("  {:<14} {} {}: {}\n", row.verdict, row.case, row.rule, first(&row.why)));
+        }
+        out.push_str("\nwhere kpatch's verdict is another:\n");
+        for row in self.differing() {
+            let theirs = row.kpatch.as_ref().map_or("-", Verdict::word);
+            let why = row.explanation().unwrap_or_else(|| "UNEXPLAINED".into());
+            out.push_str(&format!("  {:<14} {theirs:<10} {} {}\n", row.verdict, row.case, first(&why)));
+        }
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +274,36 @@ mod tests {
                 text: "kvm: foo_bar() again".into(),
                 cves: vec!["CVE-2026-2222".into(), "CVE-2026-3333".into()]
             }
+        );
+    }
+
+    #[test]
+    fn verdicts_that_differ_are_explained_or_said_not_to_be() {
+        let row = |verdict, rule: &str, kpatch| Row {
+            case: format!("{verdict}.c"),
+            verdict,
+            rule: rule.into(),
+            why: "why\nmore".into(),
+            kpatch,
+        };
+        let mut tally = Tally::default();
+        tally.add(row("built_whole", "", Some(Verdict::Ok)));
+        tally.add(row("built_whole", "", Some(Verdict::Refused("no".into()))));
+        tally.add(row("built_partial", "init-changed", Some(Verdict::Refused("no".into()))));
+        tally.add(row("no_change", "", Some(Verdict::NoChange)));
+        tally.add(row("no_change", "", Some(Verdict::Ok)));
+        tally.add(row("failed", "", Some(Verdict::Refused("no".into()))));
+        tally.add(row("does_not_compile", "", None));
+        assert_eq!((tally.compiled(), tally.theirs("refused"), tally.theirs("ok")), (6, 3, 2));
+        let reasons: Vec<Option<String>> = tally.differing().map(Row::explanation).collect();
+        let expected = [Some("kpatch: no".into()), Some("rule init-changed: why\nmore".into()), None, None];
+        assert_eq!(reasons, expected);
+        let table = tally.table();
+        assert!(table.contains("built_whole           2              1          0        1\n"), "{table}");
+        assert!(table.contains("  no_change      ok         no_change.c UNEXPLAINED\n"), "{table}");
+        assert!(
+            table.contains("  built_partial  refused    built_partial.c rule init-changed: why\n"),
+            "{table}"
         );
     }
 

@@ -13,7 +13,7 @@ use crate::progress::Step;
 use crate::{setup, test};
 
 /// Judges the changes from the source of a kernel in demo.toml to a later version of the same source.
-pub(crate) fn corpus(from: &str, to: Word, limit: Option<usize>) -> Result<(), Error> {
+pub(crate) fn corpus(from: &str, to: Word, limit: Option<usize>, kpatch: Option<&Path>) -> Result<(), Error> {
     setup::setup()?;
     let workspace = testing::workspace();
     let mut demo = Demo::read(&workspace.join("demo.toml"))?;
@@ -40,6 +40,9 @@ pub(crate) fn corpus(from: &str, to: Word, limit: Option<usize>) -> Result<(), E
     judge.arg("--out").arg(workspace.join("target/corpus"));
     if let Some(limit) = limit {
         judge.args(["--limit", &limit.to_string()]);
+    }
+    if let Some(kpatch) = kpatch {
+        judge.arg("--kpatch").arg(kpatch);
     }
     let status = judge.status().map_err(|e| Error::io("run the judge", e))?;
     if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the corpus".into() }) }

@@ -54,6 +54,9 @@ enum Chore {
         /// At most this many cases of each kind, spread evenly
         #[arg(long)]
         limit: Option<usize>,
+        /// A built checkout of kpatch: its verdict on the same objects is shown beside ours
+        #[arg(long, value_name = "DIR")]
+        kpatch: Option<PathBuf>,
     },
     /// Set up, fetch, and run all tests, those in VMs too
     Test {
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
         Chore::Setup => setup::setup(),
         Chore::Fetch => fetch(),
         Chore::Demo { record } => demo::demo(record.as_deref()),
-        Chore::Corpus { from, to, limit } => corpus::corpus(&from, to, limit),
+        Chore::Corpus { from, to, limit, kpatch } => corpus::corpus(&from, to, limit, kpatch.as_deref()),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };
             release::release(&recipe, builds).map(|folder| println!("{}", folder.display()))

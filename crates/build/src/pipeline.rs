@@ -30,6 +30,8 @@ use crate::report::{BuildReport, Finding, NotCompared, StepSeconds, UnitReport, 
 use crate::shipped::ShippedKernel;
 use crate::units;
 
+pub use crate::units::CompiledPair;
+
 /// Told what is being done, in a few words; from several threads.
 pub type Progress<'p> = dyn Fn(&str) + Sync + 'p;
 
@@ -101,6 +103,20 @@ pub struct Workbench {
     scratch: tempfile::TempDir,
     identify_seconds: f64,
     prepare_seconds: f64,
+}
+
+/// Patches compiled for a kernel, not compared yet.
+pub struct CompiledPatches {
+    mirror: Mirror,
+    pairs: Vec<CompiledPair>,
+    seconds: f64,
+}
+
+impl CompiledPatches {
+    /// Every unit that the patches concern.
+    pub fn pairs(&self) -> &[CompiledPair] {
+        &self.pairs
+    }
 }
 
 /// Everything that is known before a module is linked.
@@ -177,9 +193,21 @@ impl Workbench {
         &self.tree
     }
 
+    /// Its files.
+    pub fn files(&self) -> &KernelFiles {
+        &self.files
+    }
+
+    /// The kernel as it was shipped.
+    pub fn image(&self) -> &KernelImage {
+        &self.image
+    }
+
     /// Says whether patches can become a livepatch, and what stands in the way.
     pub fn check(&self, patches: &PatchRequest, progress: &Progress<'_>) -> Result<BuildReport, BuildError> {
-        let Analysis { compared, resolved, mut report, refused, .. } = self.analyse(patches, progress)?;
+        let compiled = self.compile(patches, progress)?;
+        let Analysis { compared, resolved, mut report, refused, .. } =
+            self.analyse(patches, &compiled, progress)?;
         if refused.is_some() || resolved.objects.is_empty() {
             return Ok(report);
         }
@@ -203,7 +231,39 @@ impl Workbench {
         clock: &dyn Clock,
         progress: &Progress<'_>,
     ) -> Result<Built, BuildError> {
-        let analysis = self.analyse(patches, progress)?;
+        let compiled = self.compile(patches, progress)?;
+        self.build_compiled(&compiled, patches, livepatch, clock, progress)
+    }
+
+    /// Compiles the units that patches concern, original and patched.
+    pub fn compile(
+        &self,
+        request: &PatchRequest,
+        progress: &Progress<'_>,
+    ) -> Result<CompiledPatches, BuildError> {
+        let (tree, scratch) = (&self.tree, self.scratch.path());
+        let patches = check_sources(request)?;
+        let mut watch = Instant::now();
+        let mut patched_files = Vec::new();
+        for patch in &patches {
+            patch.apply(tree.path(), &mut patched_files)?;
+        }
+        let mirror = Mirror::new(tree, scratch, &patched_files)?;
+        let concerned = units::concerned(tree, &patches, scratch, progress)?;
+        let pairs = units::compile(tree, &mirror, &concerned, scratch, progress)?;
+        Ok(CompiledPatches { mirror, pairs, seconds: lap(&mut watch) })
+    }
+
+    /// Builds a livepatch of what [`Workbench::compile`] made of these patches.
+    pub fn build_compiled(
+        &self,
+        compiled: &CompiledPatches,
+        patches: &PatchRequest,
+        livepatch: &LivepatchRequest,
+        clock: &dyn Clock,
+        progress: &Progress<'_>,
+    ) -> Result<Built, BuildError> {
+        let analysis = self.analyse(patches, compiled, progress)?;
         if let Some(refused) = analysis.refused {
             return Err(refused);
         }
@@ -275,45 +335,42 @@ impl Workbench {
         Ok(module)
     }
 
-    fn analyse(&self, request: &PatchRequest, progress: &Progress<'_>) -> Result<Analysis, BuildError> {
+    fn analyse(
+        &self,
+        request: &PatchRequest,
+        compiled: &CompiledPatches,
+        progress: &Progress<'_>,
+    ) -> Result<Analysis, BuildError> {
         let Self { image, identity, files, tree, exports, .. } = self;
         let scratch = self.scratch.path();
         let mut seconds = StepSeconds {
             identify: self.identify_seconds,
             prepare: self.prepare_seconds,
+            compile: compiled.seconds,
             ..StepSeconds::default()
         };
-        let patches = check_sources(request)?;
         let mut watch = Instant::now();
-        let mut patched_files = Vec::new();
-        for patch in &patches {
-            patch.apply(tree.path(), &mut patched_files)?;
-        }
-        let mirror = Mirror::new(tree, scratch, &patched_files)?;
-        let concerned = units::concerned(tree, &patches, scratch, progress)?;
-        let pairs = units::compile(tree, &mirror, &concerned, scratch, progress)?;
-        seconds.compile = lap(&mut watch);
-
         progress("comparing, and proving that the compiler reproduces the shipped code");
         let kernel = ShippedKernel::new(image);
         let mut findings = Findings { arguments: &request.arguments, list: Vec::new(), refused: None };
         let mut work = Vec::new();
         let mut same_bytes = 0;
-        for pair in pairs {
+        for pair in &compiled.pairs {
             // The same bytes need no closer look.
             if pair.original == pair.patched {
                 same_bytes += 1;
                 continue;
             }
-            let object = match pair.membership {
+            let object = match &pair.membership {
                 Membership::Vmlinux => ObjectName::Vmlinux,
-                Membership::Module(name) => ObjectName::Module(name),
+                Membership::Module(name) => ObjectName::Module(name.clone()),
             };
             let sizes = tree.entry_sizes();
             let original = findings.take(&pair.unit, Unit::parse(&pair.original, &sizes));
             let patched = findings.take(&pair.unit, Unit::parse(&pair.patched, &sizes));
             if let (Some(original), Some(patched)) = (original, patched) {
-                work.push(UnitWork { unit: pair.unit, object, command: pair.command, original, patched });
+                let (unit, command) = (pair.unit.clone(), pair.command.clone());
+                work.push(UnitWork { unit, object, command, original, patched });
             }
         }
         let shipped = ShippedObjects::load(&work, files)?;
@@ -321,7 +378,7 @@ impl Workbench {
             progress(&format!("compiling {} without runtime constants, original and patched", unit.unit));
             let command = unit.command.with_generic_runtime_constants();
             let original = tree.compile_original(&unit.unit, &command, scratch)?;
-            let patched = tree.compile_patched(&original, &mirror, scratch)?;
+            let patched = tree.compile_patched(&original, &compiled.mirror, scratch)?;
             Ok::<_, BuildError>((original.object, patched))
         };
         let compared = compare_units(&work, &kernel, &shipped, &generic, tree.entry_sizes(), &mut findings)?;
@@ -337,7 +394,7 @@ impl Workbench {
             compiler: tree.compiler_version().to_owned(),
             verdict,
             findings: findings.list,
-            units_compiled: concerned.len(),
+            units_compiled: compiled.pairs.len(),
             units_identical: same_bytes,
             units: work.iter().zip(&compared).zip(&resolved.livepatch_symbols).map(unit_report).collect(),
             lost: BTreeSet::new(),

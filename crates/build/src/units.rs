@@ -11,12 +11,17 @@ use livepatch_types::plural;
 use crate::pipeline::Progress;
 
 /// Both compilations of a unit.
-pub(crate) struct CompiledPair {
-    pub(crate) unit: String,
-    pub(crate) membership: Membership,
+#[derive(Debug)]
+pub struct CompiledPair {
+    /// Path of the object in the tree.
+    pub unit: String,
+    /// What it is linked into.
+    pub membership: Membership,
     pub(crate) command: CompilerCommand,
-    pub(crate) original: Vec<u8>,
-    pub(crate) patched: Vec<u8>,
+    /// The object without the patches, not touched by objtool.
+    pub original: Vec<u8>,
+    /// The object with them.
+    pub patched: Vec<u8>,
 }
 
 /// The units of this kernel that the patches concern: those that compile a changed C file, and those that include a

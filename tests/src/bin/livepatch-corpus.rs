@@ -2,9 +2,10 @@
 //!
 //! Two kinds of case for the older kernel: the whole difference of one C file, and single fixes carved out by the
 //! titles of the changelog. Each is built (what must be left out is left out and counted as partial); a sample is
-//! loaded into the real kernel, one after another: load, transition, log, revert, unload.
+//! loaded into the real kernel, one after another: load, transition, log, revert, unload. With `--kpatch` the same
+//! objects are given to kpatch, and where its verdict differs a table says why.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use livepatch_build::error::BuildError;
-use livepatch_build::pipeline::{KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
+use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
+use livepatch_build::report::Finding;
 use livepatch_kbuild::{KbuildError, KernelOrigin};
-use livepatch_tests::corpus::{Case, fixes_by_title, whole_file_changes};
+use livepatch_tests::corpus::{Case, Row, Tally, fixes_by_title, whole_file_changes};
+use livepatch_tests::kpatch::{self, Kpatch};
 use livepatch_tests::livepatch_request;
-use livepatch_types::{CveCoverage, SystemClock};
+use livepatch_types::{CveCoverage, SystemClock, plural};
 use livepatch_vm::{BootSpec, Command, Guest, Initramfs, KernelTree, Network};
 
 /// Judge real changes between two versions of a kernel's source.
@@ -49,6 +52,9 @@ struct Arguments {
     /// How many of the built ones are loaded into the real kernel.
     #[arg(long, default_value_t = 12)]
     sample: usize,
+    /// A built checkout of kpatch, whose verdicts are compared.
+    #[arg(long)]
+    kpatch: Option<PathBuf>,
     /// Where to write summary.json and cases.jsonl.
     #[arg(long)]
     out: PathBuf,
@@ -62,13 +68,24 @@ struct Outcome {
     functions: Vec<String>,
     seconds: f64,
     module: Option<Vec<u8>>,
+    kpatch: Option<kpatch::Verdict>,
 }
 
-fn judge(bench: &Workbench, case: &Case) -> Outcome {
+fn judge(bench: &Workbench, kpatch: Option<&Kpatch>, case: &Case) -> Result<Outcome, Box<dyn Error>> {
     let patches = PatchRequest { patches: vec![case.patch.clone()], arguments: Vec::new() };
     let livepatch = LivepatchRequest { omissions: Omissions::MakePartial, ..livepatch_request() };
     let start = Instant::now();
-    let result = bench.build(&patches, &livepatch, &SystemClock, &|_| ());
+    let compiled = match bench.compile(&patches, &|_| ()) {
+        Ok(compiled) => compiled,
+        Err(error) => return Ok(outcome(Err(error), start)),
+    };
+    let result = bench.build_compiled(&compiled, &patches, &livepatch, &SystemClock, &|_| ());
+    let outcome = outcome(result, start);
+    let kpatch = kpatch.map(|kpatch| kpatch.judge(bench, compiled.pairs())).transpose()?;
+    Ok(Outcome { kpatch, ..outcome })
+}
+
+fn outcome(result: Result<Built, BuildError>, start: Instant) -> Outcome {
     let seconds = start.elapsed().as_secs_f64();
     let plain = |verdict, rule: &str, why: String| Outcome {
         verdict,
@@ -77,19 +94,30 @@ fn judge(bench: &Workbench, case: &Case) -> Outcome {
         functions: Vec::new(),
         seconds,
         module: None,
+        kpatch: None,
     };
     match result {
         Ok(built) => {
             let whole = built.bundle.manifest.cves.iter().all(|cve| cve.coverage == CveCoverage::Whole);
-            let rules: Vec<String> =
-                built.report.findings.iter().map(|f| format!("{} {}", f.rule, f.place)).collect();
+            let found = |text: fn(&Finding) -> String| {
+                built
+                    .report
+                    .findings
+                    .iter()
+                    .map(text)
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect::<Vec<_>>()
+            };
+            let rules = found(|f| f.rule.clone()).join(" ");
+            let places = found(|f| format!("{} {}: {}", f.rule, f.place, f.why)).join("; ");
             let functions = built.report.units.iter().flat_map(|u| u.changed_functions.clone()).collect();
             let verdict = if whole { "built_whole" } else { "built_partial" };
-            Outcome { functions, module: Some(built.bundle.module), ..plain(verdict, "", rules.join("; ")) }
+            Outcome { functions, module: Some(built.bundle.module), ..plain(verdict, &rules, places) }
         }
         Err(BuildError::NoChange(why)) => plain("no_change", "", why),
-        Err(BuildError::Refused { refusal, .. }) => {
-            plain("refused", refusal.rule.name(), refusal.to_string())
+        Err(BuildError::Refused { unit, refusal }) => {
+            plain("refused", refusal.rule.name(), format!("{unit}: {refusal}"))
         }
         Err(BuildError::Kbuild(KbuildError::Failed { what, output })) if what.contains("with the patch") => {
             plain("does_not_compile", "", output)
@@ -152,49 +180,70 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cases: Vec<Case> =
         spread(whole, arguments.limit).into_iter().chain(spread(fixes, arguments.limit)).collect();
 
+    let kpatch = arguments.kpatch.as_deref().map(|checkout| Kpatch::open(checkout, &bench)).transpose()?;
+
     std::fs::create_dir_all(&arguments.out)?;
     let mut lines = std::fs::File::create(arguments.out.join("cases.jsonl"))?;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tally = Tally::default();
     let mut sample: Vec<(String, Vec<u8>)> = Vec::new();
     for (index, case) in cases.iter().enumerate() {
-        let outcome = judge(&bench, case);
-        *counts.entry(outcome.verdict).or_default() += 1;
+        let outcome = judge(&bench, kpatch.as_ref(), case)?;
         let first = outcome.why.lines().next().unwrap_or_default();
         println!(
-            "{:>4}/{} {:<16} {:>5.1} s  {} {first}",
+            "{:>4}/{} {:<16} {:<9} {:>5.1} s  {} {first}",
             index + 1,
             cases.len(),
             outcome.verdict,
+            outcome.kpatch.as_ref().map_or("-", kpatch::Verdict::word),
             outcome.seconds,
             case.name
         );
+        let theirs = outcome.kpatch.as_ref().map(kpatch::Verdict::text);
         let line = serde_json::json!({
             "kind": case.kind, "case": case.name, "verdict": outcome.verdict, "rule": outcome.rule, "why": outcome.why,
-            "seconds": outcome.seconds, "functions": outcome.functions, "kpatch": null,
+            "seconds": outcome.seconds, "functions": outcome.functions, "kpatch": theirs,
         });
         writeln!(lines, "{line}")?;
+        tally.add(Row {
+            case: case.name.clone(),
+            verdict: outcome.verdict,
+            rule: outcome.rule,
+            why: outcome.why,
+            kpatch: outcome.kpatch,
+        });
         sample.extend(outcome.module.map(|module| (case.name.clone(), module)));
     }
-    println!("SKIPPED: kpatch's verdicts (no --kpatch)");
     let sample = spread(sample, Some(arguments.sample));
     println!("loading {} of the built ones into the kernel", sample.len());
     let (proven, problems) = prove(&arguments.kernel, &sample)?;
-    problems.iter().for_each(|problem| println!("FAILED {problem}"));
 
-    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
-    let summary = serde_json::json!({
-        "cases": cases.len() - count("does_not_compile"),
-        "does_not_compile": count("does_not_compile"),
-        "built_whole": count("built_whole"),
-        "built_partial": count("built_partial"),
-        "no_change": count("no_change"),
-        "refused": count("refused"),
-        "failed": count("failed") + problems.len(),
+    println!("\n{}", tally.table());
+    if kpatch.is_none() {
+        println!("SKIPPED: kpatch's verdicts (no --kpatch)");
+    }
+    problems.iter().for_each(|problem| println!("FAILED in the kernel: {problem}"));
+    let failed = tally.count("failed") + problems.len();
+    let mut summary = serde_json::json!({
+        "cases": tally.compiled(),
+        "does_not_compile": tally.count("does_not_compile"),
+        "built_whole": tally.count("built_whole"),
+        "built_partial": tally.count("built_partial"),
+        "no_change": tally.count("no_change"),
+        "refused": tally.count("refused"),
+        "failed": failed,
         "proven_in_vm": proven,
+        "kpatch_built": null, "kpatch_no_change": null, "kpatch_refused": null, "differing": null, "unexplained": null,
     });
+    if kpatch.is_some() {
+        summary["kpatch_built"] = tally.theirs("ok").into();
+        summary["kpatch_no_change"] = tally.theirs("no change").into();
+        summary["kpatch_refused"] = tally.theirs("refused").into();
+        summary["differing"] = tally.differing().count().into();
+        summary["unexplained"] = tally.differing().filter(|row| row.explanation().is_none()).count().into();
+    }
     std::fs::write(arguments.out.join("summary.json"), format!("{summary:#}\n"))?;
     println!("{summary:#}");
-    if count("failed") + problems.len() > 0 { Err("some cases failed".into()) } else { Ok(()) }
+    if failed > 0 { Err(format!("{} failed", plural(failed, "case", "cases")).into()) } else { Ok(()) }
 }
 
 /// At most `limit` of them, evenly spread.
