@@ -4,6 +4,7 @@
 //! whole suite downloads and prepares each kernel once.
 
 pub mod corpus;
+pub mod guest;
 pub mod kpatch;
 
 use std::path::{Path, PathBuf};

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::time::Duration;
 
 use livepatch_build::pipeline::{PatchRequest, Workbench};
 use livepatch_klp::shipped::{Shipped as _, ShippedModule};
+use livepatch_tests::guest::{SHORT, load, unload};
 use livepatch_tests::{
     build_patches, carved_patch, cloud_kernel, kernel_request, livepatch_request, newer_cloud_kernel,
     replace_line,
@@ -14,9 +14,7 @@ use livepatch_types::SystemClock;
 use livepatch_vm::testing::{self, FetchedKernel};
 use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Network, compile_static};
 
-const SHORT: Duration = Duration::from_secs(60);
 const FIXES: [&str; 2] = ["CVE-2026-93146", "CVE-2026-74544"];
-const STATE: &str = "/sys/kernel/livepatch/livepatch_1_1";
 /// What the kernel does about return instructions that are predicted wrongly.
 const RETBLEED: &str = "/sys/devices/system/cpu/vulnerabilities/retbleed";
 
@@ -46,19 +44,6 @@ enum Module {
 /// Runs every check program; 1 is vulnerable, 0 fixed.
 fn states(guest: &Guest) -> Result<Vec<i32>, Box<dyn Error>> {
     FIXES.iter().map(|cve| Ok(guest.run(&Command::new(*cve), SHORT)?.status)).collect()
-}
-
-fn load(guest: &Guest) -> Result<(), Box<dyn Error>> {
-    guest.check(&Command::new("insmod").arg("/livepatch.ko"), SHORT)?;
-    guest.wait_for(&Command::new("cat").arg(format!("{STATE}/transition")), "0", SHORT)?;
-    Ok(())
-}
-
-fn unload(guest: &Guest) -> Result<(), Box<dyn Error>> {
-    guest.check(&Command::shell(format!("echo 0 > {STATE}/enabled")), SHORT)?;
-    guest.wait_for(&Command::shell(format!("test -e {STATE} || echo gone")), "gone", SHORT)?;
-    guest.check(&Command::new("rmmod").arg("livepatch_1_1"), SHORT)?;
-    Ok(())
 }
 
 /// Builds both fixes, then on every boot: vulnerable, fixed, reverted, fixed again, and a clean log.
