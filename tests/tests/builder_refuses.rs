@@ -112,6 +112,13 @@ fn bad_patches_are_refused_by_name() {
         Case {
             name: "init code",
             patch: replace("net/sched/cls_u32.c", "Performance counters on", "Performance counters are on"),
+            exit: 5,
+            says: &["nothing of the patch can be", "init_module in net/sched/cls_u32.o (rule init-changed)"],
+        },
+        Case {
+            name: "init code and more",
+            patch: replace("net/sched/cls_u32.c", "Performance counters on", "Performance counters are on")
+                + &carved_patch(&bench.kernel, "CVE-2026-93146"),
             exit: 8,
             says: &["init_module in net/sched/cls_u32.o (rule init-changed)", "hint: say for each place"],
         },

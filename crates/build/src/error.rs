@@ -62,6 +62,14 @@ pub enum BuildError {
     /// Nothing changes in this kernel.
     #[error("the patch changes nothing in this kernel: {0}")]
     NoChange(String),
+    /// All that changes must be left out, and nobody has argued that.
+    #[error("nothing of the patch can be in a livepatch: {place} (rule {rule})")]
+    NothingLeft {
+        /// The first finding: place and unit.
+        place: String,
+        /// Its rule.
+        rule: String,
+    },
     /// Findings that nobody has argued.
     #[error("{} must be argued by a person before this is built: {}", plural(places.len(), "finding", "findings"), places.join("; "))]
     NeedsPerson {
@@ -96,7 +104,7 @@ impl BuildError {
             Self::Image { .. } | Self::NoRelease { .. } | Self::NoModuleBuildId(_) | Self::Symvers(_) => {
                 ExitCode::Kernel
             }
-            Self::Refused { .. } => ExitCode::Refused,
+            Self::Refused { .. } | Self::NothingLeft { .. } => ExitCode::Refused,
             Self::NoChange(_) => ExitCode::NoChange,
             Self::NeedsPerson { .. } => ExitCode::NeedsPerson,
         }
@@ -110,6 +118,9 @@ impl BuildError {
                 "give the linux-image package of the distribution, or a directory with boot/vmlinuz-* as shipped"
             }
             Self::Refused { refusal, .. } => refusal.rule.hint(),
+            Self::NothingLeft { .. } => {
+                "the fix needs a reboot; or say for each place why a running kernel does not need it (--argue 'PLACE=REASON')"
+            }
             Self::NoChange(_) => "record the CVE as not affecting this kernel; there is nothing to livepatch",
             Self::NeedsPerson { .. } => {
                 "say for each place why the fix is whole without it (--argue 'PLACE=REASON'), or build it as partial (--allow-partial)"

@@ -276,6 +276,10 @@ impl Workbench {
             return Err(BuildError::NoChange(why.into()));
         }
         let open: Vec<&Finding> = report.findings.iter().filter(|f| f.argument.is_none()).collect();
+        if let (Some(finding), true) = (open.first(), resolved.objects.is_empty()) {
+            let place = format!("{} in {}", finding.place, finding.unit);
+            return Err(BuildError::NothingLeft { place, rule: finding.rule.clone() });
+        }
         if livepatch.omissions == Omissions::MustBeArgued && !open.is_empty() {
             let places =
                 open.iter().map(|f| format!("{} in {} (rule {})", f.place, f.unit, f.rule)).collect();
@@ -387,7 +391,11 @@ impl Workbench {
 
         let changes = compared.iter().any(|c| c.extracted.is_some()) || !findings.list.is_empty();
         let worst = findings.list.iter().filter(|f| f.argument.is_none()).map(|f| f.verdict).max();
-        let verdict = worst.unwrap_or(if changes { Verdict::Ok } else { Verdict::NotAffected });
+        let mut verdict = worst.unwrap_or(if changes { Verdict::Ok } else { Verdict::NotAffected });
+        // Nothing is left when all that changes must be left out.
+        if verdict == Verdict::NeedsPerson && resolved.objects.is_empty() {
+            verdict = Verdict::Cannot;
+        }
         let report = BuildReport {
             schema: 1,
             kernel: identity.clone(),

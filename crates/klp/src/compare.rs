@@ -91,8 +91,12 @@ pub struct Comparison {
     pub ambiguous: HashSet<String>,
     /// Children (`f.cold`) of the patched unit, and their parents.
     pub parent_of: HashMap<usize, usize>,
+    /// Variables of the patched unit whose size differs from their partner's: code that was compiled for the new one
+    /// must not meet the old one.
+    pub resized: BTreeSet<usize>,
     /// Changes that cannot be part of a livepatch and are left out: code and data of boot time, tables that are read
-    /// once. Whether the fix is whole without them is for a person to say.
+    /// once, values that variables were given when the kernel was linked. Whether the fix is whole without them is for
+    /// a person to say.
     pub omitted: Vec<Refusal>,
 }
 
@@ -107,6 +111,7 @@ pub fn compare(original: &Unit, patched: &Unit) -> Result<Comparison, Refusal> {
     let parent_of = children(patched);
     let mut changed = BTreeSet::new();
     let mut new_functions = BTreeSet::new();
+    let mut resized = BTreeSet::new();
     let mut omitted = Vec::new();
     for (index, item) in patched.items.iter().enumerate() {
         match (item.kind, original_of[index]) {
@@ -119,11 +124,12 @@ pub fn compare(original: &Unit, patched: &Unit) -> Result<Comparison, Refusal> {
                     changed.insert(index);
                 }
             }
-            (ItemKind::Data, Some(partner)) => match eye.check_data(partner, index) {
-                Err(refusal) if refusal.rule == Rule::DataChanged => return Err(refusal),
-                Err(refusal) => omitted.push(refusal),
-                Ok(()) => {}
-            },
+            (ItemKind::Data, Some(partner)) => {
+                omitted.extend(eye.check_data(partner, index).err());
+                if item.size != original.items[partner].size && !is_own_copy(item) {
+                    resized.insert(index);
+                }
+            }
             _ => {}
         }
     }
@@ -152,7 +158,7 @@ pub fn compare(original: &Unit, patched: &Unit) -> Result<Comparison, Refusal> {
         let why = "the patch adds, removes or changes something in a section of unknown meaning";
         return Err(Refusal::new(Rule::UnknownSection, name, why));
     }
-    Ok(Comparison { original_of, changed, new_functions, ambiguous, parent_of, omitted })
+    Ok(Comparison { original_of, changed, new_functions, ambiguous, parent_of, resized, omitted })
 }
 
 /// `f.cold` belongs to `f`.

@@ -87,12 +87,18 @@ struct Plan<'u> {
     original: &'u Unit,
     patched: &'u Unit,
     comparison: &'u Comparison,
+    /// Functions that take part in the change: those that changed, and callers of those that cannot be redirected.
+    changed: BTreeSet<usize>,
+    /// Changed functions that cannot be redirected and that their callers, which all can be, take along.
+    carried: BTreeSet<usize>,
     included: BTreeSet<usize>,
 }
 
 impl<'u> Plan<'u> {
     fn make(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Result<Self, Refusal> {
-        let mut plan = Self { original, patched, comparison, included: BTreeSet::new() };
+        let (changed, carried) = (comparison.changed.clone(), BTreeSet::new());
+        let mut plan = Self { original, patched, comparison, changed, carried, included: BTreeSet::new() };
+        plan.carry_untraceable();
         // What is new and visible may be meant for another unit of the patch.
         let is_new_global = |index: &usize| {
             let item = &patched.items[*index];
@@ -104,7 +110,7 @@ impl<'u> Plan<'u> {
                 )
         };
         let new_globals = (0..patched.items.len()).filter(is_new_global);
-        let mut queue: VecDeque<usize> = comparison.changed.iter().copied().chain(new_globals).collect();
+        let mut queue: VecDeque<usize> = plan.changed.iter().copied().chain(new_globals).collect();
         while let Some(index) = queue.pop_front() {
             if !plan.included.insert(index) {
                 continue;
@@ -147,7 +153,66 @@ impl<'u> Plan<'u> {
     }
 
     fn is_redirected(&self, index: usize) -> bool {
-        self.comparison.changed.contains(&index) && !self.comparison.parent_of.contains_key(&index)
+        self.changed.contains(&index)
+            && !self.carried.contains(&index)
+            && !self.comparison.parent_of.contains_key(&index)
+    }
+
+    fn is_traceable(&self, index: usize) -> bool {
+        let old = self.comparison.original_of[index];
+        old.is_some_and(|old| self.original.has_fentry(old)) && self.patched.has_fentry(index)
+    }
+
+    /// A changed function that cannot be redirected goes along with its callers instead, if nothing but direct calls
+    /// within the unit reaches it. Where that is not so, or a caller cannot be redirected either and this helps no
+    /// further, the function stays where it is and is refused.
+    fn carry_untraceable(&mut self) {
+        let mut queue: VecDeque<usize> =
+            self.changed.iter().copied().filter(|&index| self.is_redirected(index)).collect();
+        while let Some(index) = queue.pop_front() {
+            if self.is_traceable(index) || self.carried.contains(&index) {
+                continue;
+            }
+            let Some(callers) = self.direct_callers(index) else { continue };
+            self.carried.insert(index);
+            let family = |caller: usize| {
+                let parent = self.comparison.parent_of.get(&caller).copied().unwrap_or(caller);
+                let children = self.comparison.parent_of.iter().filter(move |(_, p)| **p == parent);
+                children.map(|(child, _)| *child).chain([parent])
+            };
+            // New callers come along by themselves.
+            let old = callers.into_iter().filter(|caller| self.comparison.original_of[*caller].is_some());
+            let more: BTreeSet<usize> = old.flat_map(family).collect();
+            queue.extend(more.iter().copied().filter(|caller| !self.comparison.parent_of.contains_key(caller)));
+            self.changed.extend(more);
+        }
+    }
+
+    /// The functions that call or jump to a function, if it is local to the unit, in an ordinary section, and nothing
+    /// else refers to it, neither in the patched unit nor in the original one. Functions of the patched unit without
+    /// partner need not be named: what comes along has them.
+    fn direct_callers(&self, index: usize) -> Option<BTreeSet<usize>> {
+        let partner = self.comparison.original_of[index]?;
+        let is_plain = |unit: &Unit, index: usize| {
+            let item = &unit.items[index];
+            // Code that must not be instrumented has reasons not to be called from other text.
+            let ordinary = |base: &str| {
+                unit.section_name(item).strip_prefix(base).is_some_and(|s| s.is_empty() || s.starts_with('.'))
+            };
+            item.binding == Binding::Local && ordinary(".text")
+        };
+        if !is_plain(self.patched, index) || !is_plain(self.original, partner) {
+            return None;
+        }
+        let callers = callers_only(self.patched, index)?;
+        for caller in callers_only(self.original, partner)? {
+            // A caller that the patch removes, or that no longer calls it, has changed anyway, or is gone.
+            let here = self.comparison.original_of.iter().position(|partner| *partner == Some(caller));
+            if here.is_none_or(|here| !callers.contains(&here) && !self.changed.contains(&here)) {
+                return None;
+            }
+        }
+        Some(callers)
     }
 
     fn check_item(&self, index: usize) -> Result<(), Refusal> {
@@ -170,8 +235,7 @@ impl<'u> Plan<'u> {
                 refuse(Rule::InitChanged, format!("the patch needs it, and it lies in section {section}"))
             }
             ItemKind::Function if self.is_redirected(index) => {
-                let old = self.comparison.original_of[index];
-                if old.is_some_and(|old| self.original.has_fentry(old)) && self.patched.has_fentry(index) {
+                if self.is_traceable(index) {
                     Ok(())
                 } else {
                     refuse(Rule::NotTraceable, format!("it has no call to __fentry__ (section {section})"))
@@ -225,7 +289,7 @@ impl<'u> Plan<'u> {
         let partner = self.comparison.original_of[index];
         match item.kind {
             ItemKind::Piece => inside,
-            ItemKind::Function if self.comparison.changed.contains(&index) => {
+            ItemKind::Function if self.changed.contains(&index) => {
                 // A call or jump stays within the livepatch. An address that is handed out must outlive it.
                 match partner {
                     Some(partner) if !reference.branch && offset == 0 && self.is_redirected(index) => {
@@ -236,6 +300,13 @@ impl<'u> Plan<'u> {
             }
             ItemKind::Function | ItemKind::Data if index == from => inside,
             ItemKind::Data if is_own_copy(item) || is_literal(self.patched, item) => inside,
+            ItemKind::Data if self.comparison.resized.contains(&index) => {
+                let why = format!(
+                    "the patch changes its size, and {} of the livepatch would use it as it is in the running kernel",
+                    self.patched.items[from].name()
+                );
+                Err(Refusal::new(Rule::DataChanged, item.name(), why))
+            }
             ItemKind::Function | ItemKind::Data => match partner {
                 Some(partner) => Ok(Way::Outside { original: Original::Item(partner), offset }),
                 None if self.comparison.ambiguous.contains(&plain_name(item.name())) => {
@@ -246,6 +317,30 @@ impl<'u> Plan<'u> {
             },
         }
     }
+}
+
+/// The functions that refer to a function, if all that refers to it are calls and jumps of functions.
+fn callers_only(unit: &Unit, index: usize) -> Option<BTreeSet<usize>> {
+    let means_it = |r: &Reference| matches!(r.target, Target::Item { item, .. } if item == index);
+    // Entries of its own code begin with a pointer into it; one that only keeps it alive says that others use it.
+    let in_tables = unit.entries.iter().any(|e| match e.owner == index {
+        true => e.table.fate == Fate::Drop,
+        false => e.references.iter().any(means_it),
+    });
+    if in_tables || unit.loose.iter().any(|(_, r)| means_it(r)) {
+        return None;
+    }
+    let mut callers = BTreeSet::new();
+    for (from, item) in unit.items.iter().enumerate().filter(|(from, _)| *from != index) {
+        for reference in item.references.iter().filter(|r| means_it(r)) {
+            let is_call = reference.branch && matches!(reference.target, Target::Item { offset: 0, .. });
+            if item.kind != ItemKind::Function || unit.classes[item.section] != Class::Code || !is_call {
+                return None;
+            }
+            callers.insert(from);
+        }
+    }
+    Some(callers)
 }
 
 struct Writer<'p, 'u> {

@@ -59,7 +59,7 @@ impl Rule {
         match self {
             Self::Object => "compile the unit with the kernel's own configuration and compiler",
             Self::DataChanged => {
-                "a livepatch replaces functions, not data: set the new value from a callback, or change the code that reads it"
+                "a livepatch replaces functions, not data: set the new value from a callback, change the code that reads it, or leave it out and say why the fix is whole without it"
             }
             Self::InitChanged => {
                 "init and exit code has run already: leave that hunk out, and say why the fix is whole without it"

@@ -119,6 +119,7 @@ fn outcome(result: Result<Built, BuildError>, start: Instant) -> Outcome {
         Err(BuildError::Refused { unit, refusal }) => {
             plain("refused", refusal.rule.name(), format!("{unit}: {refusal}"))
         }
+        Err(BuildError::NothingLeft { rule, place }) => plain("refused", &rule, place),
         Err(BuildError::Kbuild(KbuildError::Failed { what, output })) if what.contains("with the patch") => {
             plain("does_not_compile", "", output)
         }

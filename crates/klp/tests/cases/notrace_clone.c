@@ -1,5 +1,7 @@
-// expect: refused not-traceable helper.constprop.0
-// A clone of a function that cannot be traced.
+// expect: changed f
+// expect: added helper.constprop.0
+// expect: outside g
+// A clone of a function that cannot be traced goes along with its only caller, which can be.
 int g(int);
 
 static __attribute__((noinline, no_instrument_function)) int helper(int x, int y)
