@@ -12,8 +12,9 @@ use livepatch_manifest::{Bundle, CveEntry};
 use livepatch_types::{Clock, CveCoverage, CveId, PatchVersion, Rating, SystemClock, plural};
 
 use crate::error::{BuildError, ExitCode};
+use crate::fidelity::Selection;
 use crate::pipeline::{
-    self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, build, check, identify,
+    self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench, build, check, identify,
 };
 use crate::report::{BuildReport, UnitReport, Verdict};
 use crate::{keygen, signing};
@@ -33,6 +34,9 @@ enum Action {
     /// Say whether source patches can become a livepatch, and what stands in the way. Exits with 0 (ok), 5 (cannot),
     /// 6 (not affected) or 8 (needs a person).
     Check(CheckArguments),
+    /// Prove that the compiler here reproduces the code of a shipped kernel, without any patch. Exits with 0, or with 5
+    /// when a unit differs.
+    Fidelity(FidelityArguments),
     /// Sign a bundle: the module in the kernel's own form, and the manifest.
     Sign(SignArguments),
     /// Show what a bundle holds.
@@ -43,9 +47,9 @@ enum Action {
     Keygen(KeygenArguments),
 }
 
-/// The kernel and the patches.
+/// The kernel.
 #[derive(Debug, Clone, clap::Args)]
-struct InputArguments {
+struct KernelArguments {
     /// linux-image package, or directory with boot/ and lib/modules/
     #[arg(long, value_name = "PACKAGE|DIR", requires = "headers", required_unless_present = "vmlinux")]
     kernel: Option<PathBuf>,
@@ -67,12 +71,19 @@ struct InputArguments {
     /// linux-source package of the same version, or a source tree
     #[arg(long, value_name = "PACKAGE|DIR")]
     source: PathBuf,
-    /// Source patch (unified diff); may be given several times, applied in order
-    #[arg(long, value_name = "FILE", required = true)]
-    patch: Vec<PathBuf>,
     /// Where prepared kernel sources are kept (about 1.7 GB each)
     #[arg(long, value_name = "DIR", env = "LIVEPATCH_CACHE")]
     cache: Option<PathBuf>,
+}
+
+/// The kernel and the patches.
+#[derive(Debug, Clone, clap::Args)]
+struct InputArguments {
+    #[command(flatten)]
+    kernel: KernelArguments,
+    /// Source patch (unified diff); may be given several times, applied in order
+    #[arg(long, value_name = "FILE", required = true)]
+    patch: Vec<PathBuf>,
     /// Why the fix is whole without a place that cannot be livepatched, as PLACE=REASON; may be given several times
     #[arg(long, value_name = "PLACE=REASON", value_parser = parse_argument)]
     argue: Vec<(String, String)>,
@@ -81,7 +92,15 @@ struct InputArguments {
     format: Format,
 }
 
-impl InputArguments {
+impl KernelArguments {
+    fn request(&self) -> Result<KernelRequest, Shown> {
+        Ok(KernelRequest {
+            kernel: self.kernel_origin()?,
+            source: self.source.clone(),
+            cache: self.cache.clone().map_or_else(default_cache, Ok)?,
+        })
+    }
+
     fn kernel_origin(&self) -> Result<KernelOrigin, Shown> {
         let Self { kernel, headers, vmlinux, config, symvers, modules, .. } = self.clone();
         let packages = kernel.zip(headers).map(|(image, headers)| KernelOrigin::Packages { image, headers });
@@ -103,6 +122,24 @@ impl InputArguments {
 struct CheckArguments {
     #[command(flatten)]
     input: InputArguments,
+}
+
+#[derive(Debug, clap::Args)]
+struct FidelityArguments {
+    #[command(flatten)]
+    kernel: KernelArguments,
+    /// A unit, by its object's path in the source tree, for example kernel/fork.o; may be given several times
+    #[arg(long, value_name = "OBJECT", conflicts_with_all = ["sample", "all"])]
+    unit: Vec<String>,
+    /// How many units, spread evenly over the kernel
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    sample: usize,
+    /// Every unit; takes as long as building the kernel
+    #[arg(long, conflicts_with = "sample")]
+    all: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -235,17 +272,23 @@ fn parse_argument(text: &str) -> Result<(String, String), String> {
 /// Runs the program and prints any error.
 pub fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
+        Action::Check(arguments) => return end(run_check(&arguments.input)),
+        Action::Fidelity(arguments) => return end(run_fidelity(&arguments)),
         Action::Build(arguments) => run_build(&arguments),
-        Action::Check(arguments) => return run_check(&arguments.input),
         Action::Sign(arguments) => run_sign(&arguments),
         Action::Inspect(arguments) => run_inspect(&arguments),
         Action::Identify(arguments) => run_identify(&arguments),
         Action::Keygen(arguments) => run_keygen(&arguments),
     };
+    end(result.map(|text| (text, ExitCode::Success)))
+}
+
+/// Prints what came out.
+fn end(result: Result<(String, ExitCode), Shown>) -> ExitCode {
     match result {
-        Ok(text) => {
+        Ok((text, code)) => {
             let written = anstream::stdout().write_all(text.as_bytes());
-            if written.is_ok() { ExitCode::Success } else { ExitCode::Environment }
+            if written.is_ok() { code } else { ExitCode::Environment }
         }
         Err(Shown { message, hint, code }) => {
             // Standard error that cannot be written has nobody who reads it.
@@ -303,11 +346,7 @@ fn make_request(input: &InputArguments) -> Result<(KernelRequest, PatchRequest),
             .map_err(|_| KbuildError::Patch(format!("{} is not UTF-8 text", path.display())))?;
         patches.push(text);
     }
-    let kernel = KernelRequest {
-        kernel: input.kernel_origin()?,
-        source: input.source.clone(),
-        cache: input.cache.clone().map_or_else(default_cache, Ok)?,
-    };
+    let kernel = input.kernel.request()?;
     Ok((kernel, PatchRequest { patches, arguments: input.argue.clone() }))
 }
 
@@ -340,26 +379,30 @@ fn run_build(arguments: &BuildArguments) -> Result<String, Shown> {
     })
 }
 
-fn run_check(input: &InputArguments) -> ExitCode {
-    let checked = make_request(input)
-        .and_then(|(kernel, patches)| Ok(with_progress(|progress| check(&kernel, &patches, progress))?));
-    let (text, code) = match checked {
-        Ok(report) => {
-            let code = match report.verdict {
-                Verdict::Ok => ExitCode::Success,
-                Verdict::NotAffected => ExitCode::NoChange,
-                Verdict::NeedsPerson => ExitCode::NeedsPerson,
-                Verdict::Cannot => ExitCode::Refused,
-            };
-            (if input.format == Format::Json { json(&report) } else { check_text(&report) }, code)
-        }
-        Err(Shown { message, hint, code }) => {
-            _ = writeln!(anstream::stderr(), "error: {message}\n\nhint: {hint}");
-            return code;
-        }
+fn run_check(input: &InputArguments) -> Result<(String, ExitCode), Shown> {
+    let (kernel, patches) = make_request(input)?;
+    let report = with_progress(|progress| check(&kernel, &patches, progress))?;
+    let code = match report.verdict {
+        Verdict::Ok => ExitCode::Success,
+        Verdict::NotAffected => ExitCode::NoChange,
+        Verdict::NeedsPerson => ExitCode::NeedsPerson,
+        Verdict::Cannot => ExitCode::Refused,
     };
-    let written = anstream::stdout().write_all(text.as_bytes());
-    if written.is_ok() { code } else { ExitCode::Environment }
+    Ok((if input.format == Format::Json { json(&report) } else { check_text(&report) }, code))
+}
+
+fn run_fidelity(arguments: &FidelityArguments) -> Result<(String, ExitCode), Shown> {
+    let selection = match arguments {
+        FidelityArguments { all: true, .. } => Selection::All,
+        FidelityArguments { unit, sample, .. } if unit.is_empty() => Selection::Spread(*sample),
+        FidelityArguments { unit, .. } => Selection::Named(unit.clone()),
+    };
+    let kernel = arguments.kernel.request()?;
+    let report =
+        with_progress(|progress| Workbench::open(&kernel, progress)?.fidelity(&selection, progress))?;
+    let same = report.refused.is_empty() && report.failed.is_empty();
+    let text = if arguments.format == Format::Json { json(&report) } else { report.text() };
+    Ok((text, if same { ExitCode::Success } else { ExitCode::Refused }))
 }
 
 fn check_text(report: &BuildReport) -> String {

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod error;
+pub mod fidelity;
 pub mod glue;
 pub mod keygen;
 pub mod pipeline;

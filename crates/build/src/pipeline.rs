@@ -203,6 +203,10 @@ impl Workbench {
         &self.image
     }
 
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
     /// Says whether patches can become a livepatch, and what stands in the way.
     pub fn check(&self, patches: &PatchRequest, progress: &Progress<'_>) -> Result<BuildReport, BuildError> {
         let compiled = self.compile(patches, progress)?;
@@ -491,7 +495,7 @@ pub fn identify(vmlinuz: &Path) -> Result<(KernelImage, KernelIdentity), BuildEr
     Ok((image, identity))
 }
 
-fn read_module(files: &KernelFiles, name: &str) -> Result<ShippedModule, BuildError> {
+pub(crate) fn read_module(files: &KernelFiles, name: &str) -> Result<ShippedModule, BuildError> {
     ShippedModule::parse(name, &files.module(name)?).map_err(BuildError::refused(name))
 }
 

@@ -99,15 +99,15 @@ pub(crate) fn compile(
 
 /// Works on all items with as many threads as there are cores; results in the order of the items. The first error
 /// stops the rest.
-fn in_parallel<T: Sync, R: Send>(
+pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     progress: &Progress<'_>,
     label: &str,
-    work: impl Fn(&T) -> Result<R, KbuildError> + Sync,
-) -> Result<Vec<R>, KbuildError> {
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
     progress(label);
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, Result<R, KbuildError>)>> = Mutex::new(Vec::new());
+    let results: Mutex<Vec<(usize, Result<R, E>)>> = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
