@@ -5,11 +5,11 @@
 //! also holds the distance from the field to the end of its instruction; that end is found by decoding the code, not
 //! by assuming 4 bytes (`cmpl $0, x(%rip)` has an immediate behind the field).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 
-use crate::elf::{Binding, Object, Placement, SymbolKind, relocation};
+use crate::elf::{Binding, Object, Placement, Symbol, SymbolKind, relocation};
 use crate::refusal::{Refusal, Rule};
 use crate::section_class::{Class, EntrySizes, Mark, SpecialTable, classify};
 
@@ -137,6 +137,9 @@ const MAX_LITERAL_BYTES: usize = 64 << 20;
 /// Longest padding before a function: CONFIG_FUNCTION_PADDING_BYTES is 16 in Debian's kernels, 59 at most
 /// (arch/x86/Kconfig).
 const MAX_PADDING_BYTES: u64 = 64;
+/// What is added to the address of something in the kernel image for its physical address: `__START_KERNEL_map`
+/// (arch/x86/include/asm/page_64_types.h), negated.
+const LESS_START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000_u64.wrapping_neg();
 /// What padding is made of.
 pub(crate) const NOP: u8 = 0x90;
 
@@ -165,6 +168,8 @@ struct Raw {
     bias: i64,
     branch: bool,
     place: RawPlace,
+    /// The named item that the symbol of the relocation is, whatever lies where its addend leads.
+    anchor: Option<usize>,
     /// How far behind the thing that is meant it points.
     behind: i64,
 }
@@ -260,6 +265,7 @@ impl Unit {
 
     fn find_named_items(&mut self) -> Result<(), Refusal> {
         let mut found: Vec<Item> = Vec::new();
+        let mut labels: Vec<Item> = Vec::new();
         for symbol in &self.object.symbols {
             let Placement::Section(section) = symbol.placement else {
                 if symbol.placement == Placement::Common {
@@ -276,9 +282,13 @@ impl Unit {
                 (SymbolKind::Object, Class::Data | Class::Init | Class::Unknown | Class::ReadOnce) => {
                     ItemKind::Data
                 }
+                // Labels that assembly shares with other code: their distances mean something.
+                (SymbolKind::None, Class::Data) if symbol.binding != Binding::Local => ItemKind::Data,
                 _ => continue,
             };
-            found.push(Item {
+            let is_label = symbol.kind == SymbolKind::None;
+            let list = if is_label { &mut labels } else { &mut found };
+            list.push(Item {
                 kind,
                 names: vec![symbol.name.clone()],
                 binding: symbol.binding,
@@ -289,6 +299,7 @@ impl Unit {
                 references: Vec::new(),
             });
         }
+        self.add_labels(&mut found, labels);
         // Global names first among aliases, then by name, so that two compilations agree.
         found.sort_by(|a, b| {
             let key =
@@ -312,6 +323,28 @@ impl Unit {
             self.items.push(item);
         }
         Ok(())
+    }
+
+    /// Labels have no size: each reaches to the next thing in its section. Those inside of something else are dropped.
+    fn add_labels(&self, found: &mut Vec<Item>, mut labels: Vec<Item>) {
+        let mut sized: Vec<(usize, u64, u64)> =
+            found.iter().map(|i| (i.section, i.start, i.start.saturating_add(i.size))).collect();
+        sized.sort_unstable();
+        labels.retain(|label| {
+            let before = sized.partition_point(|&(section, at, _)| (section, at) <= (label.section, label.start));
+            let last = before.checked_sub(1).map(|at| sized[at]);
+            last.is_none_or(|(section, _, end)| section != label.section || end <= label.start)
+        });
+        let places = found.iter().chain(&labels).map(|i| (i.section, i.start));
+        let starts: BTreeSet<(usize, u64)> = places.collect();
+        for label in &mut labels {
+            let end = self.object.sections[label.section].size;
+            let from = (label.section, label.start);
+            let next = starts.range(from..).find(|place| **place != from);
+            let next = next.filter(|(section, _)| *section == label.section).map(|(_, start)| *start);
+            label.size = next.unwrap_or(end).saturating_sub(label.start);
+        }
+        found.append(&mut labels);
     }
 
     /// Gives functions the padding before them. The compiler notes where it begins
@@ -390,7 +423,9 @@ impl Unit {
                     }
                 };
                 let behind = self.behind(index, r.offset);
-                out.push(Raw { section: index, offset: r.offset, kind: r.kind, bias, branch, place, behind });
+                let anchor = self.anchor(symbol);
+                let (section, offset, kind) = (index, r.offset, r.kind);
+                out.push(Raw { section, offset, kind, bias, branch, place, anchor, behind });
             }
         }
         Ok(out)
@@ -424,6 +459,15 @@ impl Unit {
         ends
     }
 
+    /// The item that a relocation names by its own symbol.
+    fn anchor(&self, symbol: &Symbol) -> Option<usize> {
+        let Placement::Section(section) = symbol.placement else { return None };
+        let here = &self.by_section[section];
+        let at = here.partition_point(|&i| self.items[i].start < symbol.value);
+        let mut same = here[at..].iter().copied().take_while(|&i| self.items[i].start == symbol.value);
+        same.find(|&i| symbol.kind != SymbolKind::Section && self.items[i].names.contains(&symbol.name))
+    }
+
     /// The item that holds an offset of a section.
     fn item_at(&self, section: usize, offset: i64) -> Option<usize> {
         let here = &self.by_section[section];
@@ -433,7 +477,10 @@ impl Unit {
             _ => None,
         };
         let place = u64::try_from(offset).ok();
-        place.and_then(|place| self.item_holding(section, place)).or(only)
+        let holding = |place: u64| self.item_holding(section, place);
+        // The physical address of something (`__phys_addr_symbol`, arch/x86/include/asm/page_64.h).
+        let physical = || place.and_then(|place| place.checked_sub(LESS_START_KERNEL_MAP)).and_then(holding);
+        place.and_then(holding).or(only).or_else(physical)
     }
 
     /// The item of a section that a place lies in or starts at.
@@ -458,7 +505,7 @@ impl Unit {
                 continue;
             }
             let offset = offset.wrapping_sub(raw.behind);
-            if self.item_at(section, offset).is_some() {
+            if raw.anchor.is_some() || self.item_at(section, offset).is_some() {
                 continue;
             }
             let place = u64::try_from(offset).ok().filter(|o| *o <= self.object.sections[section].size);
@@ -558,7 +605,7 @@ impl Unit {
         }
     }
 
-    fn target(&self, place: RawPlace, behind: i64) -> Result<Target, Refusal> {
+    fn target(&self, place: RawPlace, anchor: Option<usize>, behind: i64) -> Result<Target, Refusal> {
         let (section, offset) = match place {
             RawPlace::External(name, offset) => return Ok(Target::External { name, offset }),
             RawPlace::Section(section, offset) => (section, offset),
@@ -591,7 +638,7 @@ impl Unit {
                 Err(Refusal::new(Rule::NotSupported, &from.name, "something refers to this table"))
             }
             Class::Code | Class::Init | Class::Data | Class::ReadOnce | Class::Unknown => {
-                match self.item_at(section, offset.wrapping_sub(behind)) {
+                match anchor.or_else(|| self.item_at(section, offset.wrapping_sub(behind))) {
                     Some(item) => Ok(Target::Item {
                         item,
                         offset: offset.wrapping_sub(self.items[item].start.cast_signed()),
@@ -605,8 +652,9 @@ impl Unit {
     fn assign(&mut self, raws: Vec<Raw>) -> Result<(), Refusal> {
         let mut tables: Vec<(usize, Vec<Reference>)> = Vec::new();
         let mut literal_bytes = 0;
-        for Raw { section, offset, kind, bias, branch, place, behind } in raws {
-            let reference = Reference { offset, kind, target: self.target(place, behind)?, bias, branch };
+        for Raw { section, offset, kind, bias, branch, place, anchor, behind } in raws {
+            let reference =
+                Reference { offset, kind, target: self.target(place, anchor, behind)?, bias, branch };
             if let Target::Literal { bytes, .. } = &reference.target {
                 literal_bytes += bytes.len();
                 if literal_bytes > MAX_LITERAL_BYTES {
