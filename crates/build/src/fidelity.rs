@@ -138,7 +138,11 @@ impl Workbench {
             let comparison = compare(&unit, &unit)?;
             if let Some(changed) = comparison.changed.first() {
                 let why = "it is said to differ from itself".to_owned();
-                return Err(Refusal { rule: Rule::Object, place: unit.items[*changed].name().to_owned(), why });
+                return Err(Refusal {
+                    rule: Rule::Object,
+                    place: unit.items[*changed].name().to_owned(),
+                    why,
+                });
             }
             Ok(proof)
         });
@@ -172,7 +176,11 @@ impl FidelityReport {
         );
         _ = writeln!(out, "functions {} identical, {skipped} not compared", self.identical_functions);
         for finding in &self.refused {
-            _ = writeln!(out, "\n{}: {}: {} (rule {})", finding.unit, finding.place, finding.why, finding.rule);
+            _ = writeln!(
+                out,
+                "\n{}: {}: {} (rule {})",
+                finding.unit, finding.place, finding.why, finding.rule
+            );
         }
         for (unit, output) in &self.failed {
             _ = writeln!(out, "\n{unit}: {}", output.lines().next().unwrap_or_default());

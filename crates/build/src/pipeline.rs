@@ -10,7 +10,7 @@ use livepatch_kbuild::{
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::compare::{Comparison, compare};
-use livepatch_klp::extract::{Extracted, extract};
+use livepatch_klp::extract::{Extracted, STATIC_CALL, STATIC_CALL_KEY, extract};
 use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
 use livepatch_klp::runtime_const::{Pair, extract_generic};
@@ -389,8 +389,9 @@ impl Workbench {
             let patched = tree.compile_patched(&original, &compiled.mirror, scratch)?;
             Ok::<_, BuildError>((original.object, patched))
         };
-        let compared = compare_units(&work, &kernel, &shipped, &generic, tree.entry_sizes(), &mut findings)?;
-        let resolved = resolve_units(&work, &compared, &kernel, &shipped, files, exports, &mut findings)?;
+        let mut compared =
+            compare_units(&work, &kernel, &shipped, &generic, tree.entry_sizes(), &mut findings)?;
+        let resolved = resolve_units(&work, &mut compared, &kernel, &shipped, files, exports, &mut findings)?;
         seconds.diff = lap(&mut watch);
 
         let changes = compared.iter().any(|c| c.extracted.is_some()) || !findings.list.is_empty();
@@ -600,7 +601,7 @@ struct ResolvedUnits {
 
 fn resolve_units(
     work: &[UnitWork],
-    compared: &[Compared],
+    compared: &mut [Compared],
     kernel: &dyn Shipped,
     shipped: &ShippedObjects,
     files: &KernelFiles,
@@ -619,8 +620,8 @@ fn resolve_units(
         .collect();
     let mut out =
         ResolvedUnits { objects: Vec::new(), symbols: BTreeMap::new(), livepatch_symbols: Vec::new() };
-    for (unit, compared) in work.iter().zip(compared) {
-        let Some(extracted) = &compared.extracted else {
+    for (unit, Compared { fidelity, extracted }) in work.iter().zip(compared) {
+        let Some(extracted) = extracted else {
             out.livepatch_symbols.push(Vec::new());
             continue;
         };
@@ -634,7 +635,7 @@ fn resolve_units(
             others.iter().map(|(name, module)| (name.clone(), module as &dyn Shipped)).collect();
         let context = Context {
             original: &unit.original,
-            fidelity: &compared.fidelity,
+            fidelity,
             shipped: shipped.of(&unit.object, kernel),
             vmlinux: kernel,
             modules: &modules,
@@ -650,11 +651,20 @@ fn resolve_units(
             if let Resolution::Livepatch(found) = &resolution {
                 names.push(found.symbol_name());
             }
-            if out.symbols.get(&symbol).is_some_and(|other| *other != resolution) {
-                let why = "two units of the livepatch mean different symbols of this name".to_owned();
-                let refusal = Refusal { rule: Rule::NotSupported, place: symbol.clone(), why };
-                _ = findings.take::<()>(&unit.unit, Err(refusal));
-            }
+            // Two units may each mean something of one name; only one can go by it when they are linked.
+            let other = out.symbols.get(&symbol).is_some_and(|other| *other != resolution);
+            let symbol = match other || defined.contains(&symbol) {
+                // objtool knows those by their names.
+                true if symbol.starts_with(STATIC_CALL) || symbol.starts_with(STATIC_CALL_KEY) => {
+                    let why =
+                        "two units of the livepatch mean different static calls of this name".to_owned();
+                    let refusal = Refusal { rule: Rule::NotSupported, place: symbol.clone(), why };
+                    _ = findings.take::<()>(&unit.unit, Err(refusal));
+                    symbol
+                }
+                true => extracted.rename(&symbol),
+                false => symbol,
+            };
             out.symbols.insert(symbol, resolution);
         }
         out.livepatch_symbols.push(names);

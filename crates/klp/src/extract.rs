@@ -17,9 +17,9 @@ use crate::unit::{IMPORT_NS, Item, ItemKind, Reference, Target, Unit};
 pub const NEW_FUNCTION_PREFIX: &str = "__livepatch_new_";
 const ORIGINAL_PREFIX: &str = "__livepatch_original_";
 /// Start of the names of static calls' trampolines (include/linux/static_call_types.h).
-pub(crate) const STATIC_CALL: &str = "__SCT__";
+pub const STATIC_CALL: &str = "__SCT__";
 /// And of their keys.
-pub(crate) const STATIC_CALL_KEY: &str = "__SCK__";
+pub const STATIC_CALL_KEY: &str = "__SCK__";
 const LITERALS: &str = ".rodata.livepatch_literals";
 
 /// A function that the livepatch redirects.
@@ -57,6 +57,25 @@ pub struct Extracted {
     pub added_functions: Vec<String>,
     /// Variables that come along.
     pub added_data: Vec<String>,
+    /// The number that tells its names from those of other units.
+    prefix: usize,
+}
+
+impl Extracted {
+    /// Gives an undefined symbol a name that no other unit of the livepatch has; returns it.
+    pub fn rename(&mut self, symbol: &str) -> String {
+        let name = format!("{ORIGINAL_PREFIX}{}_{symbol}", self.prefix);
+        let here = self.object.symbols.iter_mut();
+        here.filter(|s| s.name == symbol && s.placement == Placement::Undefined)
+            .for_each(|s| s.name.clone_from(&name));
+        if let Some(original) = self.originals.remove(symbol) {
+            self.originals.insert(name.clone(), original);
+        }
+        if self.addresses.remove(symbol) {
+            self.addresses.insert(name.clone());
+        }
+        name
+    }
 }
 
 /// Extracts the changes; `prefix` (digits) tells the new functions of several units apart. None when nothing changed.
@@ -183,7 +202,9 @@ impl<'u> Plan<'u> {
             // New callers come along by themselves.
             let old = callers.into_iter().filter(|caller| self.comparison.original_of[*caller].is_some());
             let more: BTreeSet<usize> = old.flat_map(family).collect();
-            queue.extend(more.iter().copied().filter(|caller| !self.comparison.parent_of.contains_key(caller)));
+            queue.extend(
+                more.iter().copied().filter(|caller| !self.comparison.parent_of.contains_key(caller)),
+            );
             self.changed.extend(more);
         }
     }
@@ -414,8 +435,8 @@ impl<'p, 'u> Writer<'p, 'u> {
             }
         }
         self.write_imported_namespaces();
-        let Self { object, originals, addresses, .. } = self;
-        Ok(Extracted { object, functions, originals, addresses, added_functions, added_data })
+        let Self { object, originals, addresses, prefix, .. } = self;
+        Ok(Extracted { object, functions, originals, addresses, added_functions, added_data, prefix })
     }
 
     /// The linker joins this with the module's own `.modinfo`; the kernel reads every tag of that name.

@@ -331,7 +331,8 @@ impl Unit {
             found.iter().map(|i| (i.section, i.start, i.start.saturating_add(i.size))).collect();
         sized.sort_unstable();
         labels.retain(|label| {
-            let before = sized.partition_point(|&(section, at, _)| (section, at) <= (label.section, label.start));
+            let before =
+                sized.partition_point(|&(section, at, _)| (section, at) <= (label.section, label.start));
             let last = before.checked_sub(1).map(|at| sized[at]);
             last.is_none_or(|(section, _, end)| section != label.section || end <= label.start)
         });
