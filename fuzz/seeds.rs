@@ -92,6 +92,7 @@ fn bundle() -> Result<Bundle> {
         cves: cves()?,
         built: Timestamp::UNIX_EPOCH,
         compiler: "gcc".into(),
+        sections: Default::default(),
     };
     Ok(Bundle::new(manifest, module, Some(b"{}".to_vec()))?)
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use livepatch_types::{CveId, Rating};
 use serde::{Deserialize, Serialize};
 
-use crate::carve::Rule;
 use crate::error::Error;
+use livepatch_carve::Rule;
 
 /// The whole file.
 #[derive(Debug, Serialize, Deserialize)]

@@ -79,7 +79,7 @@ pub(crate) enum Error {
     #[error("tests/budget.toml is wrong: {0}")]
     Budget(String),
     #[error("cannot carve {cve} out of {file}")]
-    Carve { cve: String, file: String, source: crate::carve::CarveError },
+    Carve { cve: String, file: String, source: livepatch_carve::CarveError },
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
     #[error(transparent)]

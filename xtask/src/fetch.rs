@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use livepatch_vm::KernelTree;
 
-use crate::carve::carve;
 use crate::changelog::{Item, items_naming};
 use crate::config::{Demo, Fix, Kernel, Package, Source, Word};
 use crate::error::Error;
 use crate::process::{cannot_start, command, extract, output, require_success};
 use crate::progress::Step;
+use livepatch_carve::carve;
 
 const STAMP: &str = "kernel.toml";
 

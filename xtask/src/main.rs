@@ -1,6 +1,5 @@
 //! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`, `dist`, `release`.
 
-mod carve;
 mod changelog;
 mod config;
 mod corpus;

@@ -1,6 +1,5 @@
 //! The program `livepatch-build`.
 
-use std::fs;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +12,12 @@ use livepatch_types::{Clock, CveCoverage, CveId, PatchVersion, Rating, SystemClo
 
 use crate::error::{BuildError, ExitCode};
 use crate::fidelity::Selection;
+use crate::files::{read, write};
 use crate::pipeline::{
     self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench, build, check, identify,
 };
 use crate::report::{BuildReport, UnitReport, Verdict};
+use crate::series::cli::{SeriesArguments, run_series};
 use crate::{keygen, signing};
 
 /// Build livepatches: from a source patch to a signed bundle for one exact kernel.
@@ -37,6 +38,8 @@ enum Action {
     /// Prove that the compiler here reproduces the code of a shipped kernel, without any patch. Exits with 0, or with 5
     /// when a unit differs.
     Fidelity(FidelityArguments),
+    /// Build cumulative livepatches of a series of fixes, for many kernels.
+    Series(SeriesArguments),
     /// Sign a bundle: the module in the kernel's own form, and the manifest.
     Sign(SignArguments),
     /// Show what a bundle holds.
@@ -204,7 +207,7 @@ struct KeygenArguments {
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
@@ -215,9 +218,18 @@ enum Format {
 /// An error ready to be shown: one line, hints, exit code.
 #[derive(Debug)]
 pub struct Shown {
-    message: String,
-    hint: String,
-    code: ExitCode,
+    pub(crate) message: String,
+    pub(crate) hint: String,
+    pub(crate) code: ExitCode,
+}
+
+impl Shown {
+    /// Prints it to standard error.
+    pub(crate) fn print(&self) -> ExitCode {
+        // Standard error that cannot be written has nobody who reads it.
+        _ = writeln!(anstream::stderr(), "error: {}\n\nhint: {}", self.message, self.hint);
+        self.code
+    }
 }
 
 impl From<BuildError> for Shown {
@@ -275,6 +287,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Action::Check(arguments) => return end(run_check(&arguments.input)),
         Action::Fidelity(arguments) => return end(run_fidelity(&arguments)),
         Action::Build(arguments) => run_build(&arguments),
+        Action::Series(arguments) => return run_series(&arguments),
         Action::Sign(arguments) => run_sign(&arguments),
         Action::Inspect(arguments) => run_inspect(&arguments),
         Action::Identify(arguments) => run_identify(&arguments),
@@ -290,30 +303,11 @@ fn end(result: Result<(String, ExitCode), Shown>) -> ExitCode {
             let written = anstream::stdout().write_all(text.as_bytes());
             if written.is_ok() { code } else { ExitCode::Environment }
         }
-        Err(Shown { message, hint, code }) => {
-            // Standard error that cannot be written has nobody who reads it.
-            _ = writeln!(anstream::stderr(), "error: {message}\n\nhint: {hint}");
-            code
-        }
+        Err(shown) => shown.print(),
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Shown> {
-    fs::read(path).map_err(|source| KbuildError::Io { action: "read", path: path.into(), source }.into())
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Shown> {
-    let io = |source| Shown::from(KbuildError::Io { action: "write", path: path.into(), source });
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
-}
-
-fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     // Plain values of our own always serialise.
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
@@ -329,7 +323,7 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-fn default_cache() -> Result<PathBuf, Shown> {
+pub(crate) fn default_cache() -> Result<PathBuf, Shown> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.map(|base| base.join("livepatch-build")).ok_or_else(|| Shown {
@@ -351,7 +345,7 @@ fn make_request(input: &InputArguments) -> Result<(KernelRequest, PatchRequest),
 }
 
 /// Does long work with its steps shown.
-fn with_progress<T>(work: impl FnOnce(&pipeline::Progress<'_>) -> T) -> T {
+pub(crate) fn with_progress<T>(work: impl FnOnce(&pipeline::Progress<'_>) -> T) -> T {
     let bar = progress_bar();
     let progress = |text: &str| {
         if bar.is_hidden() {

@@ -93,14 +93,21 @@ impl BuildError {
         move |refusal| Self::Refused { unit, refusal }
     }
 
+    pub(crate) fn exit_code_of(error: &KbuildError) -> ExitCode {
+        match error {
+            KbuildError::Patch(_) | KbuildError::DoesNotApply { .. } | KbuildError::Scope(_) => {
+                ExitCode::Patch
+            }
+            KbuildError::Config(_) | KbuildError::Compiler { .. } => ExitCode::Kernel,
+            _ => ExitCode::Environment,
+        }
+    }
+
     /// The exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Kbuild(
-                KbuildError::Patch(_) | KbuildError::DoesNotApply { .. } | KbuildError::Scope(_),
-            ) => ExitCode::Patch,
-            Self::Kbuild(KbuildError::Config(_) | KbuildError::Compiler { .. }) => ExitCode::Kernel,
-            Self::Kbuild(_) | Self::Bundle(_) => ExitCode::Environment,
+            Self::Kbuild(error) => Self::exit_code_of(error),
+            Self::Bundle(_) => ExitCode::Environment,
             Self::Image { .. } | Self::NoRelease { .. } | Self::NoModuleBuildId(_) | Self::Symvers(_) => {
                 ExitCode::Kernel
             }

@@ -6,10 +6,12 @@
 pub mod cli;
 pub mod error;
 pub mod fidelity;
+mod files;
 pub mod glue;
 pub mod keygen;
 pub mod pipeline;
 pub mod report;
+pub mod series;
 mod shipped;
 pub mod signing;
 mod units;

@@ -18,7 +18,8 @@ use livepatch_klp::shipped::{Fidelity, Shipped, ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
 use livepatch_klp::{EntrySizes, Refusal, Rule, Unit};
 use livepatch_manifest::{
-    Bundle, CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject, sha256,
+    Bundle, CveEntry, ModuleObject, ObjectName, PatchManifest, PatchSources, PatchedFunction, PatchedObject,
+    SourceEntry, sha256,
 };
 use livepatch_types::{
     Architecture, BuildId, Clock, CveCoverage, KernelIdentity, KernelRelease, ModuleName, PatchVersion,
@@ -73,6 +74,8 @@ pub enum Omissions {
     MustBeArgued,
     /// Build; the CVEs are then partially fixed.
     MakePartial,
+    /// Build; what the request says of each CVE stands.
+    AsStated,
 }
 
 /// What came out.
@@ -294,7 +297,7 @@ impl Workbench {
                 "all that it changes in this kernel is left out of a livepatch".into(),
             ));
         }
-        let coverage = if open.is_empty() { CveCoverage::Whole } else { CveCoverage::Partial };
+        let partial = !open.is_empty() && livepatch.omissions != Omissions::AsStated;
 
         let module = self.link(livepatch.version, &compared, &resolved, &mut report, progress)?;
 
@@ -304,13 +307,15 @@ impl Workbench {
             module: ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 },
             objects: patched_objects(&resolved.objects, &self.identity, &shipped)?,
             kernel: self.identity.clone(),
-            cves: livepatch.cves.iter().map(|cve| CveEntry { coverage, ..cve.clone() }).collect(),
+            cves: livepatch.cves.iter().map(|cve| covered(cve, partial)).collect(),
             built: clock.now(),
             compiler: self.tree.compiler_version().to_owned(),
+            sections: Default::default(),
         };
         // Our own report of plain values always serialises.
         let report_bytes = serde_json::to_vec(&report).unwrap_or_default();
-        Ok(Built { bundle: Bundle::new(manifest, module, Some(report_bytes))?, report })
+        let bundle = Bundle::new(manifest, module, Some(report_bytes))?.with_sources(&sources_of(patches))?;
+        Ok(Built { bundle, report })
     }
 
     /// Links the extracted units into a finished module, not signed.
@@ -385,7 +390,7 @@ impl Workbench {
         let generic = |unit: &UnitWork| {
             progress(&format!("compiling {} without runtime constants, original and patched", unit.unit));
             let command = unit.command.with_generic_runtime_constants();
-            let original = tree.compile_original(&unit.unit, &command, scratch)?;
+            let original = tree.original(&unit.unit, &command, scratch)?;
             let patched = tree.compile_patched(&original, &compiled.mirror, scratch)?;
             Ok::<_, BuildError>((original.object, patched))
         };
@@ -463,6 +468,27 @@ impl Findings<'_> {
             }
         }
     }
+}
+
+/// What the livepatch can be built from again.
+fn sources_of(request: &PatchRequest) -> PatchSources {
+    let entry = |text: &String| SourceEntry {
+        cves: Vec::new(),
+        upstream: None,
+        r#override: None,
+        text: text.clone(),
+    };
+    PatchSources {
+        schema: 1,
+        patches: request.patches.iter().map(entry).collect(),
+        arguments: request.arguments.clone(),
+    }
+}
+
+/// The CVE as it stands in the manifest.
+fn covered(cve: &CveEntry, partial: bool) -> CveEntry {
+    let coverage = if partial { CveCoverage::Partial } else { cve.coverage };
+    CveEntry { coverage, ..cve.clone() }
 }
 
 fn scratch_error(source: std::io::Error) -> BuildError {

@@ -6,7 +6,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use livepatch_manifest::{Bundle, BundleError, ModuleObject, sha256};
+use livepatch_manifest::{Bundle, BundleError};
 use livepatch_modsig::{Certificate, SignError, Signer, append, split, verify_detached};
 use openssl::cms::{CMSOptions, CmsContentInfo};
 use openssl::error::ErrorStack;
@@ -152,9 +152,7 @@ pub fn sign_bundle(bundle: Bundle, signer: &dyn Signer) -> Result<Bundle, Signin
         signer.sign_detached(content).map_err(|source| SigningError::Sign { what, source })
     };
     let module = append(&bundle.module, &sign("module", &bundle.module)?);
-    let mut manifest = bundle.manifest;
-    manifest.module = ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 };
-    let mut signed = Bundle::new(manifest, module, bundle.report)?;
+    let mut signed = bundle.with_module(module)?;
     signed.signature = Some(sign("manifest", &signed.manifest_bytes)?);
     Ok(signed)
 }

@@ -85,7 +85,7 @@ pub(crate) fn compile(
 ) -> Result<Vec<CompiledPair>, KbuildError> {
     let label = format!("compiling {}, original and patched", plural(units.len(), "unit", "units"));
     in_parallel(units, progress, &label, |(unit, command)| {
-        let original = tree.compile_original(unit, command, scratch)?;
+        let original = tree.original(unit, command, scratch)?;
         let patched = tree.compile_patched(&original, mirror, scratch)?;
         Ok(CompiledPair {
             unit: unit.clone(),

@@ -41,6 +41,7 @@ fn bundle() -> Bundle {
         cves: vec![],
         built: NOW,
         compiler: "gcc-12".into(),
+        sections: Default::default(),
     };
     Bundle::new(manifest, module, Some(b"{}".to_vec())).unwrap()
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use livepatch_manifest::sha256;
+
 use crate::KbuildError;
 use crate::command::{self, tool};
 
@@ -155,7 +157,7 @@ fn unpacked(path: &Path, to: &Path) -> Result<PathBuf, KbuildError> {
 }
 
 /// Unpacks a binary package's files.
-fn unpack_deb(package: &Path, to: &Path) -> Result<(), KbuildError> {
+pub fn unpack_deb(package: &Path, to: &Path) -> Result<(), KbuildError> {
     fs::metadata(package).map_err(KbuildError::io("read", package))?;
     fs::create_dir_all(to).map_err(KbuildError::io("make", to))?;
     command::run(
@@ -195,13 +197,53 @@ impl SourceOrigin {
                 copy.args(["-a", "--reflink=auto", "-T"]).arg(tree).arg(to);
                 command::run(&mut copy, "copying the source").map(|_| ())
             }
-            Self::Package(package) => unpack_source_package(package, to),
+            Self::Package(package) => unpack_source_package(package, to, &[]),
         }
+    }
+
+    /// The text of some files, which must be there. Those of a package are kept below `cache`, because to find them
+    /// all of it must be unpacked.
+    pub fn texts(&self, files: &[&str], cache: &Path) -> Result<Vec<String>, KbuildError> {
+        let directory = match self {
+            Self::Tree(tree) => tree.clone(),
+            Self::Package(package) => {
+                let bytes = fs::read(package).map_err(KbuildError::io("read", package))?;
+                let kept = cache.join("sources").join(sha256(&bytes).to_string());
+                keep_files(package, files, &kept)?;
+                kept
+            }
+        };
+        let text = |file: &&str| {
+            let path = directory.join(file);
+            let bytes = fs::read(&path).map_err(KbuildError::io("read", &path))?;
+            String::from_utf8(bytes)
+                .map_err(|_| KbuildError::Format { path, why: "it is not UTF-8 text".into() })
+        };
+        files.iter().map(text).collect()
     }
 }
 
-/// `dpkg-deb --fsys-tarfile | tar -xO ./usr/src/linux-source-*.tar.xz | tar -xJ`, without a shell.
-fn unpack_source_package(package: &Path, to: &Path) -> Result<(), KbuildError> {
+/// Unpacks those files of a source package that are not in `kept` yet.
+fn keep_files(package: &Path, files: &[&str], kept: &Path) -> Result<(), KbuildError> {
+    let missing: Vec<&str> = files.iter().copied().filter(|file| !kept.join(file).is_file()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(kept).map_err(KbuildError::io("make", kept))?;
+    let part = tempfile::tempdir_in(kept).map_err(KbuildError::io("make a directory in", kept))?;
+    unpack_source_package(package, part.path(), &missing)?;
+    for file in missing {
+        let (from, to) = (part.path().join(file), kept.join(file));
+        let parent = to.parent().unwrap_or(kept);
+        fs::create_dir_all(parent).map_err(KbuildError::io("make", parent))?;
+        fs::rename(&from, &to).map_err(KbuildError::io("keep", &to))?;
+    }
+    Ok(())
+}
+
+/// `dpkg-deb --fsys-tarfile | tar -xO ./usr/src/linux-source-*.tar.xz | tar -xJ`, without a shell. Only these files, or
+/// all when none are named.
+fn unpack_source_package(package: &Path, to: &Path, files: &[&str]) -> Result<(), KbuildError> {
     let what = format!("unpacking {}", package.display());
     let failed = |output: String| KbuildError::Failed { what: what.clone(), output };
     let mut outer = tool("dpkg-deb");
@@ -217,6 +259,10 @@ fn unpack_source_package(package: &Path, to: &Path) -> Result<(), KbuildError> {
     let mut xz_child = xz.spawn().map_err(|e| command::start_error(&xz, &what, e))?;
     let mut inner = tool("tar");
     inner.args(["-x", "--strip-components=1", "-C"]).arg(to);
+    if !files.is_empty() {
+        inner.args(["--wildcards", "--no-wildcards-match-slash"]);
+        inner.args(files.iter().map(|file| format!("*/{file}")));
+    }
     inner.stdin(xz_child.stdout.take().map_or_else(Stdio::null, Stdio::from));
     inner.stderr(Stdio::piped());
     let output = inner.output().map_err(|e| command::start_error(&inner, &what, e))?;

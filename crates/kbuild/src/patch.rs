@@ -31,6 +31,24 @@ pub struct PatchedFile {
     pub content: String,
 }
 
+/// How a patch stands to a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PatchState {
+    /// It applies.
+    Applies,
+    /// All of it is there already.
+    Contained,
+    /// These files have it, the others do not.
+    InPart(Vec<String>),
+    /// Neither.
+    DoesNotApply {
+        /// The file.
+        file: String,
+        /// What of it.
+        why: String,
+    },
+}
+
 impl SourcePatch {
     /// Reads a unified diff with `a/` and `b/` paths.
     pub fn parse(text: &str) -> Result<Self, KbuildError> {
@@ -105,26 +123,45 @@ impl SourcePatch {
         Ok(out)
     }
 
+    /// Whether the source, with what earlier patches made of it, has the patch already: its hunks are then found
+    /// backwards.
+    pub fn state(&self, tree: &Path, files: &[PatchedFile]) -> Result<PatchState, KbuildError> {
+        let mut contained = Vec::new();
+        for (path, patch) in &self.files {
+            let content = match content_of(path, tree, files) {
+                Err(KbuildError::DoesNotApply { file, why }) => {
+                    return Ok(PatchState::DoesNotApply { file, why });
+                }
+                content => content?,
+            };
+            let patch = parsed(patch)?;
+            match (diffy::apply(&content, &patch), diffy::apply(&content, &patch.reverse())) {
+                (Ok(_), Err(_)) => {}
+                (Err(_), Ok(_)) => contained.push(path.clone()),
+                (Err(error), Err(_)) => {
+                    return Ok(PatchState::DoesNotApply { file: path.clone(), why: error.to_string() });
+                }
+                (Ok(_), Ok(_)) => {
+                    let why = "it fits forwards and backwards, so whether the source has it cannot be told";
+                    return Ok(PatchState::DoesNotApply { file: path.clone(), why: why.into() });
+                }
+            }
+        }
+        Ok(match contained.len() {
+            0 => PatchState::Applies,
+            all if all == self.files.len() => PatchState::Contained,
+            _ => PatchState::InPart(contained),
+        })
+    }
+
     /// Applies the patch to a source tree and what earlier patches of the same livepatch made of it: their files are
     /// in `files`, and those of this patch are added or replaced there. Hunks must fit exactly, but may have moved.
     pub fn apply(&self, tree: &Path, files: &mut Vec<PatchedFile>) -> Result<(), KbuildError> {
         let mut made = Vec::new();
         for (path, patch) in &self.files {
-            let does_not_apply = |why: String| KbuildError::DoesNotApply { file: path.clone(), why };
-            let before = match files.iter().find(|file| file.path == *path) {
-                Some(file) => file.content.clone(),
-                None => {
-                    let file = tree.join(path);
-                    if !file.is_file() {
-                        return Err(does_not_apply("the source has no such file".into()));
-                    }
-                    let bytes = std::fs::read(&file).map_err(KbuildError::io("read", &file))?;
-                    String::from_utf8(bytes).map_err(|_| does_not_apply("it is not UTF-8 text".into()))?
-                }
-            };
-            let patch = Patch::from_str(patch)
-                .map_err(|error| KbuildError::Patch(format!("does not parse: {error}")))?;
-            let content = diffy::apply(&before, &patch).map_err(|error| does_not_apply(error.to_string()))?;
+            let before = content_of(path, tree, files)?;
+            let content = diffy::apply(&before, &parsed(patch)?)
+                .map_err(|error| KbuildError::DoesNotApply { file: path.clone(), why: error.to_string() })?;
             made.push(PatchedFile { path: path.clone(), content });
         }
         for file in made {
@@ -133,6 +170,24 @@ impl SourcePatch {
         }
         Ok(())
     }
+}
+
+/// The content of a file after what earlier patches made of it.
+fn content_of(path: &str, tree: &Path, files: &[PatchedFile]) -> Result<String, KbuildError> {
+    if let Some(file) = files.iter().find(|file| file.path == path) {
+        return Ok(file.content.clone());
+    }
+    let does_not_apply = |why: &str| KbuildError::DoesNotApply { file: path.to_owned(), why: why.to_owned() };
+    let file = tree.join(path);
+    if !file.is_file() {
+        return Err(does_not_apply("the source has no such file"));
+    }
+    let bytes = std::fs::read(&file).map_err(KbuildError::io("read", &file))?;
+    String::from_utf8(bytes).map_err(|_| does_not_apply("it is not UTF-8 text"))
+}
+
+fn parsed(patch: &str) -> Result<Patch<'_, str>, KbuildError> {
+    Patch::from_str(patch).map_err(|error| KbuildError::Patch(format!("does not parse: {error}")))
 }
 
 /// A relative path of plain components: nothing else may come near the file system.
@@ -175,6 +230,27 @@ mod tests {
         assert_eq!(files[0].content, "zero\none\nmore\nagain\ntwo\nthree\n");
         std::fs::write(tree.path().join("kernel/x.c"), "something else\n").unwrap();
         assert!(matches!(patch.apply(tree.path(), &mut Vec::new()), Err(KbuildError::DoesNotApply { .. })));
+    }
+
+    #[test]
+    fn what_the_source_has_already_is_found() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("kernel")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(tree.path().join(name), text).unwrap();
+        write("kernel/x.c", "one\ntwo\nthree\n");
+        write("kernel/y.c", "zero\none\nmore\ntwo\nthree\n");
+        let state = |text: &str| SourcePatch::parse(text).unwrap().state(tree.path(), &[]).unwrap();
+        let other = FIX.replace("kernel/x.c", "kernel/y.c").replace("fix\n\n", "");
+        assert_eq!(state(FIX), PatchState::Applies);
+        assert_eq!(state(&other), PatchState::Contained);
+        assert_eq!(state(&format!("{FIX}{other}")), PatchState::InPart(vec!["kernel/y.c".into()]));
+        let strange = FIX.replace(" three", " four");
+        assert!(matches!(state(&strange), PatchState::DoesNotApply { .. }));
+        let missing = FIX.replace("kernel/x.c", "kernel/z.c");
+        assert!(matches!(state(&missing), PatchState::DoesNotApply { .. }));
+        // The same line was added before: both directions fit, one of them by chance.
+        write("kernel/x.c", "one\ntwo\nthree\none\nmore\ntwo\nthree\n");
+        assert!(matches!(state(FIX), PatchState::DoesNotApply { .. }));
     }
 
     #[test]

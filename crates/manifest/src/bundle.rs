@@ -4,12 +4,12 @@
 //! offset  size  field (integers are little-endian)
 //! 0       8     magic "LPBUNDLE"
 //! 8       4     format version, 1
-//! 12      4     number of sections, 2 to 4
+//! 12      4     number of sections, 2 to 6
 //! 16      16·n  table: kind u32, reserved u32 (0), length in bytes u64; kinds strictly ascending
 //! …             the sections, back to back, in the order of the table; the file ends with the last
 //! ```
 
-use crate::{PatchManifest, sha256};
+use crate::{ModuleObject, PatchManifest, PatchSources, VmProof, sha256};
 
 const MAGIC: &[u8; 8] = b"LPBUNDLE";
 const FORMAT_VERSION: u32 = 1;
@@ -19,15 +19,25 @@ const ENTRY_BYTES: usize = 16;
 /// Largest module that a bundle, a server or a host accepts, in bytes.
 pub const MAX_MODULE_BYTES: u64 = 32 << 20;
 /// Largest bundle, in bytes: all caps together.
-pub const MAX_BUNDLE_BYTES: u64 = MAX_MODULE_BYTES + (5 << 20);
+pub const MAX_BUNDLE_BYTES: u64 = MAX_MODULE_BYTES + (10 << 20);
 
 /// Kind, name and cap in bytes of each section. `manifest` and `module` must be there.
-const SECTIONS: [(u32, &str, u64); 4] = [
+const SECTIONS: [(u32, &str, u64); 6] = [
     (1, "manifest", 256 << 10),
     (2, "module", MAX_MODULE_BYTES),
     (3, "signature", 16 << 10),
     (4, "report", 4 << 20),
+    (5, "sources", MAX_SOURCES_BYTES),
+    (6, "proof", MAX_PROOF_BYTES),
 ];
+
+/// Largest section of source patches, in bytes.
+pub const MAX_SOURCES_BYTES: u64 = 4 << 20;
+/// Largest proof, its kernel log included, in bytes.
+pub const MAX_PROOF_BYTES: u64 = 1 << 20;
+
+/// Sections whose digests stand in the manifest.
+const NAMED_IN_MANIFEST: [&str; 3] = ["report", "sources", "proof"];
 
 /// Why bytes are not a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +62,12 @@ pub enum BundleError {
     /// The manifest does not parse.
     #[error("the bundle's manifest is wrong: {0}")]
     Manifest(String),
+    /// A section is not the one that the manifest names.
+    #[error("the bundle's {0} is not the one that its manifest names")]
+    Section(&'static str),
+    /// A part does not parse.
+    #[error("the bundle's {0} does not parse: {1}")]
+    Part(&'static str, String),
     /// The manifest names another module than the one inside.
     #[error("the bundle's module does not match its manifest: {0}")]
     Module(String),
@@ -70,6 +86,10 @@ pub struct Bundle {
     pub signature: Option<Vec<u8>>,
     /// The build report (JSON); not interpreted here.
     pub report: Option<Vec<u8>>,
+    /// The source patches (JSON, [`PatchSources`]).
+    pub sources: Option<Vec<u8>>,
+    /// What happened in a virtual machine (JSON, [`VmProof`]).
+    pub proof: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -79,12 +99,61 @@ impl Bundle {
         module: Vec<u8>,
         report: Option<Vec<u8>>,
     ) -> Result<Self, BundleError> {
-        let manifest_bytes =
-            serde_json::to_vec_pretty(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
-        let bundle = Self { manifest, manifest_bytes, module, signature: None, report };
-        bundle.check_module()?;
-        bundle.check_caps()?;
-        Ok(bundle)
+        let bundle = Self {
+            manifest,
+            manifest_bytes: Vec::new(),
+            module,
+            signature: None,
+            report,
+            sources: None,
+            proof: None,
+        };
+        bundle.renewed()
+    }
+
+    /// The same with the source patches it was built from; not signed.
+    pub fn with_sources(mut self, sources: &PatchSources) -> Result<Self, BundleError> {
+        self.sources =
+            Some(serde_json::to_vec(sources).map_err(|e| BundleError::Part("sources", e.to_string()))?);
+        self.renewed()
+    }
+
+    /// The same with what happened in a virtual machine; not signed.
+    pub fn with_proof(mut self, proof: &VmProof) -> Result<Self, BundleError> {
+        self.proof = Some(serde_json::to_vec(proof).map_err(|e| BundleError::Part("proof", e.to_string()))?);
+        self.renewed()
+    }
+
+    /// The same with another module, which the manifest then names; not signed.
+    pub fn with_module(mut self, module: Vec<u8>) -> Result<Self, BundleError> {
+        self.manifest.module = ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 };
+        self.module = module;
+        self.renewed()
+    }
+
+    /// The source patches, if the bundle has them.
+    pub fn parsed_sources(&self) -> Result<Option<PatchSources>, BundleError> {
+        parse_part("sources", self.sources.as_deref())
+    }
+
+    /// The proof, if the bundle has one.
+    pub fn parsed_proof(&self) -> Result<Option<VmProof>, BundleError> {
+        parse_part("proof", self.proof.as_deref())
+    }
+
+    /// Makes the manifest's bytes anew, which no signature fits any more.
+    fn renewed(mut self) -> Result<Self, BundleError> {
+        self.signature = None;
+        self.manifest.sections = self
+            .named_parts()
+            .into_iter()
+            .filter_map(|(name, part)| Some((name.to_owned(), sha256(part?))))
+            .collect();
+        self.manifest_bytes = serde_json::to_vec_pretty(&self.manifest)
+            .map_err(|error| BundleError::Manifest(error.to_string()))?;
+        self.check_module()?;
+        self.check_caps()?;
+        Ok(self)
     }
 
     /// Reads a bundle; checks structure, caps, and that the module is the one in the manifest. Verifies no signature.
@@ -144,7 +213,7 @@ impl Bundle {
         if offset != bytes.len() {
             return Err(BundleError::Length { declared: offset as u64, actual: bytes.len() as u64 });
         }
-        let [Some(manifest_bytes), Some(module), signature, report] = parts else {
+        let [Some(manifest_bytes), Some(module), signature, report, sources, proof] = parts else {
             return Err(BundleError::Table("manifest or module is missing".into()));
         };
         let manifest: PatchManifest = serde_json::from_slice(manifest_bytes)
@@ -158,8 +227,11 @@ impl Bundle {
             module: module.to_vec(),
             signature: signature.map(<[u8]>::to_vec),
             report: report.map(<[u8]>::to_vec),
+            sources: sources.map(<[u8]>::to_vec),
+            proof: proof.map(<[u8]>::to_vec),
         };
         bundle.check_module()?;
+        bundle.check_named()?;
         Ok(bundle)
     }
 
@@ -189,7 +261,31 @@ impl Bundle {
             (2, Some(self.module.as_slice())),
             (3, self.signature.as_deref()),
             (4, self.report.as_deref()),
+            (5, self.sources.as_deref()),
+            (6, self.proof.as_deref()),
         ]
+    }
+
+    fn named_parts(&self) -> [(&'static str, Option<&[u8]>); NAMED_IN_MANIFEST.len()] {
+        let parts = [self.report.as_deref(), self.sources.as_deref(), self.proof.as_deref()];
+        std::array::from_fn(|index| (NAMED_IN_MANIFEST[index], parts[index]))
+    }
+
+    /// What the manifest names is there and is that; sources and proof are there only if it names them. (Bundles of
+    /// version 0.1.0 have a report that is not named.)
+    fn check_named(&self) -> Result<(), BundleError> {
+        for (name, part) in self.named_parts() {
+            let right = match (self.manifest.sections.get(name), part) {
+                (Some(named), Some(part)) => *named == sha256(part),
+                (Some(_), None) => false,
+                (None, Some(_)) => name == "report",
+                (None, None) => true,
+            };
+            if !right {
+                return Err(BundleError::Section(name));
+            }
+        }
+        Ok(())
     }
 
     fn check_caps(&self) -> Result<(), BundleError> {
@@ -219,4 +315,11 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+fn parse_part<T: serde::de::DeserializeOwned>(
+    name: &'static str,
+    bytes: Option<&[u8]>,
+) -> Result<Option<T>, BundleError> {
+    bytes.map(serde_json::from_slice).transpose().map_err(|e| BundleError::Part(name, e.to_string()))
 }

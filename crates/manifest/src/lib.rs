@@ -1,6 +1,6 @@
 //! Floor 1: what is signed and how it is laid out.
 //!
-//! - [`Bundle`]: the one file that the builder makes: module, manifest, report, signature.
+//! - [`Bundle`]: the one file that the builder makes: module, manifest, report, source patches, proof, signature.
 //! - [`KernelDocument`]: what a server tells hosts of one kernel in one channel, inside a signed [`envelope`].
 //!
 //! Everything is bytes to values and back; caps come before allocation, signatures before deep parsing.
@@ -8,11 +8,13 @@
 pub mod bundle;
 pub mod document;
 pub mod envelope;
+mod evidence;
 mod patch;
 
 pub use bundle::{Bundle, BundleError};
 pub use document::{DocumentError, KernelDocument, Target};
 pub use envelope::{EnvelopeError, VerifyingKey};
+pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry, VmProof};
 pub use patch::{CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject};
 
 /// SHA-256 of some bytes.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use livepatch_types::{
     BuildId, CveCoverage, CveId, KernelIdentity, ModuleName, PatchVersion, Rating, Sha256Digest,
@@ -25,6 +27,9 @@ pub struct PatchManifest {
     pub built: Timestamp,
     /// First line of the compiler's `--version`.
     pub compiler: String,
+    /// SHA-256 of what else is in the bundle, by its name (`report`, `sources`, `proof`): so the signature covers it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sections: BTreeMap<String, Sha256Digest>,
 }
 
 /// An immutable module object, named by its digest.

@@ -29,6 +29,7 @@ fn bundle() -> Bundle {
         cves: vec![],
         built: Timestamp::UNIX_EPOCH,
         compiler: "gcc-12".into(),
+        sections: Default::default(),
     };
     Bundle::new(manifest, module, Some(b"{}".to_vec())).unwrap()
 }
@@ -62,6 +63,59 @@ fn a_bundle_that_was_changed_is_refused() {
     let mut longer = good.clone();
     longer.push(0);
     assert!(matches!(Bundle::parse(&longer), Err(BundleError::Length { .. })));
+}
+
+#[test]
+fn what_the_manifest_names_is_what_is_in_the_bundle() {
+    let kernel = kernel(1);
+    let proof = VmProof {
+        schema: 1,
+        module: sha256(b"a module"),
+        kernel: kernel.clone(),
+        machine: "QEMU".into(),
+        result: ProofResult::Passed,
+        steps: vec![],
+        checks: vec![],
+        previous: None,
+        log: "a log".into(),
+    };
+    let sources = PatchSources {
+        schema: 1,
+        patches: vec![SourceEntry { cves: vec![], upstream: None, r#override: None, text: "diff".into() }],
+        arguments: vec![],
+    };
+    let bundle = bundle().with_sources(&sources).unwrap().with_proof(&proof).unwrap();
+    let bytes = bundle.to_bytes();
+    let parsed = Bundle::parse(&bytes).unwrap();
+    assert_eq!(parsed, bundle);
+    assert_eq!(parsed.parsed_proof().unwrap().unwrap(), proof);
+    assert_eq!(parsed.parsed_sources().unwrap().unwrap(), sources);
+    assert!(proof.is_of(b"a module", &kernel) && !proof.is_of(b"another", &kernel));
+    assert!(!VmProof { result: ProofResult::Failed, ..proof.clone() }.is_of(b"a module", &kernel));
+
+    let at = bytes.windows(5).position(|w| w == b"a log").unwrap();
+    let mut changed = bytes.clone();
+    changed[at] = b'A';
+    assert_eq!(Bundle::parse(&changed), Err(BundleError::Section("proof")));
+    let without = Bundle { proof: None, ..bundle.clone() };
+    assert_eq!(Bundle::parse(&without.to_bytes()), Err(BundleError::Section("proof")));
+    let unnamed = Bundle { proof: bundle.proof.clone(), ..bundle_of_old() };
+    assert_eq!(Bundle::parse(&unnamed.to_bytes()), Err(BundleError::Section("proof")));
+}
+
+/// As version 0.1.0 made them: the manifest names nothing.
+fn bundle_of_old() -> Bundle {
+    let mut old = bundle();
+    old.manifest.sections.clear();
+    old.manifest_bytes = serde_json::to_vec_pretty(&old.manifest).unwrap();
+    old
+}
+
+#[test]
+fn bundles_that_name_no_sections_are_read() {
+    let old = bundle_of_old();
+    assert!(!String::from_utf8_lossy(&old.manifest_bytes).contains("sections"));
+    assert_eq!(Bundle::parse(&old.to_bytes()).unwrap(), old);
 }
 
 fn document() -> KernelDocument {

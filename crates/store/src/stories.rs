@@ -80,6 +80,7 @@ fn patch(version_text: &str, kernel_byte: u8, module: &[u8]) -> NewPatch {
         cves: vec![],
         built: now(),
         compiler: "gcc".into(),
+        sections: Default::default(),
     };
     NewPatch {
         manifest_text: serde_json::to_string(&manifest).unwrap(),

@@ -81,6 +81,7 @@ pub(crate) fn unsigned(version: &str, kernel: &KernelIdentity, module: Vec<u8>) 
         }],
         built: Timestamp::UNIX_EPOCH,
         compiler: "gcc-12".into(),
+        sections: Default::default(),
     };
     Bundle::new(manifest, module, None).unwrap()
 }

@@ -1,32 +1,43 @@
-//! Carving one fix out of two versions of a file.
+//! Floor 1: carving one fix out of two versions of a source file, so that nobody's patch text need be kept: the rule
+//! names what of the difference is the fix.
+//!
+//! Invariant: text in, text out; needs nothing but a Rust compiler, because xtask uses it.
 
 use similar::{DiffOp, TextDiff};
 
 /// What of the difference is the fix.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rule<'a> {
+pub struct Rule<'a> {
     /// A text in a removed or an added line: the groups of changes with it are the fix.
-    pub(crate) containing: &'a str,
+    pub containing: &'a str,
     /// Of the group, only so many added lines are, from the first one with the text on.
-    pub(crate) lines: Option<usize>,
+    pub lines: Option<usize>,
 }
 
 /// Why there is nothing to carve.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CarveError {
+pub enum CarveError {
+    /// There is no difference.
     #[error("the two versions are the same")]
     Same,
+    /// The difference does not have the rule's text.
     #[error("no change contains {0:?}")]
     NotFound(String),
+    /// The wanted lines stand in the middle of others.
     #[error(
         "the {lines} lines from {containing:?} on are not the first or the last of their group of changes"
     )]
-    Inside { containing: String, lines: usize },
+    Inside {
+        /// The rule's text.
+        containing: String,
+        /// How many lines are wanted.
+        lines: usize,
+    },
 }
 
 /// A unified diff of two versions of the file at `path`, restricted to the changes that a rule names; without a
 /// rule all are. Everything else stays as it was, so that the diff applies to the old version.
-pub(crate) fn carve(path: &str, old: &str, new: &str, rule: Option<Rule>) -> Result<String, CarveError> {
+pub fn carve(path: &str, old: &str, new: &str, rule: Option<Rule>) -> Result<String, CarveError> {
     if old == new {
         return Err(CarveError::Same);
     }

@@ -1,0 +1,107 @@
+//! `livepatch-build series`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use livepatch_types::SystemClock;
+
+use crate::cli::{Format, Shown, default_cache, json, with_progress};
+use crate::error::ExitCode;
+use crate::series::matrix::{self, Run, RunError};
+use crate::series::outcome::{KernelOutcome, table};
+use crate::series::{OpenError, Series};
+
+/// Commands on series.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SeriesArguments {
+    #[command(subcommand)]
+    action: SeriesAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum SeriesAction {
+    /// Build the livepatch of a series for its kernels. What an earlier run finished is not built again. Exits with 0 (all
+    /// built), 8 (a person has something to decide), or the code of what failed first.
+    Build(BuildArguments),
+}
+
+/// A series, its kernels, and where results are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SeriesInput {
+    /// Directory with series.toml
+    series: PathBuf,
+    /// A kernel of the series, by its name; may be given several times
+    #[arg(long, value_name = "NAME", required_unless_present = "all")]
+    kernel: Vec<String>,
+    /// All kernels of the series
+    #[arg(long, conflicts_with = "kernel")]
+    all: bool,
+    /// Directory with packages that the series names; may be given several times
+    #[arg(long, value_name = "DIR")]
+    packages: Vec<PathBuf>,
+    /// Where bundles and their records are, in a directory for each kernel
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where prepared kernel sources are kept (about 1.7 GB each)
+    #[arg(long, value_name = "DIR", env = "LIVEPATCH_CACHE")]
+    cache: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct BuildArguments {
+    #[command(flatten)]
+    input: SeriesInput,
+    /// The livepatch before (a bundle), or a directory like --out with those before; those in --out count as well
+    #[arg(long, value_name = "FILE|DIR")]
+    previous: Option<PathBuf>,
+    /// How many kernels to work on at the same time [default: as many as there are cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+impl From<RunError> for Shown {
+    fn from(error: RunError) -> Self {
+        Self { hint: error.hint().to_owned(), code: error.exit_code(), message: error.to_string() }
+    }
+}
+
+impl From<OpenError> for Shown {
+    fn from(error: OpenError) -> Self {
+        RunError::from(error).into()
+    }
+}
+
+pub(crate) fn run_series(arguments: &SeriesArguments) -> ExitCode {
+    match &arguments.action {
+        SeriesAction::Build(arguments) => match build(arguments) {
+            Ok(outcomes) => print_outcomes(&outcomes, arguments.input.format),
+            Err(shown) => shown.print(),
+        },
+    }
+}
+
+fn build(arguments: &BuildArguments) -> Result<Vec<KernelOutcome>, Shown> {
+    let input = &arguments.input;
+    let series = Series::open(&input.series, &input.packages)?;
+    let cache = input.cache.clone().map_or_else(default_cache, Ok)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let run = Run {
+        series: &series,
+        kernels: &input.kernel,
+        cache: &cache,
+        out: &input.out,
+        previous: arguments.previous.as_deref(),
+        jobs: arguments.jobs.unwrap_or(cores),
+    };
+    Ok(with_progress(|progress| matrix::run(&run, &SystemClock, progress))?)
+}
+
+fn print_outcomes(outcomes: &[KernelOutcome], format: Format) -> ExitCode {
+    let text = if format == Format::Json { json(&outcomes) } else { table(outcomes) };
+    let written = anstream::stdout().write_all(text.as_bytes());
+    if written.is_ok() { matrix::exit_code(outcomes) } else { ExitCode::Environment }
+}
