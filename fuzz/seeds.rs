@@ -30,9 +30,12 @@ fn main() -> Result {
     write("envelope/payload", &document.to_payload())?;
     write("envelope/envelope", &sign_envelope(&document.to_payload()))?;
     for case in ["changed_function", "cold_part", "exception_and_fixup"] {
-        let object = compile(case)?;
+        let object = compile(&format!("cases/{case}"), "-g0")?;
         write(&format!("object/{case}"), &object)?;
         write("kernel_image/elf", &object)?;
+    }
+    for case in ["inlined", "members_of_nameless_structures"] {
+        write(&format!("debug_info/{case}"), &compile(&format!("layouts/{case}"), "-g")?)?;
     }
     write("symvers/symvers", SYMVERS.as_bytes())?;
     write("source_patch/git", GIT_PATCH.as_bytes())?;
@@ -52,12 +55,18 @@ const GIT_PATCH: &str = "diff --git a/mm/slab.c b/mm/slab.c\nindex 1111111..2222
     +++ b/mm/slab.c\n@@ -7,2 +7,2 @@ int f(void)\n-old\n+new\n same\n";
 
 /// A case of the differ's tests as the compiler makes it.
-fn compile(case: &str) -> Result<Vec<u8>> {
-    let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/klp/tests/cases").join(format!("{case}.c"));
+fn compile(case: &str, debug: &str) -> Result<Vec<u8>> {
+    // Paths go into debug information: a relative one is the same everywhere.
+    let source = Path::new("../crates/klp/tests").join(format!("{case}.c"));
     let directory = tempfile::tempdir()?;
     let object = directory.path().join("unit.o");
     let mut gcc = std::process::Command::new("gcc-12");
+    // The assembler would write the directory into its own table of lines, unmapped.
+    gcc.args([
+        debug,
+        "-gno-as-loc-support",
+        concat!("-fdebug-prefix-map=", env!("CARGO_MANIFEST_DIR"), "=/"),
+    ]);
     gcc.args(["-c", "-O2", "-w", "-pg", "-mfentry", "-mrecord-mcount", "-fno-PIE", "-mcmodel=kernel"]);
     gcc.args([
         "-ffunction-sections",

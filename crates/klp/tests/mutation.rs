@@ -12,6 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use livepatch_klp::compare::compare;
+use livepatch_klp::debug::DebugInfo;
+use livepatch_klp::debug::layout::{self, TypeChanges};
 use livepatch_klp::elf::Object;
 use livepatch_klp::extract::extract;
 use livepatch_klp::finish::finish;
@@ -141,19 +143,33 @@ fn run(original: &[u8], patched: &[u8]) -> Result<usize, Refusal> {
     Ok(extracted.functions.len())
 }
 
+/// Types and functions of a pair that has debug information. Its result does not matter, but a unit is like itself.
+fn run_debug(original: &[u8], patched: &[u8]) -> Option<()> {
+    let read = |bytes| DebugInfo::read(&Object::parse(bytes).ok()?).ok()?;
+    let (old, new) = (read(original)?, read(patched)?);
+    _ = new.functions();
+    for change in layout::compare(&old, &new).ok()?.layouts {
+        assert!(!change.place().is_empty() && !change.why().is_empty());
+    }
+    assert_eq!(layout::compare(&new, &new).ok()?, TypeChanges::default());
+    Some(())
+}
+
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
 fn pairs() -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut out = Vec::new();
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|e| e.unwrap().path()).collect();
-    paths.sort();
-    for case in paths {
-        let flags = directives(&case, "flags").join(" ");
-        let flags: Vec<&str> = flags.split_whitespace().collect();
-        out.push((compile(&case, false, &flags), compile(&case, true, &flags)));
+    for (directory, option) in [("cases", "-g0"), ("layouts", "-g")] {
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(directory);
+        let mut paths: Vec<_> = std::fs::read_dir(cases).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        for case in paths {
+            let more = directives(&case, "flags").join(" ");
+            let flags: Vec<&str> = [option].into_iter().chain(more.split_whitespace()).collect();
+            out.push((compile(&case, false, &flags), compile(&case, true, &flags)));
+        }
     }
     let objects = std::env::var_os("LIVEPATCH_GOLDEN_OBJECTS");
     for path in objects.iter().flat_map(|d| std::fs::read_dir(d).unwrap()).map(|e| e.unwrap().path()) {
@@ -177,7 +193,7 @@ fn peak_memory_kib() -> u64 {
 fn no_bytes_make_it_panic_hang_or_eat_memory() {
     let pairs = pairs();
     let (cases, seed) = (number("LIVEPATCH_MUTATIONS", 2000), number("LIVEPATCH_MUTATION_SEED", 1));
-    let (mut panicked, mut accepted, mut refused) = (Vec::new(), 0, 0);
+    let (mut panicked, mut accepted, mut refused, mut read) = (Vec::new(), 0, 0, 0);
     let mut longest = Duration::ZERO;
     for case in 0..cases {
         let mut random = Random((seed << 32 | case).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -193,7 +209,11 @@ fn no_bytes_make_it_panic_hang_or_eat_memory() {
             _ => b = mutate(&b, &mut random),
         }
         let start = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| run(&a, &b))) {
+        let both = || {
+            read += u64::from(run_debug(&a, &b).is_some());
+            run(&a, &b)
+        };
+        match catch_unwind(AssertUnwindSafe(both)) {
             Ok(Ok(_)) => accepted += 1,
             Ok(Err(_)) => refused += 1,
             Err(_) => panicked.push(case),
@@ -203,7 +223,7 @@ fn no_bytes_make_it_panic_hang_or_eat_memory() {
     }
     let peak = peak_memory_kib();
     println!(
-        "{cases} mutations: {accepted} accepted, {refused} refused, {} panics; longest {longest:?}, peak {peak} KiB",
+        "{cases} mutations: {accepted} accepted, {refused} refused, {read} with types that read, {} panics; longest {longest:?}, peak {peak} KiB",
         panicked.len()
     );
     assert!(panicked.is_empty(), "cases of seed {seed} that panicked: {panicked:?}");
