@@ -9,8 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::command::{Command, Output};
 use crate::console::{KernelProblem, last_lines, panic_line, problems_in, strip_ansi};
+use crate::monitor::{Monitor, Switchboard};
 use crate::protocol::{self, AnswerReader, quote};
 use crate::transcript::Transcript;
 use crate::{VmError, program};
@@ -47,6 +50,17 @@ pub struct BootSpec {
     pub boot_timeout: Duration,
     /// Where the transcript goes and stays; otherwise it is kept only when a step fails.
     pub transcript: Option<PathBuf>,
+    /// Whether the machine can be saved.
+    pub saving: Saving,
+}
+
+/// Whether a machine can be saved with [`Guest::save`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// It can; it has a monitor.
+    Possible,
+    /// It cannot.
+    Impossible,
 }
 
 impl BootSpec {
@@ -63,6 +77,7 @@ impl BootSpec {
             disks: Vec::new(),
             boot_timeout: Duration::from_secs(120),
             transcript: None,
+            saving: Saving::Impossible,
         }
     }
 }
@@ -99,6 +114,9 @@ pub struct Guest {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     boot_time: Duration,
+    monitor: Option<Monitor>,
+    /// The initrd, and sockets; for as long as QEMU may look.
+    _files: TempDir,
 }
 
 /// The host's end of the second serial port.
@@ -125,6 +143,39 @@ struct Console {
 impl Guest {
     /// Boots and waits until the guest answers.
     pub fn boot(spec: &BootSpec) -> Result<Self, VmError> {
+        let started = Instant::now();
+        let mut guest = Self::launch(spec, spec.saving, &[])?;
+        guest.wait_until_ready(started + spec.boot_timeout, spec.boot_timeout)?;
+        guest.boot_time = started.elapsed();
+        Ok(guest)
+    }
+
+    /// Goes on where [`Self::save`] stopped a machine, with the same `spec` but for what is on the host: the disks must be
+    /// as they were then, or such that the guest never read them. The guest takes no time to have passed.
+    pub fn resume(spec: &BootSpec, state: &Path) -> Result<Self, VmError> {
+        let started = Instant::now();
+        let mut guest = Self::launch(spec, Saving::Possible, &["-incoming", "defer"])?;
+        let loaded = guest.monitor.as_mut().map_or(Ok(()), |monitor| monitor.load(state));
+        if let Err(error) = loaded {
+            return Err(guest.gone("resuming", error.to_string()));
+        }
+        guest.run(&Command::new("true"), spec.boot_timeout)?;
+        guest.boot_time = started.elapsed();
+        Ok(guest)
+    }
+
+    /// Writes the machine's memory and devices to a file and stops it. Its disks are then as they belong to that file.
+    pub fn save(mut self, state: &Path) -> Result<(), VmError> {
+        let Some(mut monitor) = self.monitor.take() else {
+            return Err(VmError::Invalid("this machine was started as one that cannot be saved".into()));
+        };
+        self.shared.transcript.write("host", "saving the machine");
+        monitor.save(state).map_err(|error| self.gone("saving the machine", error.to_string()))?;
+        self.stop();
+        Ok(())
+    }
+
+    fn launch(spec: &BootSpec, saving: Saving, more: &[&str]) -> Result<Self, VmError> {
         program::must_exist(QEMU)?;
         let files = tempfile::Builder::new()
             .prefix("livepatch-vm-")
@@ -136,8 +187,16 @@ impl Guest {
             .map_err(|e| VmError::io("make the transcript", e))?;
         let shared = Arc::new(Shared { console: Mutex::default(), changed: Condvar::new(), transcript });
 
-        let started = Instant::now();
-        let arguments = qemu_arguments(spec, &initrd);
+        let mut arguments = qemu_arguments(spec, &initrd);
+        arguments.extend(more.iter().map(OsString::from));
+        let switchboard = match saving {
+            Saving::Impossible => None,
+            Saving::Possible => {
+                let made = Switchboard::open(files.path());
+                Some(made.map_err(|e| VmError::io("make a socket for QEMU", e))?)
+            }
+        };
+        arguments.extend(switchboard.iter().flat_map(Switchboard::arguments).map(OsString::from));
         let (mut child, console_thread) = start(arguments, Arc::clone(&shared))?;
         let (Some(to_guest), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(VmError::Invalid("QEMU has no pipes".into()));
@@ -145,16 +204,13 @@ impl Guest {
         let (sender, from_guest) = mpsc::channel();
         let answer_thread = std::thread::spawn(move || forward_lines(answers, &sender));
         let wire = Mutex::new(Wire { to_guest, from_guest, last_id: 0, broken: None });
-        let mut guest = Self {
-            child,
-            wire,
-            shared,
-            threads: vec![console_thread, answer_thread],
-            boot_time: Duration::ZERO,
-        };
-        guest.wait_until_ready(started + spec.boot_timeout, spec.boot_timeout)?;
-        guest.boot_time = started.elapsed();
-        // QEMU has read the initrd: `files` can go.
+        let threads = vec![console_thread, answer_thread];
+        let boot_time = Duration::ZERO;
+        let mut guest = Self { child, wire, shared, threads, boot_time, monitor: None, _files: files };
+        if let Some(switchboard) = switchboard {
+            let answered = switchboard.answer(&mut guest.child);
+            guest.monitor = Some(answered.map_err(|error| guest.gone("the start", error.to_string()))?);
+        }
         Ok(guest)
     }
 

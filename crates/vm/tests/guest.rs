@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use livepatch_vm::{BootSpec, Command, Forward, Guest, Initramfs, Network, VmError, testing};
+use livepatch_vm::{BootSpec, Command, Forward, Guest, Initramfs, Network, Saving, VmError, testing};
 
 const KERNEL: &str = "debian-12-cloud-6.1";
 const SHORT: Duration = Duration::from_secs(60);
@@ -83,6 +83,49 @@ fn commands_files_daemons_and_shutdown() -> TestResult {
     let transcript = guest.keep_transcript();
     guest.shutdown()?;
     fs::remove_file(transcript)?;
+    Ok(())
+}
+
+#[test]
+fn a_saved_machine_goes_on_where_it_was() -> TestResult {
+    let Some(kernel) = testing::kernel(KERNEL)? else { return Ok(()) };
+    let directory = tempfile::tempdir()?;
+    let (state, disk) = (directory.path().join("state"), directory.path().join("disk"));
+    fs::write(&disk, vec![0; 1 << 20])?;
+    let mut initramfs = Initramfs::new()?;
+    initramfs.kernel_modules(&kernel.tree, &["virtio_pci", "virtio_blk"])?;
+    let mut spec = BootSpec::new(kernel.tree.vmlinuz(), initramfs.build());
+    spec.disks = vec![disk.clone()];
+    let error = Guest::boot(&spec)?.save(&state).unwrap_err();
+    assert_eq!(error.to_string(), "this machine was started as one that cannot be saved");
+
+    spec.saving = Saving::Possible;
+    let guest = Guest::boot(&spec)?;
+    let booted = guest.boot_time();
+    guest
+        .check(&Command::shell("echo here >/run/there; printf before | dd of=/dev/vda conv=fsync"), SHORT)?;
+    let boot_id = guest.read_file("/proc/sys/kernel/random/boot_id")?;
+    guest.save(&state)?;
+    assert!(fs::read(&disk)?.starts_with(b"before"));
+
+    // Twice, because a state is there to be used again.
+    for text in ["after", "again"] {
+        fs::write(&disk, [text.as_bytes(), &vec![0; 1 << 20][text.len()..]].concat())?;
+        let guest = Guest::resume(&spec, &state)?;
+        println!("booted in {booted:?}, resumed in {:?}", guest.boot_time());
+        assert_eq!(guest.read_file("/run/there")?, b"here\n");
+        assert_eq!(guest.read_file("/proc/sys/kernel/random/boot_id")?, boot_id);
+        let read = Command::shell("dd if=/dev/vda bs=512 count=1 iflag=direct 2>/dev/null");
+        let read = guest.run(&read, SHORT)?;
+        assert!(read.stdout.starts_with(text.as_bytes()), "{}", read.text());
+        assert_eq!(guest.kernel_problems()?, []);
+        guest.shutdown()?;
+    }
+
+    // What is no state is an error, and no guest that hangs.
+    fs::write(&state, b"not this")?;
+    let error = Guest::resume(&spec, &state).map(drop).unwrap_err();
+    assert!(matches!(error, VmError::Gone { .. }), "{error}");
     Ok(())
 }
 
