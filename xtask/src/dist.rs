@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use livepatch_vm::testing;
 
-use self::control::Version;
+use self::control::{Maintainer, Version};
 use self::packages::PACKAGES;
 use self::stage::{Origin, Stage};
 use crate::error::{Error, Exit};
@@ -39,9 +39,17 @@ pub(crate) struct Recipe {
     /// Version of the packages, if not that of the workspace
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<Version>,
+    /// Who answers for the packages
+    #[arg(long, value_name = "NAME <ADDRESS>", default_value = Maintainer::PLACEHOLDER)]
+    pub(crate) maintainer: Maintainer,
 }
 
 impl Recipe {
+    /// What nobody but this machine gets.
+    pub(crate) fn for_tests(profile: Profile) -> Self {
+        Self { profile, keys: None, version: None, maintainer: Maintainer::placeholder() }
+    }
+
     pub(crate) fn package_version(&self) -> Version {
         self.version.clone().unwrap_or_else(Version::of_workspace)
     }
@@ -95,6 +103,7 @@ pub(crate) fn package(
         manual: &manual,
         keys: recipe.keys.as_deref(),
         version: recipe.package_version(),
+        maintainer: &recipe.maintainer,
         epoch,
     };
     let mut made = Vec::new();
@@ -105,6 +114,7 @@ pub(crate) fn package(
         made.push(deb::pack(&origin, package, &root, out)?);
         step.done();
     }
+    remove_directory(&work)?;
     Ok(made)
 }
 
@@ -112,7 +122,7 @@ pub(crate) fn package(
 pub(crate) fn lintian(directory: &Path) -> Result<(), Error> {
     let step = Step::begin("checked the packages with lintian");
     let mut check = command("lintian");
-    check.args(["--fail-on", "error,warning", "--allow-root", "--no-tag-display-limit", "--"]);
+    check.args(["--fail-on", "error,warning", "--allow-root", "--tag-display-limit", "0", "--"]);
     let entries = std::fs::read_dir(directory).map_err(|e| Error::io("list the packages", e))?;
     let mut debs: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     debs.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
@@ -161,7 +171,23 @@ pub(crate) fn build_release(workspace: &Path, target: &Path, note: impl Fn(&str)
     let crates = PACKAGES.iter().flat_map(|package| package.programs).map(|program| program.cargo);
     build.args(crates.chain([MANUAL]).flat_map(|name| ["--package", name]));
     tool(&mut build, "cargo build", Exit::Failure, note)?;
-    Ok(target.join(TARGET).join("release"))
+    let directory = target.join(TARGET).join("release");
+    for program in PACKAGES.iter().flat_map(|package| package.programs) {
+        let path = directory.join(program.name);
+        let bytes = std::fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
+        let shown = hidden.iter().find(|(from, to)| *from != Path::new(to) && mentions(&bytes, from));
+        if let Some((place, _)) = shown {
+            return Err(Error::ShowsPath { program: program.name.into(), place: place.into() });
+        }
+    }
+    Ok(directory)
+}
+
+/// Whether a path stands somewhere in a program.
+fn mentions(program: &[u8], path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    let starts = program.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    starts.into_iter().any(|at| program[at..].starts_with(path))
 }
 
 /// The time that everything in the packages has: that of the commit, if SOURCE_DATE_EPOCH does not say another.
@@ -175,4 +201,15 @@ pub(crate) fn epoch(workspace: &Path) -> Result<u64, Error> {
         }
     };
     text.trim().parse().map_err(|_| Error::NoEpoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_program_is_found() {
+        assert!(mentions(b"x//home/a/b\0", Path::new("/home/a")));
+        assert!(!mentions(b"x/home/\0/home/", Path::new("/home/a")));
+    }
 }

@@ -88,6 +88,8 @@ pub(crate) enum Error {
     NoEpoch,
     #[error("{path} has no certificate in PEM")]
     NoCertificate { path: PathBuf },
+    #[error("{program} has the path {} in it", .place.display())]
+    ShowsPath { program: String, place: PathBuf },
     #[error("{path} is not text")]
     NotText { path: PathBuf },
 }
@@ -134,6 +136,9 @@ impl Error {
             }
             Self::MissingProgram { .. } => "install what is needed: cargo xtask setup".into(),
             Self::NoEpoch => "build in a git checkout, or set SOURCE_DATE_EPOCH to seconds since 1970".into(),
+            Self::ShowsPath { .. } => {
+                "find what put it there, with strings, and teach `build_release` to replace it".into()
+            }
             Self::NoCertificate { .. } => "make one: livepatch-build keygen DIR --name vendor".into(),
             Self::Carve { .. } => "edit `file`, `containing` or `lines` in demo.toml".into(),
             Self::Tool { hint, .. } => return hint.clone(),

@@ -1,5 +1,5 @@
 //! `cargo xtask release`: packages, checksums, bill of materials and changelog in one folder. The same commit gives the
-//! same bytes; `--twice` builds everything a second time and compares.
+//! same bytes; `--twice` builds everything a second time, from a copy of the sources elsewhere, and compares.
 
 mod sbom;
 
@@ -29,37 +29,72 @@ pub(crate) enum Builds {
 pub(crate) fn release(recipe: &Recipe, builds: Builds) -> Result<PathBuf, Error> {
     setup::setup()?;
     let workspace = testing::workspace();
-    let version = recipe.package_version();
-    let out = workspace.join(format!("target/release-{version}"));
+    let out = workspace.join(format!("target/release-{}", recipe.package_version()));
     // Once: somebody may commit meanwhile.
     let epoch = dist::epoch(workspace)?;
+    let second = workspace.join("target/dist/second");
+    if builds == Builds::Twice {
+        // At once, so that both builds have the same sources.
+        remove_directory(&second)?;
+        copy_sources(workspace, &second.join("sources"))?;
+    }
     let step = Step::begin("built the programs");
     let programs = dist::build(workspace, recipe.profile, |line| step.note(line))?;
     step.done();
-    dist::package(workspace, &programs, recipe, epoch, &out)?;
+    fill(workspace, &programs, recipe, epoch, &out)?;
     dist::lintian(&out)?;
-    if builds == Builds::Twice && recipe.profile == Profile::Release {
-        let target = workspace.join("target/dist/second");
-        remove_directory(&target)?;
-        let step = Step::begin("built the programs a second time");
-        let programs = dist::build_release(workspace, &target, |line| step.note(line))?;
+    if builds == Builds::Twice {
+        let sources = second.join("sources");
+        let step = Step::begin("built the programs a second time, in another directory");
+        let programs = match recipe.profile {
+            Profile::Release => {
+                dist::build_release(&sources, &second.join("target"), |line| step.note(line))?
+            }
+            Profile::Dev => programs,
+        };
         step.done();
-        let second = workspace.join("target/dist/second-packages");
-        dist::package(workspace, &programs, recipe, epoch, &second)?;
-        same_files(&out, &second)?;
+        let again = second.join("release");
+        fill(&sources, &programs, recipe, epoch, &again)?;
+        same_files(&out, &again)?;
+        remove_directory(&second)?;
         eprintln!("the second build has the same bytes");
     }
+    if recipe.maintainer.is_placeholder() {
+        eprintln!("the packages name nobody who answers for them: --maintainer \"NAME <ADDRESS>\"");
+    }
+    print!("{}", fs::read_to_string(out.join(CHECKSUMS)).map_err(|e| Error::io("read the checksums", e))?);
+    Ok(out)
+}
 
+/// Fills the folder with all that a release has.
+fn fill(workspace: &Path, programs: &Path, recipe: &Recipe, epoch: u64, out: &Path) -> Result<(), Error> {
+    let version = recipe.package_version();
+    dist::package(workspace, programs, recipe, epoch, out)?;
     let sbom = sbom::cyclonedx(workspace, version.as_str(), epoch)?;
     write(&out.join(format!("livepatch_{version}.cdx.json")), sbom.as_bytes())?;
     fs::copy(workspace.join("CHANGELOG.md"), out.join("CHANGELOG.md"))
         .map_err(|e| Error::io("copy the changelog", e))?;
     let mut sums = command("sha256sum");
-    sums.current_dir(&out).arg("--").args(names(&out)?);
-    let sums = output(&mut sums)?;
-    write(&out.join(CHECKSUMS), &sums)?;
-    print!("{}", String::from_utf8_lossy(&sums));
-    Ok(out)
+    sums.current_dir(out).arg("--").args(names(out)?);
+    write(&out.join(CHECKSUMS), &output(&mut sums)?)
+}
+
+/// Copies what git knows of the sources, as it is now, to another place.
+fn copy_sources(workspace: &Path, to: &Path) -> Result<(), Error> {
+    make_directory(to)?;
+    let mut list = command("git");
+    let listed = output(list.current_dir(workspace).args(["ls-files", "-z", "--cached"]))?;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    // What was deleted and not yet committed is still listed.
+    let exists = |name: &&str| !name.is_empty() && workspace.join(name).symlink_metadata().is_ok();
+    let mut copy = command("cp");
+    copy.current_dir(workspace).args([
+        "--parents",
+        "--no-dereference",
+        "--preserve=mode,links",
+        "--target-directory",
+    ]);
+    output(copy.arg(to).arg("--").args(listed.split('\0').filter(exists))).map(drop)
 }
 
 fn names(directory: &Path) -> Result<Vec<String>, Error> {
@@ -74,7 +109,17 @@ fn names(directory: &Path) -> Result<Vec<String>, Error> {
 
 /// Refuses when a file of the first directory is not the same in the second.
 fn same_files(first: &Path, second: &Path) -> Result<(), Error> {
-    for name in names(first)? {
+    let (all, others) = (names(first)?, names(second)?);
+    if all != others {
+        let message = format!("{} against {}", all.join(", "), others.join(", "));
+        return Err(Error::Tool {
+            what: "building the same files twice".into(),
+            message,
+            hint: None,
+            exit: Exit::TestsFailed,
+        });
+    }
+    for name in all {
         let read = |directory: &Path| {
             let path = directory.join(&name);
             fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))
@@ -116,6 +161,9 @@ mod tests {
         let error = same_files(&first, &second).unwrap_err();
         assert_eq!(error.exit(), Exit::TestsFailed);
         assert_eq!(error.to_string(), "building the same bytes twice failed: a.deb differs");
+        write(&second.join("b.deb"), b"").unwrap();
+        let error = same_files(&first, &second).unwrap_err();
+        assert_eq!(error.to_string(), "building the same files twice failed: a.deb against a.deb, b.deb");
         remove_directory(&directory).unwrap();
     }
 }

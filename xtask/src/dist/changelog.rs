@@ -1,14 +1,20 @@
 //! CHANGELOG.md in Debian's form.
 
-use super::control::{MAINTAINER, Version};
+use super::control::{Maintainer, Version};
 
 /// The newest section of the changelog as an entry of a package, with its time as RFC 2822 has it.
-pub(crate) fn debian(changelog: &str, package: &str, version: &Version, time: &str) -> String {
+pub(crate) fn debian(
+    changelog: &str,
+    package: &str,
+    version: &Version,
+    maintainer: &Maintainer,
+    time: &str,
+) -> String {
     let mut text = format!("{package} ({version}) unstable; urgency=medium\n\n");
     for item in newest_items(changelog) {
         text.push_str(&wrapped(&item.replace('`', ""), "  * ", "    "));
     }
-    text.push_str(&format!("\n -- {MAINTAINER}  {time}\n"));
+    text.push_str(&format!("\n -- {maintainer}  {time}\n"));
     text
 }
 
@@ -59,12 +65,11 @@ mod tests {
         let changelog = "# Changelog\n\n- not this:\n\n## Unreleased\n\n## 2.0\n\n### Added\n\n- `one`: is\n  long\n- two\n\n## 1.0\n\n- old\n";
         let changelog = changelog.replace("- not this:\n", "");
         assert_eq!(newest_items(&changelog), ["`one`: is long", "two"]);
+        let (version, maintainer) = ("2.0".parse().unwrap(), "A B <a@b.org>".parse().unwrap());
         assert_eq!(
-            debian(&changelog, "p", &"2.0".parse().unwrap(), "Tue, 24 Nov 2026 07:26:00 +0000"),
-            format!(
-                "p (2.0) unstable; urgency=medium\n\n  * one: is long\n  * two\n\n -- {MAINTAINER}  \
-                 Tue, 24 Nov 2026 07:26:00 +0000\n"
-            )
+            debian(&changelog, "p", &version, &maintainer, "Tue, 24 Nov 2026 07:26:00 +0000"),
+            "p (2.0) unstable; urgency=medium\n\n  * one: is long\n  * two\n\n -- A B <a@b.org>  \
+             Tue, 24 Nov 2026 07:26:00 +0000\n"
         );
     }
 

@@ -36,7 +36,8 @@ pub(crate) fn pack(
     let template = about.join("control");
     let text = fs::read_to_string(&template).map_err(|e| Error::io("read a control file", e))?;
     let libraries = libraries(package, root)?;
-    write(&template, control(&text, &origin.version, &libraries, installed_kib).as_bytes())?;
+    let text_of = control(&text, &origin.version, origin.maintainer, &libraries, installed_kib);
+    write(&template, text_of.as_bytes())?;
     normalise(&about)?;
 
     let architecture = if text.contains("Architecture: all") { "all" } else { "amd64" };

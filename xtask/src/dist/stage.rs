@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::changelog;
-use super::control::Version;
+use super::control::{Maintainer, Version};
 use super::packages::{Keys, Package};
 use crate::error::Error;
 use crate::fetch::make_directory;
@@ -21,6 +21,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) manual: &'a Path,
     pub(crate) keys: Option<&'a Path>,
     pub(crate) version: Version,
+    pub(crate) maintainer: &'a Maintainer,
     /// Seconds since 1970.
     pub(crate) epoch: u64,
 }
@@ -100,8 +101,9 @@ impl<'a> Stage<'a> {
         let date = format!("--date=@{}", self.origin.epoch);
         let time = output(command("date").args(["--utc", "--rfc-email"]).arg(date))?;
         let time = String::from_utf8_lossy(&time);
+        let Origin { version, maintainer, .. } = self.origin;
         let text =
-            changelog::debian(&read("CHANGELOG.md")?, self.package.name, &self.origin.version, time.trim());
+            changelog::debian(&read("CHANGELOG.md")?, self.package.name, version, maintainer, time.trim());
         write(&directory.join("changelog"), text.as_bytes())?;
         gzip(&directory.join("changelog"))
     }
