@@ -38,7 +38,8 @@ pub fn whole_file_changes(older: &Path, newer: &Path, sources: &[String]) -> std
     Ok(out)
 }
 
-fn unified(path: &str, old: &str, new: &str) -> String {
+/// A unified diff of two versions of the file at `path`.
+pub fn unified(path: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
     diff.unified_diff().context_radius(3).header(&format!("a/{path}"), &format!("b/{path}")).to_string()
 }
@@ -94,8 +95,14 @@ fn identifiers(text: &str) -> BTreeSet<String> {
 }
 
 /// Single fixes: for each title with a CVE the file that its prefix names, and there the groups of changes that share
-/// an identifier with the title, or the only group. Titles that name no file, or several, are passed over.
+/// an identifier with the title, or the only group. Titles that name no file, or several, or a directory (`ipv6`), are
+/// passed over.
 pub fn fixes_by_title(changelog: &str, from: &str, files: &[Case]) -> Vec<Case> {
+    let directories: BTreeSet<&str> = files
+        .iter()
+        .filter_map(|case| case.name.rsplit_once('/'))
+        .flat_map(|(path, _)| path.split('/'))
+        .collect();
     let mut out = Vec::new();
     for title in titles(changelog, from) {
         let Some((prefix, _)) = title.text.rsplit_once(": ") else { continue };
@@ -104,6 +111,9 @@ pub fn fixes_by_title(changelog: &str, from: &str, files: &[Case]) -> Vec<Case> 
             |path: &str| path.rsplit('/').next().unwrap_or_default().trim_end_matches(".c").replace('-', "_");
         let mut named = files.iter().filter(|case| stem(&case.name) == last.replace('-', "_"));
         let (Some(file), None) = (named.next(), named.next()) else { continue };
+        if directories.contains(last) {
+            continue;
+        }
         if let Some(new) = select(&file.texts.0, &file.texts.1, &identifiers(&title.text)) {
             out.push(Case {
                 kind: "fix",
@@ -116,7 +126,8 @@ pub fn fixes_by_title(changelog: &str, from: &str, files: &[Case]) -> Vec<Case> 
     out
 }
 
-/// The old text with only those groups of changes that mention one of the names, in the change or around it.
+/// The old text with only those groups of changes that mention one of the names, in the change or around it, and what
+/// these need of the others.
 fn select(old: &str, new: &str, names: &BTreeSet<String>) -> Option<String> {
     let diff = TextDiff::from_lines(old, new);
     let groups = diff.grouped_ops(3);
@@ -125,10 +136,33 @@ fn select(old: &str, new: &str, names: &BTreeSet<String>) -> Option<String> {
             group.iter().flat_map(|op| diff.iter_changes(op)).map(|change| change.value().to_owned());
         text.any(|line| names.iter().any(|name| line.contains(name.as_str())))
     };
-    let wanted: Vec<bool> =
+    let mut wanted: Vec<bool> =
         if groups.len() == 1 { vec![true] } else { groups.iter().map(mentions).collect() };
     if !wanted.contains(&true) {
         return None;
+    }
+    let needs: Vec<Needs> = groups
+        .iter()
+        .map(|group| {
+            let of = |tag: ChangeTag| {
+                let changes = group.iter().flat_map(|op| diff.iter_changes(op));
+                changes.filter(|c| c.tag() == tag).flat_map(|c| words(c.value())).collect::<BTreeSet<_>>()
+            };
+            let first = group.first().map_or(0, |op| op.old_range().start);
+            Needs {
+                function: function_at(old, first),
+                added: of(ChangeTag::Insert),
+                removed: of(ChangeTag::Delete),
+            }
+        })
+        .collect();
+    let (known, kept): (BTreeSet<&str>, BTreeSet<&str>) = (words(old).collect(), words(new).collect());
+    while let Some(more) = (0..groups.len()).find(|&candidate| {
+        let chosen = (0..groups.len()).filter(|&index| wanted[index]);
+        !wanted[candidate]
+            && chosen.clone().any(|chosen| needs[candidate].go_with(&needs[chosen], &known, &kept))
+    }) {
+        wanted[more] = true;
     }
     let chosen: BTreeSet<(usize, usize)> = groups
         .iter()
@@ -151,6 +185,45 @@ fn select(old: &str, new: &str, names: &BTreeSet<String>) -> Option<String> {
         }
     }
     (out != old).then_some(out)
+}
+
+/// What ties one group of changes to others.
+struct Needs<'t> {
+    function: Option<&'t str>,
+    added: BTreeSet<&'t str>,
+    removed: BTreeSet<&'t str>,
+}
+
+impl Needs<'_> {
+    /// Changes of one function go together, and those that share a name that comes or goes with them.
+    fn go_with(&self, other: &Needs<'_>, known: &BTreeSet<&str>, kept: &BTreeSet<&str>) -> bool {
+        self.function.is_some() && self.function == other.function
+            || self.added.intersection(&other.added).any(|name| !known.contains(name))
+            || self.removed.intersection(&other.removed).any(|name| !kept.contains(name))
+    }
+}
+
+/// Words that C may take for names.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
+}
+
+/// The line that begins the function around a line (from 0): the last one before it that starts like a definition.
+fn function_at(text: &str, line: usize) -> Option<&str> {
+    let begins =
+        |line: &&str| line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && line.contains('(');
+    let before: Vec<&str> = text.lines().take(line + 1).collect();
+    let found = before.iter().rev().take_while(|line| !line.starts_with('}')).find(|line| begins(line));
+    found.copied()
+}
+
+/// At most `limit` of them, evenly spread.
+pub fn spread<T>(all: Vec<T>, limit: Option<usize>) -> Vec<T> {
+    let count = all.len();
+    let limit = limit.unwrap_or(count).min(count);
+    let wanted = |index: usize| limit > 0 && (index * limit) / count != ((index + 1) * limit) / count;
+    all.into_iter().enumerate().filter(|(index, _)| wanted(*index)).map(|(_, item)| item).collect()
 }
 
 /// How one case came out, for the tables.
@@ -310,10 +383,23 @@ mod tests {
     #[test]
     fn only_groups_that_share_a_name_are_taken() {
         let pad = |n: usize| "x\n".repeat(n);
-        let old = format!("{}foo_bar old\n{}other_name old\n{}", pad(5), pad(20), pad(5));
-        let new = old.replace("old", "new");
+        let old = format!("{}foo_bar 1\n{}other_name 1\n{}", pad(5), pad(20), pad(5));
+        let new = old.replace('1', "2");
         let selected = select(&old, &new, &identifiers("kvm: foo_bar() again")).unwrap();
-        assert!(selected.contains("foo_bar new") && selected.contains("other_name old"));
+        assert!(selected.contains("foo_bar 2") && selected.contains("other_name 1"));
         assert_eq!(select(&old, &new, &identifiers("no names")), None);
+    }
+
+    #[test]
+    fn what_a_change_needs_comes_along() {
+        let pad = "\n".repeat(9);
+        let old =
+            format!("int f(void)\n{{\n{pad}\treturn foo_bar();\n}}\n{pad}int g(void)\n{{\n\treturn 2;\n}}\n");
+        let new = old.replace("{\n\n", "{\n\tint r;\n\n").replace("foo_bar()", "foo_bar() + NEW_ONE");
+        let new = format!("#define NEW_ONE 1\n{}", new.replace("return 2", "return 3"));
+        let selected = select(&old, &new, &identifiers("f: foo_bar()")).unwrap();
+        assert!(selected.contains("int r;"), "the same function: {selected}");
+        assert!(selected.contains("#define NEW_ONE"), "the only one that defines it: {selected}");
+        assert!(selected.contains("return 2"), "another function: {selected}");
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! The parent's symbol table, which kpatch-build takes from its own build of the kernel with `readelf -s --wide`, is
 //! written from the shipped kernel's or module's symbols: they have no names of files, so the unit's own local symbols
-//! are those of its original object. kpatch-build would leave objects below `lib/` out; they are judged all the same.
+//! are those of its original object. It holds the names that the pair mentions. kpatch-build would leave objects below `lib/` out; they are judged all the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -24,6 +24,12 @@ const PROGRAM: &str = "kpatch-build/create-diff-object";
 const STATIC_CALL_SITE_BYTES: u64 = 8;
 /// `struct orc_entry`, packed: two offsets of 16 bits and 16 bits of flags (arch/x86/include/asm/orc_types.h).
 const ORC_ENTRY_BYTES: u64 = 6;
+
+/// Directories and file beside one another, as kpatch-build has them.
+const ORIGINAL: &str = "orig";
+const PATCHED: &str = "patched";
+const OUTPUT: &str = "output";
+const SYMBOLS: &str = "symtab";
 
 /// What kpatch says about a pair of objects, or about all pairs of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,15 +113,11 @@ pub struct Kpatch {
 }
 
 /// Files for one run of create-diff-object.
-#[derive(Debug)]
 pub struct Prepared {
-    /// The original object.
-    pub original: PathBuf,
-    /// The patched object.
-    pub patched: PathBuf,
+    directory: PathBuf,
+    /// Name of the object.
+    file: String,
     parent: String,
-    symbols: PathBuf,
-    output: PathBuf,
 }
 
 impl Kpatch {
@@ -173,28 +175,29 @@ impl Kpatch {
         name: &str,
     ) -> Result<Prepared, Box<dyn Error>> {
         let directory = self.scratch.path().join(name);
-        let file = pair.unit.rsplit('/').next().unwrap_or_default();
-        let place = |side: &str| -> Result<PathBuf, std::io::Error> {
-            let directory = directory.join(side);
-            fs::create_dir_all(&directory)?;
-            Ok(directory.join(file))
-        };
-        let (original, patched, output) = (place("orig")?, place("patched")?, place("output")?);
-        for (path, bytes) in [(&original, &pair.original), (&patched, &pair.patched)] {
-            fs::write(path, bytes)?;
-            self.run_objtool(&pair.unit, path)?;
+        let file = pair.unit.rsplit('/').next().unwrap_or_default().to_owned();
+        for (side, bytes) in [(ORIGINAL, &pair.original), (PATCHED, &pair.patched), (OUTPUT, &Vec::new())] {
+            fs::create_dir_all(directory.join(side))?;
+            let path = directory.join(side).join(&file);
+            fs::write(&path, bytes)?;
+            if side != OUTPUT {
+                self.run_objtool(&pair.unit, &path)?;
+            }
         }
+        let own: Vec<Symbol> = Object::parse(&pair.original)?.symbols;
+        let patched = Object::parse(&pair.patched)?.symbols;
+        // It looks up no other names, and reading all of a kernel's would take most of its time.
+        let names: HashSet<&str> = own.iter().chain(&patched).map(|symbol| symbol.name.as_str()).collect();
         let (parent, others) = match &pair.membership {
-            Membership::Vmlinux => ("vmlinux".to_owned(), kernel_symbols(bench)),
+            Membership::Vmlinux => ("vmlinux".to_owned(), kernel_symbols(bench, &names)),
             Membership::Module(module) => {
                 let object = Object::parse(&bench.files().module(module.as_str())?)?;
-                (module.to_string(), object.symbols.iter().filter_map(Row::of).collect())
+                let wanted = object.symbols.iter().filter(|symbol| names.contains(symbol.name.as_str()));
+                (module.to_string(), wanted.filter_map(Row::of).collect())
             }
         };
-        let own: Vec<Symbol> = Object::parse(&pair.original)?.symbols;
-        let symbols = directory.join("symtab");
-        fs::write(&symbols, symbol_table(&own, &others))?;
-        Ok(Prepared { original, patched, parent, symbols, output })
+        fs::write(directory.join(SYMBOLS), symbol_table(&own, &others))?;
+        Ok(Prepared { directory, file, parent })
     }
 
     /// As kbuild does: its warnings do not stop a build.
@@ -209,8 +212,11 @@ impl Kpatch {
     pub fn command(&self, prepared: &Prepared) -> Command {
         let mut command = bounded(&self.program);
         command.envs(self.sizes.iter().map(|(name, bytes)| (name, bytes)));
-        command.arg(&prepared.original).arg(&prepared.patched).arg(&prepared.parent);
-        command.arg(&prepared.symbols).arg(&self.symvers).arg("livepatch_case").arg(&prepared.output);
+        let Prepared { directory, file, parent } = prepared;
+        let place = |side: &str| format!("{side}/{file}");
+        // Relative, as kpatch-build has them: they stand in its messages.
+        command.current_dir(directory).args([&place(ORIGINAL), &place(PATCHED), parent, SYMBOLS]);
+        command.arg(&self.symvers).arg("livepatch_case").arg(place(OUTPUT));
         command
     }
 }
@@ -287,8 +293,8 @@ impl Row {
     }
 }
 
-/// All of kallsyms; its letters are those of nm.
-fn kernel_symbols(bench: &Workbench) -> Vec<Row> {
+/// Symbols of the kernel by name; the letters of kallsyms are those of nm.
+fn kernel_symbols(bench: &Workbench, names: &HashSet<&str>) -> Vec<Row> {
     let row = |symbol: &livepatch_kimage::KernelSymbol| Row {
         address: symbol.address,
         size: 0,
@@ -304,7 +310,7 @@ fn kernel_symbols(bench: &Workbench) -> Vec<Row> {
         },
         name: symbol.name.clone(),
     };
-    bench.image().symbols.all().iter().map(row).collect()
+    bench.image().symbols.all().iter().filter(|s| names.contains(s.name.as_str())).map(row).collect()
 }
 
 /// The parent's symbol table as `readelf -s --wide` prints it: the locals of all other files, those of the unit under

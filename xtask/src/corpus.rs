@@ -49,7 +49,7 @@ pub(crate) fn corpus(from: &str, to: Word, limit: Option<usize>, kpatch: Option<
 }
 
 /// The newer source and its changelog, unpacked once.
-fn unpack(kernel: &Kernel, to: Word, kernels: &Path, into: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn unpack(kernel: &Kernel, to: Word, kernels: &Path, into: &Path) -> Result<PathBuf, Error> {
     let directory = into.join(format!("{}_{to}", kernel.source.package));
     if directory.is_dir() {
         return Ok(directory);

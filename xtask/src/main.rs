@@ -1,5 +1,6 @@
 //! The workspace's chores: `cargo xtask setup`, `fetch`, `demo`, `test`, `dist`, `release`.
 
+mod bench;
 mod changelog;
 mod config;
 mod corpus;
@@ -57,6 +58,11 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         kpatch: Option<PathBuf>,
     },
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Set up, fetch, and run all tests, those in VMs too
     Test {
         /// Only this suite: a file or directory of a `tests` directory, for example `system`
@@ -84,12 +90,23 @@ enum Chore {
     },
 }
 
+#[derive(Subcommand)]
+enum Bench {
+    /// The builder: seconds from patch to livepatch, the cost of a changed header, the differ's time and memory
+    Builder {
+        /// A built checkout of kpatch: its differ is measured on the same objects
+        #[arg(long, value_name = "DIR")]
+        kpatch: Option<PathBuf>,
+    },
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Setup => setup::setup(),
         Chore::Fetch => fetch(),
         Chore::Demo { record } => demo::demo(record.as_deref()),
         Chore::Corpus { from, to, limit, kpatch } => corpus::corpus(&from, to, limit, kpatch.as_deref()),
+        Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };
             release::release(&recipe, builds).map(|folder| println!("{}", folder.display()))

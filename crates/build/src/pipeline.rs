@@ -242,6 +242,16 @@ impl Workbench {
         self.build_compiled(&compiled, patches, livepatch, clock, progress)
     }
 
+    /// The units that patches concern, with their commands.
+    pub fn concerned(
+        &self,
+        request: &PatchRequest,
+        progress: &Progress<'_>,
+    ) -> Result<Vec<(String, CompilerCommand)>, BuildError> {
+        let patches = check_sources(request)?;
+        Ok(units::concerned(&self.tree, &patches, self.scratch.path(), progress)?)
+    }
+
     /// Compiles the units that patches concern, original and patched.
     pub fn compile(
         &self,

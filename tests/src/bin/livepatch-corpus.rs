@@ -16,7 +16,7 @@ use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
 use livepatch_build::report::Finding;
 use livepatch_kbuild::{KbuildError, KernelOrigin};
-use livepatch_tests::corpus::{Case, Row, Tally, fixes_by_title, whole_file_changes};
+use livepatch_tests::corpus::{Case, Row, Tally, fixes_by_title, spread, whole_file_changes};
 use livepatch_tests::kpatch::{self, Kpatch};
 use livepatch_tests::livepatch_request;
 use livepatch_types::{CveCoverage, SystemClock, plural};
@@ -245,12 +245,4 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(arguments.out.join("summary.json"), format!("{summary:#}\n"))?;
     println!("{summary:#}");
     if failed > 0 { Err(format!("{} failed", plural(failed, "case", "cases")).into()) } else { Ok(()) }
-}
-
-/// At most `limit` of them, evenly spread.
-fn spread<T>(all: Vec<T>, limit: Option<usize>) -> Vec<T> {
-    let count = all.len();
-    let limit = limit.unwrap_or(count).min(count);
-    let wanted = |index: usize| limit > 0 && (index * limit) / count != ((index + 1) * limit) / count;
-    all.into_iter().enumerate().filter(|(index, _)| wanted(*index)).map(|(_, item)| item).collect()
 }

@@ -1,0 +1,80 @@
+//! `cargo xtask bench`: figures of the builder, from a real kernel.
+
+use std::path::Path;
+
+use livepatch_vm::testing;
+
+use crate::config::{Demo, Kernel};
+use crate::error::{Error, Exit};
+use crate::fetch::{self, make_directory};
+use crate::process::{command, tool};
+use crate::progress::Step;
+use crate::{corpus, setup, test};
+
+/// Included by about a hundred units of Debian's cloud kernel.
+const HEADER: &str = "include/linux/iversion.h";
+/// The programs, and the package that has them.
+const PACKAGE: &str = "livepatch-tests";
+const PROGRAMS: [&str; 2] = ["livepatch-bench", "livepatch-differ"];
+
+/// Measures the builder on the first kernel of demo.toml; writes target/bench/builder.json.
+pub(crate) fn builder(kpatch: Option<&Path>) -> Result<(), Error> {
+    setup::setup()?;
+    let workspace = testing::workspace();
+    let demo = Demo::read(&workspace.join("demo.toml"))?;
+    let Some(kernel) = demo.kernel.first() else {
+        return Err(Error::Config("it has no kernel".into()));
+    };
+    let kernels = testing::kernels_directory();
+    fetch::fetch(&demo, &kernels)?;
+    let newer =
+        corpus::unpack(kernel, kernel.source.new.clone(), &kernels, &workspace.join("target/corpus"))?;
+
+    let step = Step::begin("built the bench, optimised");
+    let mut build = test::cargo(workspace);
+    build
+        .args(["build", "--release", "--package", PACKAGE])
+        .args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+    build.arg("--target-dir").arg(workspace.join("target"));
+    tool(&mut build, "cargo build", Exit::Failure, |line| step.note(line))?;
+    step.done();
+
+    let programs = workspace.join("target/release");
+    let out = workspace.join("target/bench");
+    make_directory(&out)?;
+    let cache = workspace.join("target/cache");
+    make_directory(&cache)?;
+    let mut bench = command(&programs.join("livepatch-bench").display().to_string());
+    kernel_arguments(&mut bench, kernel, &kernels)?;
+    bench.arg("--newer").arg(newer.join("source")).arg("--cache").arg(cache);
+    bench.args(["--header", HEADER]).arg("--differ").arg(programs.join("livepatch-differ"));
+    bench.arg("--out").arg(out.join("builder.json"));
+    if let Some(kpatch) = kpatch {
+        bench.arg("--kpatch").arg(kpatch);
+    }
+    let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
+    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
+}
+
+/// Where the kernel, its packages and its carved fixes are.
+fn kernel_arguments(bench: &mut std::process::Command, kernel: &Kernel, kernels: &Path) -> Result<(), Error> {
+    let fetched = kernels.join(kernel.name.as_str());
+    let package = |name: &str, version: &str, architecture: &str| {
+        fetched.join(format!("packages/{name}_{version}_{architecture}.deb"))
+    };
+    let image = package(kernel.image.package.as_str(), kernel.image.version.as_str(), "amd64");
+    // The one of the flavour, not that of all flavours, has the configuration.
+    let flavour = kernel.headers.iter().find(|headers| !headers.package.as_str().ends_with("-common"));
+    let Some(headers) = flavour else {
+        return Err(Error::Config(format!("{} has no headers of its flavour", kernel.name)));
+    };
+    let headers = package(headers.package.as_str(), headers.version.as_str(), "amd64");
+    let source = package(kernel.source.package.as_str(), kernel.source.old.as_str(), "all");
+    bench.arg("--kernel").arg(fetched.join("image")).arg("--headers").arg(fetched.join("headers"));
+    bench.arg("--image-package").arg(image).arg("--headers-package").arg(headers);
+    bench.arg("--source").arg(source);
+    for fix in &kernel.fix {
+        bench.arg("--patch").arg(fetched.join(format!("carve/{}.patch", fix.cve)));
+    }
+    Ok(())
+}
