@@ -1,7 +1,5 @@
 //! Livepatches of several units, built for the real kernel.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
-
 use livepatch_build::pipeline::{PatchRequest, Workbench};
 use livepatch_tests::{cloud_kernel, kernel_request, livepatch_request, replace_line};
 use livepatch_types::SystemClock;
