@@ -61,6 +61,12 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let what = format!("build one livepatch for {} with {} fixes", tree.release(), kernel.fix.len());
     let (built, _) = session.step(&what, |step| host.build(kernel, |line| step.note(line)))?;
     describe(&built, kernel, &host.fetched.join("carve"), &mut session)?;
+    let (proof, proving) = session
+        .step("prove it in a VM: load, revert, load under load, load before the module", |step| {
+            host.prove(kernel, &programs.1, |line| step.note(line))
+        })?;
+    let last = proof.steps.last().map_or("", |done| done.what.as_str());
+    session.say(&format!("{} steps, the last: {last}", proof.steps.len()));
     let (signed, signing) = session.step("make a key for this demo and sign the module", |_| host.sign())?;
     let ((token, server), publishing) =
         session.step("publish to a server on loopback (TLS, SQLite) and start it", |_| {
@@ -80,6 +86,7 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
 
     seconds.prepare = rounded(built.seconds.identify + built.seconds.prepare);
     (seconds.compile, seconds.diff) = (built.seconds.compile, built.seconds.diff);
+    seconds.prove = rounded(proving);
     (seconds.link, seconds.sign) = (built.seconds.link, rounded(signing));
     (seconds.publish, seconds.boot, seconds.apply) =
         (rounded(publishing), rounded(booting), rounded(applying));

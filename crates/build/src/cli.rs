@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use livepatch_kbuild::{KbuildError, KernelOrigin};
-use livepatch_manifest::{Bundle, CveEntry};
-use livepatch_types::{Clock, CveCoverage, CveId, PatchVersion, Rating, SystemClock, plural};
+use livepatch_manifest::{Bundle, CveEntry, PatchManifest, PatchSources, ProofResult, VmProof};
+use livepatch_types::{Clock, CveCoverage, CveId, ModuleName, PatchVersion, Rating, SystemClock, plural};
 
 use crate::error::{BuildError, ExitCode};
 use crate::fidelity::Selection;
@@ -16,8 +16,10 @@ use crate::files::{read, write};
 use crate::pipeline::{
     self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench, build, check, identify,
 };
+use crate::prove::{self, ProofRequest, ProveError};
 use crate::report::{BuildReport, UnitReport, Verdict};
 use crate::series::cli::{SeriesArguments, run_series};
+use crate::verify::{VerifyError, verify};
 use crate::{keygen, signing};
 
 /// Build livepatches: from a source patch to a signed bundle for one exact kernel.
@@ -40,6 +42,12 @@ enum Action {
     Fidelity(FidelityArguments),
     /// Build cumulative livepatches of a series of fixes, for many kernels.
     Series(SeriesArguments),
+    /// Prove a livepatch in a virtual machine with the kernel it is for; the proof goes into the bundle. Exits with 0, or
+    /// with 9 when the proof failed.
+    Prove(ProveArguments),
+    /// Build a bundle's livepatch again, from the source patches in it, and compare: byte for byte before the signature.
+    /// Exits with 0 when they are the same, or with 9.
+    Verify(VerifyArguments),
     /// Sign a bundle: the module in the kernel's own form, and the manifest.
     Sign(SignArguments),
     /// Show what a bundle holds.
@@ -176,6 +184,39 @@ struct SignArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct ProveArguments {
+    /// The bundle, not signed yet; the proof is put into it
+    bundle: PathBuf,
+    /// linux-image package, or directory with boot/ and lib/modules/
+    #[arg(long, value_name = "PACKAGE|DIR")]
+    kernel: PathBuf,
+    /// Program that tells whether a kernel has a fix, C source or static: 0 fixed, 1 vulnerable; may be given several
+    /// times
+    #[arg(long, value_name = "CVE=FILE", value_parser = parse_check)]
+    check: Vec<(CveId, PathBuf)>,
+    /// Module that the checks need besides those that are patched; may be given several times
+    #[arg(long, value_name = "NAME")]
+    needs: Vec<ModuleName>,
+    /// The livepatch before: going from it to this one and back is tried, too
+    #[arg(long, value_name = "BUNDLE")]
+    previous: Option<PathBuf>,
+    /// How to print the proof
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct VerifyArguments {
+    /// The bundle, signed or not
+    bundle: PathBuf,
+    #[command(flatten)]
+    kernel: KernelArguments,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
 struct InspectArguments {
     /// The bundle
     bundle: PathBuf,
@@ -238,6 +279,18 @@ impl From<BuildError> for Shown {
     }
 }
 
+impl From<ProveError> for Shown {
+    fn from(error: ProveError) -> Self {
+        let code = match &error {
+            ProveError::Build(error) => error.exit_code(),
+            ProveError::Vm(_) => ExitCode::Environment,
+            ProveError::WrongKernel { .. } => ExitCode::Kernel,
+            ProveError::Signed => ExitCode::Signing,
+        };
+        Self { hint: error.hint(), message: error.to_string(), code }
+    }
+}
+
 impl From<KbuildError> for Shown {
     fn from(error: KbuildError) -> Self {
         BuildError::from(error).into()
@@ -287,6 +340,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Action::Check(arguments) => return end(run_check(&arguments.input)),
         Action::Fidelity(arguments) => return end(run_fidelity(&arguments)),
         Action::Build(arguments) => run_build(&arguments),
+        Action::Verify(arguments) => return end(run_verify(&arguments)),
+        Action::Prove(arguments) => return end(run_prove(&arguments)),
         Action::Series(arguments) => return run_series(&arguments),
         Action::Sign(arguments) => run_sign(&arguments),
         Action::Inspect(arguments) => run_inspect(&arguments),
@@ -472,6 +527,70 @@ fn parse_bundle(path: &Path) -> Result<Bundle, Shown> {
     })
 }
 
+fn parse_check(text: &str) -> Result<(CveId, PathBuf), String> {
+    let (cve, path) = text.split_once('=').ok_or("it is not CVE=FILE")?;
+    Ok((CveId::parse(cve).map_err(|error| error.to_string())?, PathBuf::from(path)))
+}
+
+fn run_prove(arguments: &ProveArguments) -> Result<(String, ExitCode), Shown> {
+    let bundle = parse_bundle(&arguments.bundle)?;
+    let previous = arguments.previous.as_deref().map(parse_bundle).transpose()?;
+    let checks = arguments
+        .check
+        .iter()
+        .map(|(cve, path)| prove::read_check(*cve, path, &arguments.needs))
+        .collect::<Result<Vec<_>, _>>()?;
+    let request = ProofRequest {
+        bundle: &bundle,
+        kernel: &arguments.kernel,
+        checks: &checks,
+        previous: previous.as_ref(),
+    };
+    let proof = with_progress(|progress| prove::prove(&request, progress))?;
+    let proven = bundle.with_proof(&proof).map_err(BuildError::from)?;
+    write(&arguments.bundle, &proven.to_bytes())?;
+    let passed = proof.result == ProofResult::Passed;
+    let text = if arguments.format == Format::Json { json(&proof) } else { proof_text(&proof) };
+    Ok((text, if passed { ExitCode::Success } else { ExitCode::Unproven }))
+}
+
+/// A proof for people; the log only when it failed.
+pub(crate) fn proof_text(proof: &VmProof) -> String {
+    let passed = proof.result == ProofResult::Passed;
+    let mut text = format!("proof      {}\n", if passed { "passed" } else { "FAILED" });
+    text.push_str(&format!("kernel     {} in {}\n", proof.kernel.release, proof.machine));
+    for step in &proof.steps {
+        let seconds = step.milliseconds as f64 / 1000.0;
+        let failure = step.failure.as_ref().map(|why| format!("  FAILED: {why}")).unwrap_or_default();
+        text.push_str(&format!("  {seconds:>6.1} s  {}{failure}\n", step.what));
+    }
+    if proof.checks.is_empty() {
+        text.push_str("no check program was given: that the fixes work was not tried\n");
+    }
+    text
+}
+
+fn run_verify(arguments: &VerifyArguments) -> Result<(String, ExitCode), Shown> {
+    let bundle = parse_bundle(&arguments.bundle)?;
+    let kernel = arguments.kernel.request()?;
+    let verified = with_progress(|progress| verify(&bundle, &kernel, &SystemClock, progress));
+    let verified = verified.map_err(|error| match error {
+        VerifyError::Build(error) => Shown::from(error),
+        VerifyError::NoSources => Shown {
+            message: error.to_string(),
+            hint: "build it again with this version of livepatch-build".into(),
+            code: ExitCode::Unproven,
+        },
+    })?;
+    let same = verified.differences.is_empty();
+    let text = match arguments.format {
+        Format::Json => json(&verified),
+        Format::Text if same => format!("the same: module {} before its signature\n", verified.rebuilt),
+        Format::Text => verified.differences.iter().map(|what| format!("differs  {what}\n")).collect(),
+    };
+    Ok((text, if same { ExitCode::Success } else { ExitCode::Unproven }))
+}
+
 fn run_sign(arguments: &SignArguments) -> Result<String, Shown> {
     let bundle = parse_bundle(&arguments.bundle)?;
     let hint =
@@ -483,11 +602,26 @@ fn run_sign(arguments: &SignArguments) -> Result<String, Shown> {
     Ok(format!("signed {} (module {})\n", arguments.bundle.display(), signed.manifest.module.sha256))
 }
 
+/// What `inspect --format json` prints: the manifest, and what else is in the bundle.
+#[derive(serde::Serialize)]
+struct Inspected<'b> {
+    #[serde(flatten)]
+    manifest: &'b PatchManifest,
+    signed: bool,
+    sources: Option<PatchSources>,
+    proof: Option<VmProof>,
+}
+
 fn run_inspect(arguments: &InspectArguments) -> Result<String, Shown> {
     let bundle = parse_bundle(&arguments.bundle)?;
     let manifest = &bundle.manifest;
     if arguments.format == Format::Json {
-        return Ok(json(manifest));
+        return Ok(json(&Inspected {
+            manifest,
+            signed: bundle.signature.is_some(),
+            sources: bundle.parsed_sources().map_err(BuildError::from)?,
+            proof: bundle.parsed_proof().map_err(BuildError::from)?,
+        }));
     }
     let mut text = format!("livepatch  {}\n", manifest.version);
     text.push_str(&format!("kernel     {} {}\n", manifest.kernel.release, manifest.kernel.architecture));
@@ -504,7 +638,15 @@ fn run_inspect(arguments: &InspectArguments) -> Result<String, Shown> {
         }
     }
     for cve in &manifest.cves {
-        text.push_str(&format!("cve        {} {}\n", cve.id, cve.title));
+        let partial = if cve.coverage == CveCoverage::Partial { " (partial)" } else { "" };
+        text.push_str(&format!("cve        {}{partial} {}\n", cve.id, cve.title));
+    }
+    let sources = bundle.parsed_sources().map_err(BuildError::from)?;
+    let sources = sources.map(|sources| plural(sources.patches.len(), "source patch", "source patches"));
+    text.push_str(&format!("sources    {}\n", sources.as_deref().unwrap_or("none")));
+    match bundle.parsed_proof().map_err(BuildError::from)? {
+        Some(proof) => text.push_str(&proof_text(&proof)),
+        None => text.push_str("proof      none\n"),
     }
     Ok(text)
 }

@@ -29,6 +29,8 @@ pub enum ExitCode {
     Signing = 7,
     /// A person must argue what the livepatch leaves out.
     NeedsPerson = 8,
+    /// A proof failed, or a bundle is not what its sources make.
+    Unproven = 9,
 }
 
 /// Why a livepatch was not built.

@@ -35,6 +35,9 @@ pub enum Command {
         /// The tier to publish it in.
         #[arg(long, default_value = "stable")]
         tier: Tier,
+        /// Why it is published although no virtual machine proved it (`livepatch-build prove`).
+        #[arg(long, value_name = "REASON")]
+        unproven: Option<String>,
     },
     /// Published patches.
     #[command(subcommand)]

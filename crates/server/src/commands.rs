@@ -33,7 +33,9 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
     match arguments.command {
         Command::Init(_) => Ok(()),
         Command::Serve(how) => serve(&data, how).await,
-        Command::Publish { bundle, tier } => print(&publish(&data, &bundle, &tier, now).await?),
+        Command::Publish { bundle, tier, unproven } => {
+            print(&publish(&data, &bundle, &tier, unproven.as_deref(), now).await?)
+        }
         Command::Patch(Patch::List(how)) => list_patches(&data, how.format).await,
         Command::Patch(Patch::Withdraw { version }) => withdraw(&data, version, now).await,
         Command::Token(Token::Create { name, tier, expires, limit }) => {

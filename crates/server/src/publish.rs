@@ -2,8 +2,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use jiff::Timestamp;
-use livepatch_manifest::Bundle;
 use livepatch_manifest::bundle::MAX_BUNDLE_BYTES;
+use livepatch_manifest::{Bundle, ProofResult};
 use livepatch_store::{NewPatch, Published, Store as _};
 use livepatch_types::{Tier, plural};
 
@@ -15,11 +15,13 @@ pub(crate) async fn publish(
     data: &DataDir,
     path: &Path,
     tier: &Tier,
+    unproven: Option<&str>,
     now: Timestamp,
 ) -> Result<String, Failure> {
     let bundle = read(path)?;
     let vendors = vendor::trusted(data)?;
     let signer = vendor::verify(&bundle, &vendors)?;
+    let proof = proof(&bundle, unproven)?;
     let manifest = bundle.manifest.clone();
     let cves = serde_json::to_vec(&manifest.cves).map_or(usize::MAX, |json| json.len());
     if cves > MAX_TARGET_BYTES {
@@ -62,7 +64,7 @@ pub(crate) async fn publish(
         _ => format!("hosts of this kernel in tier {tier} apply it after their next check"),
     };
     Ok(format!(
-        "{headline}\n  kernel  {} (build-id {})\n  module  {} ({} bytes)\n  vendor  {}\n  cves    {}\n{effect}\n",
+        "{headline}\n  kernel  {} (build-id {})\n  module  {} ({} bytes)\n  vendor  {}\n  proof   {proof}\n  cves    {}\n{effect}\n",
         kernel.release,
         kernel.build_id,
         manifest.module.sha256,
@@ -70,6 +72,35 @@ pub(crate) async fn publish(
         signer.subject(),
         if cves.is_empty() { "none".to_owned() } else { cves.join(", ") },
     ))
+}
+
+/// What is said of the bundle's proof. Without a passed one of exactly this module and kernel, somebody must say why it
+/// is published all the same. The vendor's signature, which was verified, covers the proof.
+fn proof(bundle: &Bundle, unproven: Option<&str>) -> Result<String, Failure> {
+    let proof = bundle.parsed_proof().map_err(|error| Failure::new(Exit::Refused, error))?;
+    let module =
+        livepatch_modsig::split(&bundle.module).map_or(bundle.module.as_slice(), |signed| signed.content);
+    let why = match &proof {
+        Some(proof) if proof.is_of(module, &bundle.manifest.kernel) => {
+            return Ok(format!(
+                "passed, {} in {}",
+                plural(proof.steps.len(), "step", "steps"),
+                proof.machine.chars().filter(|c| !c.is_control()).take(80).collect::<String>()
+            ));
+        }
+        Some(proof) if proof.result == ProofResult::Failed => "its proof in a virtual machine failed",
+        Some(_) => "its proof is of another module or kernel",
+        None => "no virtual machine has proven it",
+    };
+    match unproven.map(str::trim) {
+        Some(reason) if !reason.is_empty() => {
+            tracing::warn!(version = %bundle.manifest.version, why, reason, "published without proof");
+            Ok(format!("none: {why}; published because: {reason}"))
+        }
+        _ => Err(Failure::refused(format!("the bundle is not published: {why}")).hint(
+            "prove it with `livepatch-build prove` before it is signed, or say why it needs none: --unproven REASON",
+        )),
+    }
 }
 
 fn read(path: &Path) -> Result<Bundle, Failure> {

@@ -21,7 +21,7 @@ use crate::{VmError, program};
 /// The unprivileged user of every guest, uid 1000.
 pub const USER: &str = "user";
 
-const QEMU: &str = "qemu-system-x86_64";
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 /// How long the guest may be silent where it has nothing to wait for. TCG on a busy host is slow.
 const SILENCE: Duration = Duration::from_secs(60);
 const LAST_LINES: usize = 15;

@@ -26,5 +26,5 @@ pub use console::{KernelProblem, problems_in, strip_ansi};
 pub use error::VmError;
 pub use guest::{BootSpec, Forward, Guest, Mark, Network, Saving, USER};
 pub use initramfs::Initramfs;
-pub use program::compile_static;
+pub use program::{compile_static, machine_version};
 pub use tree::KernelTree;

@@ -28,6 +28,12 @@ pub fn compile_static(source: &Path, program: &Path) -> Result<(), VmError> {
     output("gcc-12", &["-static", "-O2", "-Wall", "-Werror", "-o", &program, &source]).map(drop)
 }
 
+/// What runs the guests: the first line of QEMU's `--version`.
+pub fn machine_version() -> Result<String, VmError> {
+    let text = output(crate::guest::QEMU, &["--version"])?;
+    Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
+}
+
 /// Refuses with a clear error when a program is not in the search path.
 pub(crate) fn must_exist(program: &str) -> Result<(), VmError> {
     let path = std::env::var_os("PATH").unwrap_or_default();

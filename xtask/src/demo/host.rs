@@ -58,6 +58,17 @@ pub(crate) struct BuildSeconds {
     pub(crate) link: f64,
 }
 
+/// What `livepatch-build prove` printed.
+#[derive(Deserialize)]
+pub(crate) struct Proof {
+    pub(crate) steps: Vec<ProofStep>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ProofStep {
+    pub(crate) what: String,
+}
+
 /// What `livepatch-build inspect` says of the signed bundle.
 #[derive(Deserialize)]
 pub(crate) struct Signed {
@@ -87,6 +98,18 @@ impl Host<'_> {
         build.args(["--patch-version", VERSION, "--format", "json"]);
         build.arg("--cache").arg(&self.cache).arg("--out").arg(self.bundle());
         answer(&tool(&mut build, "the build of the livepatch", Exit::Build, note)?)
+    }
+
+    /// Proves the livepatch with the checks of its fixes; gives what was done.
+    pub(crate) fn prove(&self, kernel: &Kernel, checks: &Path, note: impl Fn(&str)) -> Result<Proof, Error> {
+        let mut prove = self.builder("prove");
+        prove.arg(self.bundle()).arg("--kernel").arg(self.fetched.join("image"));
+        for fix in &kernel.fix {
+            let program = checks.join(Path::new(fix.check.as_str()).file_stem().unwrap_or_default());
+            prove.arg("--check").arg(format!("{}={}", fix.cve, program.display()));
+            prove.args(fix.needs.iter().flat_map(|module| ["--needs", module.as_str()]));
+        }
+        answer(&tool(prove.args(["--format", "json"]), "the proof of the livepatch", Exit::Build, note)?)
     }
 
     /// Makes a key and signs with it.

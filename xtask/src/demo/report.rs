@@ -72,6 +72,7 @@ pub(crate) struct Seconds {
     pub(crate) compile: f64,
     pub(crate) diff: f64,
     pub(crate) link: f64,
+    pub(crate) prove: f64,
     pub(crate) sign: f64,
     pub(crate) publish: f64,
     pub(crate) boot: f64,

@@ -10,6 +10,7 @@ use crate::cli::{Format, Shown, default_cache, json, with_progress};
 use crate::error::ExitCode;
 use crate::series::matrix::{self, Run, RunError};
 use crate::series::outcome::{KernelOutcome, table};
+use crate::series::proofs::{self, Proven};
 use crate::series::{OpenError, Series};
 
 /// Commands on series.
@@ -24,6 +25,9 @@ enum SeriesAction {
     /// Build the livepatch of a series for its kernels. What an earlier run finished is not built again. Exits with 0 (all
     /// built), 8 (a person has something to decide), or the code of what failed first.
     Build(BuildArguments),
+    /// Prove the livepatches of a series, one after another, each in a virtual machine with its kernel. What is proven
+    /// already is not proven again. Exits with 0, or with 9 when a proof failed.
+    Prove(ProveArguments),
 }
 
 /// A series, its kernels, and where results are.
@@ -63,6 +67,12 @@ struct BuildArguments {
     jobs: Option<usize>,
 }
 
+#[derive(Debug, clap::Args)]
+struct ProveArguments {
+    #[command(flatten)]
+    input: SeriesInput,
+}
+
 impl From<RunError> for Shown {
     fn from(error: RunError) -> Self {
         Self { hint: error.hint().to_owned(), code: error.exit_code(), message: error.to_string() }
@@ -79,6 +89,10 @@ pub(crate) fn run_series(arguments: &SeriesArguments) -> ExitCode {
     match &arguments.action {
         SeriesAction::Build(arguments) => match build(arguments) {
             Ok(outcomes) => print_outcomes(&outcomes, arguments.input.format),
+            Err(shown) => shown.print(),
+        },
+        SeriesAction::Prove(arguments) => match prove(arguments) {
+            Ok(proofs) => print_proofs(&proofs, arguments.input.format),
             Err(shown) => shown.print(),
         },
     }
@@ -98,6 +112,18 @@ fn build(arguments: &BuildArguments) -> Result<Vec<KernelOutcome>, Shown> {
         jobs: arguments.jobs.unwrap_or(cores),
     };
     Ok(with_progress(|progress| matrix::run(&run, &SystemClock, progress))?)
+}
+
+fn prove(arguments: &ProveArguments) -> Result<Vec<Proven>, Shown> {
+    let input = &arguments.input;
+    let series = Series::open(&input.series, &input.packages)?;
+    Ok(with_progress(|progress| proofs::prove(&series, &input.kernel, &input.out, progress))?)
+}
+
+fn print_proofs(proofs: &[Proven], format: Format) -> ExitCode {
+    let text = if format == Format::Json { json(&proofs) } else { proofs::table(proofs) };
+    let written = anstream::stdout().write_all(text.as_bytes());
+    if written.is_ok() { proofs::exit_code(proofs) } else { ExitCode::Environment }
 }
 
 fn print_outcomes(outcomes: &[KernelOutcome], format: Format) -> ExitCode {

@@ -8,6 +8,7 @@ pub mod file;
 pub mod kernel;
 pub mod matrix;
 pub mod outcome;
+pub mod proofs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

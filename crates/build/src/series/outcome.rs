@@ -194,7 +194,8 @@ pub fn table(outcomes: &[KernelOutcome]) -> String {
     text
 }
 
-fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+/// Rows as columns of text.
+pub(crate) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();

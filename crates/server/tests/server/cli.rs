@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use crate::support::*;
-use livepatch_manifest::{Bundle, sha256};
+use livepatch_manifest::{Bundle, ProofResult, ProofStep, VmProof, sha256};
 use livepatch_server::Exit;
 use serde_json::Value;
 
@@ -115,6 +115,32 @@ fn only_what_a_trusted_vendor_signed_is_published() {
     let (_, typo) = site.bad(&["publish", good_path, "--tier", "stabel"]);
     assert!(typo.contains("there is no tier stabel; the tiers are edge, beta, candidate, stable"), "{typo}");
     assert_eq!(objects(&site), Vec::<String>::new());
+}
+
+#[test]
+fn what_no_virtual_machine_has_proven_is_published_only_with_a_reason() {
+    let site = Site::new();
+    let module = b"module".as_slice();
+    let passed = proof(module, &kernel());
+    let failed = VmProof { result: ProofResult::Failed, ..passed.clone() };
+    let step = ProofStep { what: "load".into(), milliseconds: 1, failure: Some("it says no".into()) };
+    let inconsistent = VmProof { steps: vec![step], ..passed.clone() };
+    for (name, proof, words) in [
+        ("none", None, "no virtual machine has proven it"),
+        ("failed", Some(failed), "its proof in a virtual machine failed"),
+        ("step", Some(inconsistent), "its proof is of another module or kernel"),
+        ("module", Some(proof(b"another", &kernel())), "its proof is of another module or kernel"),
+    ] {
+        let bundle = VENDOR.bundle_with("1.1", &kernel(), module, proof);
+        let path = site.write(name, &bundle.to_bytes());
+        refused(&site, &["publish", path.to_str().unwrap()], Exit::Refused, words);
+        refused(&site, &["publish", path.to_str().unwrap(), "--unproven", " "], Exit::Refused, words);
+    }
+    let bundle = VENDOR.bundle_with("1.1", &kernel(), module, None);
+    let said = site.publish(&bundle, &["--unproven", "tried by hand on a spare machine"]);
+    assert!(said.contains("published because: tried by hand on a spare machine"), "{said}");
+    let said = site.publish(&VENDOR.bundle("1.2", &kernel(), module), &[]);
+    assert!(said.contains("proof   passed, 0 steps in a machine"), "{said}");
 }
 
 #[test]
