@@ -10,7 +10,7 @@ use livepatch_kbuild::{
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::compare::{Comparison, compare};
-use livepatch_klp::extract::{Extracted, STATIC_CALL, STATIC_CALL_KEY, extract};
+use livepatch_klp::extract::{Extracted, STATIC_CALL, STATIC_CALL_KEY, extract, left_behind};
 use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
 use livepatch_klp::runtime_const::{Pair, extract_generic};
@@ -585,7 +585,8 @@ fn compare_units(
     for (prefix, unit) in work.iter().enumerate() {
         let proof = findings.take(&unit.unit, prove(&unit.original, shipped.of(&unit.object, kernel)));
         let comparison = findings.take(&unit.unit, compare(&unit.original, &unit.patched));
-        for omitted in comparison.iter().flat_map(|c| &c.omitted) {
+        let stays = comparison.as_ref().map(|c| left_behind(&unit.original, &unit.patched, c));
+        for omitted in comparison.iter().flat_map(|c| &c.omitted).chain(stays.iter().flatten()) {
             findings.add(Verdict::NeedsPerson, &unit.unit, omitted);
         }
         let extracted = match comparison {

@@ -110,14 +110,37 @@ struct Plan<'u> {
     changed: BTreeSet<usize>,
     /// Changed functions that cannot be redirected and that their callers, which all can be, take along.
     carried: BTreeSet<usize>,
+    /// Changed functions that cannot be redirected and stay: what comes along and calls them takes a copy along.
+    left_behind: BTreeSet<usize>,
     included: BTreeSet<usize>,
 }
 
+/// Changed functions that no livepatch can redirect, neither themselves nor by way of their callers. Whether the fix
+/// is whole without them is for a person to say.
+pub fn left_behind(original: &Unit, patched: &Unit, comparison: &Comparison) -> Vec<Refusal> {
+    let plan = Plan::begin(original, patched, comparison);
+    let refusal = |&index: &usize| {
+        let item = &patched.items[index];
+        let why = format!("it has no call to __fentry__ (section {})", patched.section_name(item));
+        Refusal::new(Rule::NotTraceable, item.name(), why)
+    };
+    plan.left_behind.iter().map(refusal).collect()
+}
+
 impl<'u> Plan<'u> {
-    fn make(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Result<Self, Refusal> {
+    /// What takes part, before what it needs is known.
+    fn begin(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Self {
         let (changed, carried) = (comparison.changed.clone(), BTreeSet::new());
-        let mut plan = Self { original, patched, comparison, changed, carried, included: BTreeSet::new() };
+        let (left_behind, included) = (BTreeSet::new(), BTreeSet::new());
+        let mut plan = Self { original, patched, comparison, changed, carried, left_behind, included };
         plan.carry_untraceable();
+        let stays = |index: &usize| plan.is_redirected(*index) && !plan.is_traceable(*index);
+        plan.left_behind = plan.changed.iter().copied().filter(stays).collect();
+        plan
+    }
+
+    fn make(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Result<Self, Refusal> {
+        let mut plan = Self::begin(original, patched, comparison);
         // What is new and visible may be meant for another unit of the patch.
         let is_new_global = |index: &usize| {
             let item = &patched.items[*index];
@@ -129,7 +152,12 @@ impl<'u> Plan<'u> {
                 )
         };
         let new_globals = (0..patched.items.len()).filter(is_new_global);
-        let mut queue: VecDeque<usize> = plan.changed.iter().copied().chain(new_globals).collect();
+        let goes_along = |index: &usize| {
+            let family = comparison.parent_of.get(index).unwrap_or(index);
+            !plan.left_behind.contains(family) && !plan.carried.contains(family)
+        };
+        let mut queue: VecDeque<usize> =
+            plan.changed.iter().copied().filter(goes_along).chain(new_globals).collect();
         while let Some(index) = queue.pop_front() {
             if !plan.included.insert(index) {
                 continue;
@@ -174,6 +202,7 @@ impl<'u> Plan<'u> {
     fn is_redirected(&self, index: usize) -> bool {
         self.changed.contains(&index)
             && !self.carried.contains(&index)
+            && !self.left_behind.contains(&index)
             && !self.comparison.parent_of.contains_key(&index)
     }
 
@@ -255,13 +284,6 @@ impl<'u> Plan<'u> {
             ItemKind::Function if self.patched.classes[item.section] != Class::Code => {
                 refuse(Rule::InitChanged, format!("the patch needs it, and it lies in section {section}"))
             }
-            ItemKind::Function if self.is_redirected(index) => {
-                if self.is_traceable(index) {
-                    Ok(())
-                } else {
-                    refuse(Rule::NotTraceable, format!("it has no call to __fentry__ (section {section})"))
-                }
-            }
             ItemKind::Data if section.starts_with(".data..percpu") => {
                 refuse(Rule::NotSupported, "a new per-CPU variable".into())
             }
@@ -310,6 +332,10 @@ impl<'u> Plan<'u> {
         let partner = self.comparison.original_of[index];
         match item.kind {
             ItemKind::Piece => inside,
+            ItemKind::Function if self.left_behind.contains(&index) && !reference.branch => {
+                let why = "it cannot be redirected, and the livepatch would hand out the address of its copy";
+                Err(Refusal::new(Rule::NotTraceable, item.name(), why))
+            }
             ItemKind::Function if self.changed.contains(&index) => {
                 // A call or jump stays within the livepatch. An address that is handed out must outlive it.
                 match partner {

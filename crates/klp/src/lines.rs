@@ -50,8 +50,8 @@ const LINE_ARGUMENT: [(&str, usize); 25] = [
     ("__ext4_forget", 1),
 ];
 
-/// Functions that are told a line only when the argument before it is a file's name: ASSERT_RTNL
-/// (include/linux/rtnetlink.h) and its like.
+/// Functions that are told a line only when the argument before it is a file's name (ASSERT_RTNL,
+/// include/linux/rtnetlink.h, and its like), or a function's, and the text announces a line ("… in %s() at line %d").
 const LINE_AFTER_FILE: [&str; 3] = ["printk", "_printk", "__warn_printk"];
 
 /// Registers of arguments (psABI, "Parameter Passing").
@@ -76,7 +76,7 @@ pub(crate) fn only_lines_differ(original: &Unit, a: &Item, patched: &Unit, b: &I
                     && j.code() == Code::Mov_r32_imm32
                     && i.op0_register() == j.op0_register()
                     && at(&b.references, j).is_none()
-                    && only_tells_a_line(&new, index, b))
+                    && only_tells_a_line(&new, index, patched, b))
     })
 }
 
@@ -90,7 +90,7 @@ fn at<'r>(references: &'r [Reference], instruction: &Instruction) -> Option<&'r 
 }
 
 /// Whether the number that the instruction loads reaches only a call that takes it for a line.
-fn only_tells_a_line(code: &[Instruction], load: usize, function: &Item) -> bool {
+fn only_tells_a_line(code: &[Instruction], load: usize, unit: &Unit, function: &Item) -> bool {
     let register = code[load].op0_register().full_register();
     let Some(argument) = ARGUMENTS.iter().position(|r| *r == register) else { return false };
     let next = code.iter().enumerate().skip(load + 1);
@@ -107,7 +107,7 @@ fn only_tells_a_line(code: &[Instruction], load: usize, function: &Item) -> bool
                 return LINE_ARGUMENT.contains(&(name, argument))
                     || LINE_AFTER_FILE.contains(&name.as_str())
                         && argument > 0
-                        && is_file_name(code, index, ARGUMENTS[argument - 1], function);
+                        && is_place(&code[..index], argument, unit, function);
             }
             _ => return false,
         }
@@ -121,15 +121,30 @@ fn touches(instruction: &Instruction, register: Register) -> bool {
     used.filter(|u| u.access() != OpAccess::None).any(|u| u.register().full_register() == register)
 }
 
-/// Whether a register holds the name of a source file at a call, loaded in the straight code before it.
-fn is_file_name(code: &[Instruction], call: usize, register: Register, function: &Item) -> bool {
-    let before = code[..call].iter().rev().take_while(|i| i.flow_control() == FlowControl::Next);
-    let load = before.into_iter().find(|i| touches(i, register));
-    let Some(Reference { target: Target::Literal { bytes, offset: 0, .. }, .. }) = load
-        .filter(|i| i.op0_register().full_register() == register)
-        .and_then(|i| at(&function.references, i))
-    else {
-        return false;
-    };
-    [b".c\0", b".h\0"].iter().any(|end| bytes.ends_with(*end))
+/// Whether the argument before the number says where in the source it is, in the straight code before a call.
+fn is_place(before: &[Instruction], number: usize, unit: &Unit, function: &Item) -> bool {
+    let loaded = |argument: usize| loaded(before, ARGUMENTS[argument], function);
+    match loaded(number - 1) {
+        Some(Target::Literal { bytes, offset: 0, .. }) => {
+            [b".c\0", b".h\0"].iter().any(|end| bytes.ends_with(*end))
+        }
+        Some(Target::Item { item, offset: 0 }) => {
+            let name = crate::compare::plain_name(unit.items[*item].name());
+            let announces = |text: &[u8]| {
+                let text = String::from_utf8_lossy(text).to_lowercase();
+                ["line %d", "line %u", "line=%d", "line: %d", "%s:%d", "%s:%u"].iter().any(|w| text.contains(w))
+            };
+            ["__func__", "__FUNCTION__"].contains(&name.trim_end_matches('.'))
+                && matches!(loaded(0), Some(Target::Literal { bytes, offset: 0, .. }) if announces(bytes))
+        }
+        _ => false,
+    }
+}
+
+/// What a register holds at the end of straight code, if its address was loaded there.
+fn loaded<'f>(before: &[Instruction], register: Register, function: &'f Item) -> Option<&'f Target> {
+    let straight = before.iter().rev().take_while(|i| i.flow_control() == FlowControl::Next);
+    let load = straight.into_iter().find(|i| touches(i, register))?;
+    let loads = load.op0_register().full_register() == register;
+    at(&function.references, load).filter(|_| loads).map(|reference| &reference.target)
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use crate::compare::{Comparison, compare};
 use crate::extract::{Extracted, Original, extract};
 use crate::refusal::{Refusal, Rule};
-use crate::unit::{ItemKind, Unit};
+use crate::unit::{ItemKind, Target, Unit};
 
 /// Two compilations of a unit.
 #[derive(Clone, Copy)]
@@ -46,6 +46,13 @@ pub fn extract_generic(
     if let Some(name) = changed.symmetric_difference(&changed_generic).next() {
         return refuse(name, "compiled without runtime constants, another set of functions changes");
     }
+    for &index in &comparison.changed {
+        let name = own.patched.items[index].name();
+        let counterpart = generic.patched.function(name);
+        if counterpart.is_none_or(|other| calls(own.patched, index) != calls(generic.patched, other)) {
+            return refuse(name, "compiled without runtime constants, it calls other functions");
+        }
+    }
     let Some(mut extracted) = extract(generic.original, generic.patched, &changes, prefix)? else {
         return Ok(None);
     };
@@ -71,6 +78,18 @@ pub fn extract_generic(
         }
     }
     Ok(Some(extracted))
+}
+
+/// The names of all that a function calls or jumps to.
+fn calls(unit: &Unit, index: usize) -> BTreeSet<&str> {
+    let calls = unit.items[index].references.iter().filter(|r| r.branch);
+    calls
+        .filter_map(|r| match &r.target {
+            Target::External { name, .. } => Some(name.as_str()),
+            Target::Item { item, .. } if *item != index => Some(unit.items[*item].name()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn own_name(own: Pair<'_>, index: usize) -> &str {

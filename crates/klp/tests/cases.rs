@@ -25,7 +25,7 @@ use std::path::Path;
 
 use livepatch_klp::compare::compare;
 use livepatch_klp::elf::{Object, Placement};
-use livepatch_klp::extract::{Extracted, Original, extract};
+use livepatch_klp::extract::{Extracted, Original, extract, left_behind};
 use livepatch_klp::resolve::{Context, resolve};
 use livepatch_klp::runtime_const::{Pair, extract_generic};
 use livepatch_klp::shipped::{ShippedModule, prove};
@@ -78,8 +78,10 @@ fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
 
     let (original, patched) = (unit(false, &[])?, unit(true, &[])?);
     let comparison = compare(&original, &patched)?;
+    let left_behind = left_behind(&original, &patched, &comparison);
+    let omitted = comparison.omitted.iter().chain(&left_behind);
     let omitted: Vec<String> =
-        comparison.omitted.iter().map(|o| format!("omitted {} {}", o.rule.name(), o.place)).collect();
+        omitted.map(|o| format!("omitted {} {}", o.rule.name(), o.place)).collect();
     let extracted = match (extract(&original, &patched, &comparison, 0), &directives.generic) {
         (Err(refusal), Some(more)) if refusal.rule == Rule::RuntimeConstant => {
             let (generic_original, generic_patched) = (unit(false, more)?, unit(true, more)?);

@@ -1,4 +1,5 @@
-// expect: refused not-traceable helper
+// expect: changed none
+// expect: omitted not-traceable helper
 // Others may call it by its address: its callers are not all known.
 int g(int);
 int (*known)(int);

@@ -1,4 +1,5 @@
-// expect: refused not-traceable f
+// expect: changed none
+// expect: omitted not-traceable f
 // Without a call to __fentry__ nothing can redirect it.
 __attribute__((no_instrument_function)) int f(int x)
 {

@@ -1,4 +1,5 @@
-// expect: refused not-traceable helper
+// expect: changed none
+// expect: omitted not-traceable helper
 // Code in a section that must not be instrumented stays there.
 int g(int);
 

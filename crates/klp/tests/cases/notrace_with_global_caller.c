@@ -1,4 +1,5 @@
-// expect: refused not-traceable f
+// expect: changed none
+// expect: omitted not-traceable f
 // The only caller can be called from elsewhere and cannot be traced.
 int g(int);
 
