@@ -276,3 +276,34 @@ fn objtool_sees_all_units_of_a_livepatch_at_once() -> Result<(), Box<dyn Error>>
     assert_eq!((is_sealed, NAMES.map(|name| module.named(name).len())), ([false, true], [1, 1]));
     Ok(())
 }
+
+/// A module's own static key is no variable that the kernel could lead a jump label of the livepatch to before the
+/// module is there: the patched function reads it.
+#[test]
+fn static_keys_of_modules_are_read() -> Result<(), Box<dyn Error>> {
+    let Some(kernel) = cloud_kernel() else { return Ok(()) };
+    let bench = Workbench::open(&kernel_request(&kernel), &|_| ())?;
+    let branch = "if (static_branch_unlikely(&nft_counters_enabled))";
+    let added = format!("if (!chain)\n\t\tpr_info(\"no chain\\n\");\n\t{branch}");
+    let patch = replace_line(bench.tree().path(), "net/netfilter/nf_tables_core.c", branch, &added);
+    let request = PatchRequest { patches: vec![patch], arguments: Vec::new() };
+    let built = bench.build(&request, &livepatch_request(), &SystemClock, &|_| ())?;
+    let unit = &built.report.units[0];
+    assert_eq!(unit.changed_functions, ["nft_do_chain"]);
+    assert!(unit.livepatch_symbols.iter().any(|s| s.starts_with(".klp.sym.nf_tables.nft_counters_enabled,")));
+
+    let mut initramfs = Initramfs::new()?;
+    initramfs.kernel_modules_unloaded(&kernel.tree, &["nf_tables"])?;
+    initramfs.file("/livepatch.ko", 0o644, built.bundle.module)?;
+    let spec = BootSpec { network: Network::None, ..BootSpec::new(kernel.tree.vmlinuz(), initramfs.build()) };
+    let guest = Guest::boot(&spec)?;
+    load(&guest)?;
+    guest.check(&Command::new("modprobe").arg("nf_tables"), SHORT)?;
+    let patched = "/sys/kernel/livepatch/livepatch_1_1/nf_tables/patched";
+    guest.wait_for(&Command::new("cat").arg(patched), "1", SHORT)?;
+    unload(&guest)?;
+    load(&guest)?;
+    assert_eq!(guest.kernel_problems()?, []);
+    guest.shutdown()?;
+    Ok(())
+}

@@ -13,7 +13,7 @@ use livepatch_klp::compare::{Comparison, compare};
 use livepatch_klp::extract::{Extracted, STATIC_CALL, STATIC_CALL_KEY, extract, left_behind};
 use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
-use livepatch_klp::runtime_const::{Pair, extract_generic};
+use livepatch_klp::second_compilation::{Pair, Reason, extract_second, late_keys};
 use livepatch_klp::shipped::{Fidelity, Shipped, ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
 use livepatch_klp::{EntrySizes, Refusal, Rule, Unit};
@@ -397,15 +397,21 @@ impl Workbench {
             }
         }
         let shipped = ShippedObjects::load(&work, files)?;
-        let generic = |unit: &UnitWork| {
-            progress(&format!("compiling {} without runtime constants, original and patched", unit.unit));
-            let command = unit.command.with_generic_runtime_constants();
+        let again = |unit: &UnitWork, reasons: &[Reason]| {
+            progress(&format!("compiling {} in another way, original and patched", unit.unit));
+            let mut command = unit.command.clone();
+            for reason in reasons {
+                command = match reason {
+                    Reason::RuntimeConstants => command.with_generic_runtime_constants(),
+                    Reason::StaticKeys => command.with_static_keys_read(),
+                };
+            }
             let original = tree.original(&unit.unit, &command, scratch)?;
             let patched = tree.compile_patched(&original, &compiled.mirror, scratch)?;
             Ok::<_, BuildError>((original.object, patched))
         };
-        let mut compared =
-            compare_units(&work, &kernel, &shipped, &generic, tree.entry_sizes(), &mut findings)?;
+        let extraction = Extraction { again: &again, sizes: tree.entry_sizes(), exports };
+        let mut compared = compare_units(&work, &kernel, &shipped, &extraction, &mut findings)?;
         let resolved = resolve_units(&work, &mut compared, &kernel, &shipped, files, exports, &mut findings)?;
         seconds.diff = lap(&mut watch);
 
@@ -570,15 +576,21 @@ struct Compared {
     extracted: Option<Extracted>,
 }
 
-/// Compiles a unit again, without runtime constants, original and patched.
-type Generic<'g> = dyn Fn(&UnitWork) -> Result<(Vec<u8>, Vec<u8>), BuildError> + 'g;
+/// Compiles a unit again, original and patched, so that it lacks what only the kernel's own code can have.
+type Again<'a> = dyn Fn(&UnitWork, &[Reason]) -> Result<(Vec<u8>, Vec<u8>), BuildError> + 'a;
+
+/// What taking out the changed functions works with.
+struct Extraction<'a> {
+    again: &'a Again<'a>,
+    sizes: EntrySizes,
+    exports: &'a Exports,
+}
 
 fn compare_units(
     work: &[UnitWork],
     kernel: &dyn Shipped,
     shipped: &ShippedObjects,
-    generic: &Generic<'_>,
-    sizes: EntrySizes,
+    extraction: &Extraction<'_>,
     findings: &mut Findings<'_>,
 ) -> Result<Vec<Compared>, BuildError> {
     let mut out = Vec::new();
@@ -591,7 +603,7 @@ fn compare_units(
         }
         let extracted = match comparison {
             Some(comparison) => {
-                let extracted = extract_unit(unit, &comparison, prefix, generic, sizes)?;
+                let extracted = extraction.extract(unit, &comparison, prefix)?;
                 findings.take(&unit.unit, extracted).flatten()
             }
             None => None,
@@ -608,25 +620,37 @@ fn compare_units(
     Ok(out)
 }
 
-/// The changed functions; those with runtime constants from compilations without.
-fn extract_unit(
-    unit: &UnitWork,
-    comparison: &Comparison,
-    prefix: usize,
-    generic: &Generic<'_>,
-    sizes: EntrySizes,
-) -> Result<Result<Option<Extracted>, Refusal>, BuildError> {
-    let own = Pair { original: &unit.original, patched: &unit.patched };
-    match extract(own.original, own.patched, comparison, prefix) {
-        Err(refusal) if refusal.rule == Rule::RuntimeConstant => {
-            let (original, patched) = generic(unit)?;
-            let units = Unit::parse(&original, &sizes).and_then(|o| Ok((o, Unit::parse(&patched, &sizes)?)));
-            Ok(units.and_then(|(original, patched)| {
+impl Extraction<'_> {
+    /// The changed functions; those that only work in the kernel itself from a second pair of compilations.
+    fn extract(
+        &self,
+        unit: &UnitWork,
+        comparison: &Comparison,
+        prefix: usize,
+    ) -> Result<Result<Option<Extracted>, Refusal>, BuildError> {
+        let own = Pair { original: &unit.original, patched: &unit.patched };
+        let second = |reasons: &[Reason], reason: Reason| {
+            let (original, patched) = (self.again)(unit, reasons)?;
+            let parse = |object: &[u8]| Unit::parse(object, &self.sizes);
+            let units = parse(&original).and_then(|original| Ok((original, parse(&patched)?)));
+            Ok::<_, BuildError>(units.and_then(|(original, patched)| {
                 let pair = Pair { original: &original, patched: &patched };
-                extract_generic(own, comparison, pair, prefix)
+                extract_second(own, comparison, pair, prefix, reason)
             }))
+        };
+        let mut reasons = Vec::new();
+        let mut extracted = extract(own.original, own.patched, comparison, prefix);
+        if extracted.as_ref().is_err_and(|refusal| refusal.rule == Rule::RuntimeConstant) {
+            reasons.push(Reason::RuntimeConstants);
+            extracted = second(&reasons, Reason::RuntimeConstants)?;
         }
-        extracted => Ok(extracted),
+        let is_early = |name: &str| self.exports.of_vmlinux(name).is_some();
+        let has_late_keys = matches!(&extracted, Ok(Some(found)) if !late_keys(found, &is_early).is_empty());
+        if unit.object != ObjectName::Vmlinux && has_late_keys {
+            reasons.push(Reason::StaticKeys);
+            extracted = second(&reasons, Reason::StaticKeys)?;
+        }
+        Ok(extracted)
     }
 }
 

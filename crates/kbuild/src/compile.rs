@@ -22,6 +22,21 @@ pub struct CompiledUnit {
     pub command: CompilerCommand,
 }
 
+/// Name of the file in a prepared tree that has [`STATIC_KEYS_HEADER`].
+pub(crate) const STATIC_KEYS_FILE: &str = ".livepatch-static-keys.h";
+
+/// The branches on static keys (include/linux/jump_label.h), as reads of their counts. A count that is not 0 means on:
+/// it is -1 while a key is being switched on for the first time (kernel/jump_label.c, `static_key_count`).
+pub(crate) const STATIC_KEYS_HEADER: &str = r"#include <linux/jump_label.h>
+#undef static_branch_likely
+#undef static_branch_unlikely
+#define livepatch_key_is_on(key) (READ_ONCE((key)->enabled.counter) != 0)
+#define static_branch_likely(x) likely_notrace(livepatch_key_is_on(&(x)->key))
+#define static_branch_unlikely(x) unlikely_notrace(livepatch_key_is_on(&(x)->key))
+#define static_key_true(key) likely_notrace(livepatch_key_is_on(key))
+#define static_key_false(key) unlikely_notrace(livepatch_key_is_on(key))
+";
+
 impl PreparedTree {
     /// The command that compiles a unit (`kernel/time/namespace.o`); none when this configuration does not have it.
     pub fn unit_command(&self, unit: &str) -> Result<Option<CompilerCommand>, KbuildError> {

@@ -11,7 +11,7 @@ use livepatch_types::KernelRelease;
 
 use crate::KbuildError;
 use crate::command::{run, start_error, tail, tool};
-use crate::compile::SECTION_FLAGS;
+use crate::compile::{SECTION_FLAGS, STATIC_KEYS_FILE, STATIC_KEYS_HEADER};
 use crate::package::SourceOrigin;
 use crate::probe;
 use crate::units::{UnitList, is_gcc};
@@ -178,6 +178,7 @@ impl PreparedTree {
         };
         write(".config", config)?;
         write("Module.symvers", &self.symvers)?;
+        write(STATIC_KEYS_FILE, STATIC_KEYS_HEADER)?;
         progress("preparing the kernel source (make modules_prepare)");
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let mut make = self.make();
@@ -442,7 +443,7 @@ fn cache_key(inputs: &TreeInputs, config: &str, symvers: &str) -> Result<String,
     };
     let package_id = inputs.package_id.as_ref().map_or("", |id| &id.version);
     let parts = [
-        "livepatch prepared tree, format 3",
+        "livepatch prepared tree, format 4",
         inputs.release.as_str(),
         &source,
         &sha256(config.as_bytes()).to_string(),

@@ -58,10 +58,18 @@ impl CompilerCommand {
     /// The same with the macros of include/asm-generic/runtime-const.h in place of those of arch/x86/include/asm, which
     /// have the same guard: the kernel writes constants into its own code only, and these read the variables.
     pub fn with_generic_runtime_constants(&self) -> Self {
+        self.including("./include/asm-generic/runtime-const.h")
+    }
+
+    /// The same with static keys read as the variables that they are.
+    pub fn with_static_keys_read(&self) -> Self {
+        self.including(&format!("./{}", crate::compile::STATIC_KEYS_FILE))
+    }
+
+    fn including(&self, header: &str) -> Self {
         let mut words = self.words.clone();
-        let include = ["-include".to_owned(), "./include/asm-generic/runtime-const.h".to_owned()];
         let source = words.len().saturating_sub(1);
-        words.splice(source..source, include);
+        words.splice(source..source, ["-include".to_owned(), header.to_owned()]);
         Self { words }
     }
 

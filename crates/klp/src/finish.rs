@@ -36,15 +36,15 @@ const STATIC_CALL_SITE_BYTES: u64 = 8;
 const STATIC_CALL_KEY: u64 = 4;
 
 /// `struct jump_entry` with relative fields (include/linux/jump_label.h): code, target, key.
-const JUMP_TABLE: &str = "__jump_table";
-const JUMP_ENTRY_BYTES: u64 = 16;
-const JUMP_ENTRY_KEY: u64 = 8;
+pub(crate) const JUMP_TABLE: &str = "__jump_table";
+pub(crate) const JUMP_ENTRY_BYTES: u64 = 16;
+pub(crate) const JUMP_ENTRY_KEY: u64 = 8;
 
 /// What a jump label is before it is enabled: `x86_nops[5]` and `x86_nops[2]` (arch/x86/include/asm/nops.h).
 const NOPS: [&[u8]; 2] = [&[0x0f, 0x1f, 0x44, 0, 0], &[0x66, 0x90]];
 
 /// Start of the names of tracepoints (include/linux/tracepoint.h).
-const TRACEPOINT: &str = "__tracepoint_";
+pub(crate) const TRACEPOINT: &str = "__tracepoint_";
 
 /// A finished module.
 #[derive(Debug)]

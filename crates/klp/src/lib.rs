@@ -3,8 +3,8 @@
 //! The steps, each a module: [`elf`] reads and writes objects; [`mod@unit`] leads every reference back to what it means;
 //! [`compare`] finds what changed, and [`debug`] which types are laid out in another way; [`shipped`] proves that the
 //! compiler reproduces the shipped code and learns where everything is in the running kernel; [`extract`] takes the
-//! changed functions out into an object of their own, and [`runtime_const`] those that must come from a second
-//! compilation; [`finish`] turns the linked module's placeholders into livepatch relocations.
+//! changed functions out into an object of their own, and [`second_compilation`] those that must come from
+//! another one; [`finish`] turns the linked module's placeholders into livepatch relocations.
 //!
 //! Invariant: no I/O, no clock, no environment; no bytes make it panic.
 
@@ -16,7 +16,7 @@ pub mod finish;
 mod lines;
 mod refusal;
 pub mod resolve;
-pub mod runtime_const;
+pub mod second_compilation;
 pub mod section_class;
 pub mod shipped;
 pub mod symvers;

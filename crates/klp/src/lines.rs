@@ -132,7 +132,9 @@ fn is_place(before: &[Instruction], number: usize, unit: &Unit, function: &Item)
             let name = crate::compare::plain_name(unit.items[*item].name());
             let announces = |text: &[u8]| {
                 let text = String::from_utf8_lossy(text).to_lowercase();
-                ["line %d", "line %u", "line=%d", "line: %d", "%s:%d", "%s:%u"].iter().any(|w| text.contains(w))
+                ["line %d", "line %u", "line=%d", "line: %d", "%s:%d", "%s:%u"]
+                    .iter()
+                    .any(|w| text.contains(w))
             };
             ["__func__", "__FUNCTION__"].contains(&name.trim_end_matches('.'))
                 && matches!(loaded(0), Some(Target::Literal { bytes, offset: 0, .. }) if announces(bytes))

@@ -27,7 +27,7 @@ use livepatch_klp::compare::compare;
 use livepatch_klp::elf::{Object, Placement};
 use livepatch_klp::extract::{Extracted, Original, extract, left_behind};
 use livepatch_klp::resolve::{Context, resolve};
-use livepatch_klp::runtime_const::{Pair, extract_generic};
+use livepatch_klp::second_compilation::{Pair, Reason, extract_second};
 use livepatch_klp::shipped::{ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
 use livepatch_klp::{Refusal, Rule, Unit};
@@ -80,14 +80,13 @@ fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
     let comparison = compare(&original, &patched)?;
     let left_behind = left_behind(&original, &patched, &comparison);
     let omitted = comparison.omitted.iter().chain(&left_behind);
-    let omitted: Vec<String> =
-        omitted.map(|o| format!("omitted {} {}", o.rule.name(), o.place)).collect();
+    let omitted: Vec<String> = omitted.map(|o| format!("omitted {} {}", o.rule.name(), o.place)).collect();
     let extracted = match (extract(&original, &patched, &comparison, 0), &directives.generic) {
         (Err(refusal), Some(more)) if refusal.rule == Rule::RuntimeConstant => {
             let (generic_original, generic_patched) = (unit(false, more)?, unit(true, more)?);
             let own = Pair { original: &original, patched: &patched };
             let generic = Pair { original: &generic_original, patched: &generic_patched };
-            extract_generic(own, &comparison, generic, 0)?
+            extract_second(own, &comparison, generic, 0, Reason::RuntimeConstants)?
         }
         (extracted, _) => extracted?,
     };

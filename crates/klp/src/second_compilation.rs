@@ -1,18 +1,23 @@
-//! Functions with runtime constants, taken from a compilation that has none.
+//! Functions that must be taken from a second compilation, because as the kernel has them they only work in the kernel.
 //!
-//! Since 6.11 the kernel writes some numbers (the bound of user addresses, the place of the dentry table) into its own
+//! **Runtime constants.** Since 6.11 the kernel writes some numbers (the bound of user addresses, the place of the dentry table) into its own
 //! instructions at boot (arch/x86/include/asm/runtime-const.h), and never into a module's. Such code cannot go along:
 //! it would check against a number that only marks the place. include/asm-generic/runtime-const.h has the same macros
 //! for other machines; they read the variable instead.
 //!
+//! **Static keys of modules.** A jump label is written when its key is there; that of a module may come after the
+//! livepatch, whose own table is read when it is loaded. Code that reads the key as a variable needs no table.
+//!
 //! So what changes is found with the kernel's own macros, and the code is taken from a second pair of compilations with
-//! the generic ones. That is sound when the same functions change, and when no function whose calling convention the
+//! the others. That is sound when the same functions change, and when no function whose calling convention the
 //! compiler made up (a clone: `f.isra.0`) is called across from one compilation to the other.
 
 use std::collections::BTreeSet;
 
 use crate::compare::{Comparison, compare};
+use crate::elf::Placement;
 use crate::extract::{Extracted, Original, extract};
+use crate::finish::{JUMP_ENTRY_BYTES, JUMP_ENTRY_KEY, JUMP_TABLE, TRACEPOINT};
 use crate::refusal::{Refusal, Rule};
 use crate::unit::{ItemKind, Target, Unit};
 
@@ -25,17 +30,50 @@ pub struct Pair<'u> {
     pub patched: &'u Unit,
 }
 
-fn refuse<T>(place: &str, why: &str) -> Result<T, Refusal> {
-    Err(Refusal::new(Rule::RuntimeConstant, place, why))
+/// What makes the second compilation necessary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Numbers that the kernel writes into its own code at boot.
+    RuntimeConstants,
+    /// Jump labels whose keys live in a module.
+    StaticKeys,
 }
 
-/// Extracts the changes from the compilation without runtime constants. `comparison` is that of the kernel's own
+impl Reason {
+    fn refuse<T>(self, place: &str, why: &str) -> Result<T, Refusal> {
+        let (rule, how) = match self {
+            Self::RuntimeConstants => (Rule::RuntimeConstant, "without runtime constants"),
+            Self::StaticKeys => (Rule::ModuleKey, "with static keys read as variables"),
+        };
+        Err(Refusal::new(rule, place, format!("compiled {how}, {why}")))
+    }
+}
+
+/// Keys of modules that an extracted object has jump labels for, as far as those do not stay off by themselves.
+/// `is_early` says whether a symbol is there when the livepatch is loaded.
+pub fn late_keys(extracted: &Extracted, is_early: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
+    let object = &extracted.object;
+    let tables = object.sections.iter().filter(|section| section.name == JUMP_TABLE);
+    let keys =
+        tables.flat_map(|table| &table.relocations).filter(|r| r.offset % JUMP_ENTRY_BYTES == JUMP_ENTRY_KEY);
+    keys.filter_map(|r| object.symbols.get(r.symbol))
+        .filter(|symbol| symbol.placement == Placement::Undefined && !symbol.name.starts_with(TRACEPOINT))
+        .filter(|symbol| match extracted.originals.get(&symbol.name) {
+            Some(Original::External(name)) => !is_early(name),
+            original => original.is_some(),
+        })
+        .map(|symbol| symbol.name.clone())
+        .collect()
+}
+
+/// Extracts the changes from the second compilation. `comparison` is that of the kernel's own
 /// compilation, to whose original all that stays outside refers in the end.
-pub fn extract_generic(
+pub fn extract_second(
     own: Pair<'_>,
     comparison: &Comparison,
     generic: Pair<'_>,
     prefix: usize,
+    reason: Reason,
 ) -> Result<Option<Extracted>, Refusal> {
     let changes = compare(generic.original, generic.patched)?;
     let names = |unit: &Unit, items: &BTreeSet<usize>| -> BTreeSet<String> {
@@ -44,13 +82,13 @@ pub fn extract_generic(
     let changed = names(own.patched, &comparison.changed);
     let changed_generic = names(generic.patched, &changes.changed);
     if let Some(name) = changed.symmetric_difference(&changed_generic).next() {
-        return refuse(name, "compiled without runtime constants, another set of functions changes");
+        return reason.refuse(name, "another set of functions changes");
     }
     for &index in &comparison.changed {
         let name = own.patched.items[index].name();
         let counterpart = generic.patched.function(name);
         if counterpart.is_none_or(|other| calls(own.patched, index) != calls(generic.patched, other)) {
-            return refuse(name, "compiled without runtime constants, it calls other functions");
+            return reason.refuse(name, "it calls other functions");
         }
     }
     let Some(mut extracted) = extract(generic.original, generic.patched, &changes, prefix)? else {
@@ -65,8 +103,8 @@ pub fn extract_generic(
             Some(found) if !bridge.changed.contains(&index) && own_name(own, found) == item.name() => {
                 Ok(found)
             }
-            Some(_) => refuse(item.name(), "compiled without runtime constants, it may be called otherwise"),
-            None => refuse(item.name(), "compiled with runtime constants, there is no such thing"),
+            Some(_) => reason.refuse(item.name(), "it may be called otherwise"),
+            None => reason.refuse(item.name(), "there is something that the kernel does not have"),
         }
     };
     for function in &mut extracted.functions {
