@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, build};
-use livepatch_kbuild::KernelOrigin;
+use livepatch_kbuild::{Environment, KernelOrigin};
 use livepatch_manifest::CveEntry;
 use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating, SystemClock};
 use livepatch_vm::testing::{FetchedKernel, kernel, workspace};
@@ -53,6 +53,7 @@ pub fn kernel_request(kernel: &FetchedKernel) -> KernelRequest {
             headers: kernel.directory.join("headers"),
         },
         source: source_package(kernel),
+        environment: Environment::new(&cache()),
         cache: cache(),
     }
 }

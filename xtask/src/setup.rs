@@ -6,10 +6,11 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 21] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
+    ("bubblewrap", "the sandbox of kernel builds"),
     ("busybox-static", "userland of the VMs"),
     ("dpkg-dev", "reading packages"),
     ("dwarves", "kernel build"),
@@ -22,7 +23,7 @@ const PACKAGES: [(&str, &str); 20] = [
     ("libssl-dev", "kernel build, module signing"),
     ("lintian", "checking packages"),
     ("make", "kernel build"),
-    ("mmdebstrap", "the Debian system of VMs"),
+    ("mmdebstrap", "the Debian system of VMs, toolchain roots"),
     ("pkg-config", "finding libssl"),
     ("qemu-system-x86", "VMs"),
     ("xz-utils", "kernel sources, compressed modules"),

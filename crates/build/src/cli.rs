@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use livepatch_kbuild::{KbuildError, KernelOrigin};
+use livepatch_kbuild::{KbuildError, KernelOrigin, ToolchainChoice};
 use livepatch_manifest::{Bundle, CveEntry, PatchManifest, PatchSources, ProofResult, VmProof};
 use livepatch_types::{Clock, CveCoverage, CveId, ModuleName, PatchVersion, Rating, SystemClock, plural};
 
@@ -19,6 +19,7 @@ use crate::pipeline::{
 use crate::prove::{self, ProofRequest, ProveError};
 use crate::report::{BuildReport, UnitReport, Verdict};
 use crate::series::cli::{SeriesArguments, run_series};
+use crate::toolchain::{self, EnvironmentArguments, ToolchainCommand};
 use crate::verify::{VerifyError, verify};
 use crate::{keygen, signing};
 
@@ -56,6 +57,9 @@ enum Action {
     Identify(IdentifyArguments),
     /// Make a module signing key and its certificate.
     Keygen(KeygenArguments),
+    /// Make and list toolchain roots: compilers of kernels that are not this host's.
+    #[command(subcommand)]
+    Toolchain(ToolchainCommand),
 }
 
 /// The kernel.
@@ -82,9 +86,12 @@ struct KernelArguments {
     /// linux-source package of the same version, or a source tree
     #[arg(long, value_name = "PACKAGE|DIR")]
     source: PathBuf,
-    /// Where prepared kernel sources are kept (about 1.7 GB each)
-    #[arg(long, value_name = "DIR", env = "LIVEPATCH_CACHE")]
-    cache: Option<PathBuf>,
+    /// Which toolchain to use: the name of a root, or `host`; if not said, the root with the kernel's compiler, else the
+    /// host if it has that very compiler
+    #[arg(long, value_name = "NAME|host", value_parser = toolchain::parse_choice)]
+    toolchain: Option<ToolchainChoice>,
+    #[command(flatten)]
+    environment: EnvironmentArguments,
 }
 
 /// The kernel and the patches.
@@ -105,11 +112,8 @@ struct InputArguments {
 
 impl KernelArguments {
     fn request(&self) -> Result<KernelRequest, Shown> {
-        Ok(KernelRequest {
-            kernel: self.kernel_origin()?,
-            source: self.source.clone(),
-            cache: self.cache.clone().map_or_else(default_cache, Ok)?,
-        })
+        let (cache, environment) = self.environment.open(self.toolchain.clone().unwrap_or_default())?;
+        Ok(KernelRequest { kernel: self.kernel_origin()?, source: self.source.clone(), cache, environment })
     }
 
     fn kernel_origin(&self) -> Result<KernelOrigin, Shown> {
@@ -275,7 +279,7 @@ impl Shown {
 
 impl From<BuildError> for Shown {
     fn from(error: BuildError) -> Self {
-        Self { message: error.to_string(), hint: error.hint().to_owned(), code: error.exit_code() }
+        Self { message: error.to_string(), hint: error.hint().into_owned(), code: error.exit_code() }
     }
 }
 
@@ -347,6 +351,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Action::Inspect(arguments) => run_inspect(&arguments),
         Action::Identify(arguments) => run_identify(&arguments),
         Action::Keygen(arguments) => run_keygen(&arguments),
+        Action::Toolchain(command) => toolchain::run(&command),
     };
     end(result.map(|text| (text, ExitCode::Success)))
 }
@@ -464,6 +469,7 @@ fn check_text(report: &BuildReport) -> String {
     let mut text =
         format!("kernel   {} ({})\nverdict  {verdict}\n", report.kernel.release, report.kernel.build_id);
     let units = plural(report.units_compiled, "unit", "units");
+    text.push_str(&format!("built by {} (toolchain: {})\n", report.compiler, report.toolchain.name));
     text.push_str(&format!("units    {units} compiled twice, {} the same bytes\n", report.units_identical));
     for unit in &report.units {
         text.push_str(&unit_text(unit));
@@ -509,6 +515,7 @@ fn built_text(built: &Built, out: &Path) -> String {
         let word = if cve.coverage == CveCoverage::Whole { "fixes" } else { "partial" };
         text.push_str(&format!("  {word:<9} {} {}\n", cve.id, cve.title));
     }
+    text.push_str(&format!("  compiler  {} (toolchain: {})\n", report.compiler, report.toolchain.name));
     let s = &report.seconds;
     text.push_str(&format!(
         "  seconds   identify {:.1}, prepare {:.1}, compile {:.1}, diff {:.1}, link {:.1}\n",

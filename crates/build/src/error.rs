@@ -1,5 +1,6 @@
 //! What can go wrong when building, the exit code of each, and what to do about it.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use livepatch_kbuild::KbuildError;
@@ -100,7 +101,9 @@ impl BuildError {
             KbuildError::Patch(_) | KbuildError::DoesNotApply { .. } | KbuildError::Scope(_) => {
                 ExitCode::Patch
             }
-            KbuildError::Config(_) | KbuildError::Compiler { .. } => ExitCode::Kernel,
+            KbuildError::Config(_) | KbuildError::Compiler { .. } | KbuildError::Toolchain { .. } => {
+                ExitCode::Kernel
+            }
             _ => ExitCode::Environment,
         }
     }
@@ -120,9 +123,9 @@ impl BuildError {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Kbuild(error) => error.hint(),
+    pub fn hint(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::Kbuild(error) => return error.hint(),
             Self::Image { .. } | Self::NoRelease { .. } => {
                 "give the linux-image package of the distribution, or a directory with boot/vmlinuz-* as shipped"
             }
@@ -139,6 +142,7 @@ impl BuildError {
             }
             Self::Bundle(_) => "the livepatch is larger than any should be; patch less at once",
             Self::Symvers(_) => "use the Module.symvers of the linux-headers package of this kernel",
-        }
+        };
+        text.into()
     }
 }

@@ -15,5 +15,6 @@ pub mod report;
 pub mod series;
 mod shipped;
 pub mod signing;
+mod toolchain;
 mod units;
 pub mod verify;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use livepatch_kbuild::{
-    CompilerCommand, KernelFiles, KernelOrigin, LinkInput, Membership, Mirror, PackageId, PreparedTree,
-    SourceOrigin, SourcePatch, TreeInputs,
+    CompilerCommand, Environment, KernelFiles, KernelOrigin, LinkInput, Membership, Mirror, PackageId,
+    PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::compare::{Comparison, compare};
@@ -27,7 +27,7 @@ use livepatch_types::{
 
 use crate::error::BuildError;
 use crate::glue::{self, NOTES_SYMBOLS, ObjectRedirects};
-use crate::report::{BuildReport, Finding, NotCompared, StepSeconds, UnitReport, Verdict};
+use crate::report::{BuildReport, Finding, NotCompared, StepSeconds, ToolchainReport, UnitReport, Verdict};
 use crate::shipped::ShippedKernel;
 use crate::units;
 
@@ -45,6 +45,8 @@ pub struct KernelRequest {
     pub source: PathBuf,
     /// Where prepared trees are kept.
     pub cache: PathBuf,
+    /// Which compiler is used, and how it is kept apart.
+    pub environment: Environment,
 }
 
 /// Patches, and what a person says about them.
@@ -179,8 +181,9 @@ impl Workbench {
             config: files.config.clone(),
             symvers: files.symvers.clone(),
             package_id: image.banner().and_then(PackageId::from_banner),
+            compiler_comment: files.compiler_comment(),
         };
-        let tree = PreparedTree::open(&inputs, &request.cache, progress)?;
+        let tree = PreparedTree::open(&inputs, &request.cache, &request.environment, progress)?;
         let exports = Exports::parse(tree.symvers())?;
         let prepare_seconds = lap(&mut watch);
         Ok(Self { identity, image, files, tree, exports, scratch, identify_seconds, prepare_seconds })
@@ -426,6 +429,7 @@ impl Workbench {
             schema: 1,
             kernel: identity.clone(),
             compiler: tree.compiler_version().to_owned(),
+            toolchain: ToolchainReport::of(tree),
             verdict,
             findings: findings.list,
             units_compiled: compiled.pairs.len(),

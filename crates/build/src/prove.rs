@@ -91,7 +91,7 @@ impl ProveError {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::Build(error) => error.hint().to_owned(),
+            Self::Build(error) => error.hint().into_owned(),
             Self::Vm(error) => error.hint().unwrap_or_else(|| "see docs/series.md".into()),
             Self::WrongKernel { .. } => {
                 "give the linux-image package that the livepatch was built for".into()

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use livepatch_kbuild::{Package, PreparedTree, Toolchain};
 use livepatch_klp::Refusal;
-use livepatch_types::KernelIdentity;
+use livepatch_types::{KernelIdentity, Sha256Digest};
 use serde::Serialize;
 
 /// What is to be said of a patch as a whole.
@@ -62,6 +63,8 @@ pub struct BuildReport {
     pub kernel: KernelIdentity,
     /// First line of the compiler's `--version`.
     pub compiler: String,
+    /// Everything that it was built with.
+    pub toolchain: ToolchainReport,
     /// What is to be said of the patch as a whole.
     pub verdict: Verdict,
     /// What was found.
@@ -76,6 +79,46 @@ pub struct BuildReport {
     pub lost: BTreeSet<String>,
     /// What took how long.
     pub seconds: StepSeconds,
+}
+
+/// What a livepatch was built with.
+#[derive(Debug, Clone, Serialize)]
+pub struct ToolchainReport {
+    /// Name of the toolchain root, or `host`.
+    pub name: String,
+    /// Digest of all that is in the root.
+    pub content: Option<Sha256Digest>,
+    /// Its packages; of a host those that a kernel's build uses.
+    pub packages: Vec<PackageReport>,
+    /// How its programs were kept from everything else: `bubblewrap` or `none`.
+    pub sandbox: &'static str,
+}
+
+/// An installed package.
+#[derive(Debug, Clone, Serialize)]
+pub struct PackageReport {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl From<&Package> for PackageReport {
+    fn from(package: &Package) -> Self {
+        Self { name: package.name.clone(), version: package.version.clone() }
+    }
+}
+
+impl ToolchainReport {
+    pub(crate) fn of(tree: &PreparedTree) -> Self {
+        let Toolchain { name, content, packages, .. } = tree.toolchain();
+        Self {
+            name: name.clone(),
+            content: *content,
+            packages: packages.iter().map(PackageReport::from).collect(),
+            sandbox: tree.isolation().word(),
+        }
+    }
 }
 
 /// One unit.

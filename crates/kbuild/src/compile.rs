@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
-use crate::command::{run, start_error, tail, tool};
+use crate::command::tail;
+use crate::inside::{Inside, Links};
+use crate::sandbox::Job;
 use crate::units::{CompilerCommand, Membership};
 use crate::{KbuildError, Mirror, PreparedTree};
 
@@ -59,7 +61,7 @@ impl PreparedTree {
             Err(output) if lacks_a_file(&output) => {
                 let mut make = self.make();
                 make.arg("objtool=true").arg(format!("KCFLAGS={SECTION_FLAGS}")).arg(unit);
-                run(&mut make, &what)?;
+                self.change_by(make, &what)?;
                 match self.compile(command, self.path(), scratch, &what)? {
                     Ok((object, _)) => object,
                     Err(output) => return Err(KbuildError::Failed { what, output: tail(&output) }),
@@ -111,14 +113,15 @@ impl PreparedTree {
             tempfile::tempdir_in(scratch).map_err(KbuildError::io("make a directory in", scratch))?;
         let list = scratch.path().join("unit.d");
         let words = command.listing(&list);
-        let mut compiler = tool(&words[0]);
-        compiler.args(&words[1..]).current_dir(self.path());
-        let output = compiler.output().map_err(|e| start_error(&compiler, "listing includes", e))?;
+        let mut compiler = Job::new(words[0].as_str(), self.path());
+        compiler.args(&words[1..]).reads(self.path()).writes(scratch.path());
+        let output = self.sandbox().run(&compiler, "listing includes")?;
         if !output.status.success() {
             // It needs a generated file that is not there yet: compiling will tell.
             return Ok(true);
         }
-        let text = std::fs::read_to_string(&list).map_err(KbuildError::io("read", &list))?;
+        let text = read_output(scratch.path(), "unit.d")?;
+        let text = String::from_utf8_lossy(&text);
         let name = |word: &str| word.strip_prefix("./").unwrap_or(word).to_owned();
         Ok(text.split_whitespace().any(|word| files.contains(&name(word))))
     }
@@ -135,16 +138,21 @@ impl PreparedTree {
             tempfile::tempdir_in(scratch).map_err(KbuildError::io("make a directory in", scratch))?;
         let (object, dependencies) = (scratch.path().join("unit.o"), scratch.path().join("unit.d"));
         let words = command.redirected(&object, &dependencies);
-        let mut compiler = tool(&words[0]);
-        compiler.args(&words[1..]).current_dir(directory).stdin(std::process::Stdio::null());
-        let output = compiler.output().map_err(|e| start_error(&compiler, what, e))?;
+        let mut compiler = Job::new(words[0].as_str(), directory);
+        compiler.args(&words[1..]).reads(self.path()).reads(directory).writes(scratch.path());
+        let output = self.sandbox().run(&compiler, what)?;
         if !output.status.success() {
             return Ok(Err(output));
         }
-        let bytes = std::fs::read(&object).map_err(KbuildError::io("read", &object))?;
-        let text = std::fs::read_to_string(&dependencies).map_err(KbuildError::io("read", &dependencies))?;
-        Ok(Ok((bytes, text)))
+        let text = read_output(scratch.path(), "unit.d")?;
+        Ok(Ok((read_output(scratch.path(), "unit.o")?, String::from_utf8_lossy(&text).into_owned())))
     }
+}
+
+/// Reads a file that a program in the sandbox wrote.
+pub(crate) fn read_output(directory: &Path, name: &str) -> Result<Vec<u8>, KbuildError> {
+    let inside = Inside::open(directory).map_err(KbuildError::io("read", directory))?;
+    inside.read(name, Links::Refused).map_err(KbuildError::io("read", directory.join(name)))
 }
 
 /// Whether the compiler did not find what a unit includes.

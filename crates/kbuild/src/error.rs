@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// What went wrong with sources, toolchain or compiling. [`KbuildError::hint`] says what to do.
@@ -35,13 +36,37 @@ pub enum KbuildError {
         /// The end of what the program printed.
         output: String,
     },
-    /// The kernel was built by another compiler.
-    #[error("the kernel was built with \"{kernel}\", but the compiler here is \"{here}\"")]
+    /// The kernel's compiler is not here.
+    #[error("the kernel was built with \"{kernel}\", but {here}")]
     Compiler {
         /// CONFIG_CC_VERSION_TEXT.
         kernel: String,
-        /// First line of `--version`.
+        /// What is here.
         here: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Somebody works in the source.
+    #[error("the source changed while it was copied")]
+    SourceChanged,
+    /// Programs cannot be isolated.
+    #[error("{0}")]
+    Sandbox(String),
+    /// A program took more than it may, and was ended.
+    #[error("{what} was ended: {excess}")]
+    Limit {
+        /// What was being done.
+        what: String,
+        /// What there was too much of.
+        excess: String,
+    },
+    /// A toolchain root cannot be used, or not be made.
+    #[error("the toolchain root {name} {why}")]
+    Toolchain {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The kernel's configuration lacks something.
     #[error("this kernel is built without {0}")]
@@ -77,8 +102,9 @@ impl KbuildError {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::Compiler { hint, .. } => return hint.clone().into(),
             Self::Io { source, .. }
                 if source.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) =>
             {
@@ -91,14 +117,24 @@ impl KbuildError {
             Self::NoModules(_) => {
                 "give --modules DIR: lib/modules/RELEASE, or the tree the kernel was built in"
             }
+            Self::SourceChanged => "build when nobody works in it, or from a copy",
+            Self::Sandbox(_) => {
+                "install bubblewrap (0.8 or later) where user namespaces are allowed; or run sources that you trust as yourself, with --sandbox none"
+            }
+            Self::Limit { .. } => {
+                "look at what the source does there; a sound kernel stays far below these limits"
+            }
+            Self::Toolchain { .. } => {
+                "see `livepatch-build toolchain list`; a root is removed by removing its directory"
+            }
+            Self::NoProgram(program) if program == "mmdebstrap" => {
+                "install mmdebstrap, and, to use it as a user, uidmap"
+            }
             Self::NoProgram(_) => "install the packages that `cargo xtask setup` lists",
             Self::Failed { output, .. } if output.contains("No space left on device") => {
                 "free some space, or point --cache to another file system; a kernel needs about 2 GiB"
             }
             Self::Failed { .. } => "the output above says why; nothing was written",
-            Self::Compiler { .. } => {
-                "use the compiler package of the kernel's own distribution release; another one would make other code"
-            }
             Self::Config(_) => {
                 "such a kernel cannot be livepatched; choose a flavour with CONFIG_LIVEPATCH=y"
             }
@@ -106,6 +142,7 @@ impl KbuildError {
             Self::DoesNotApply { .. } => "make the patch against exactly the source version of this kernel",
             Self::Scope(_) => "a livepatch is built from changes to .c files that the kernel compiles",
             Self::Format { .. } => "the cache may be damaged: remove the directory and build again",
-        }
+        };
+        text.into()
     }
 }

@@ -1,4 +1,4 @@
-//! Objects of unpatched units, kept in the tree they come from, by what they follow from: so that building again costs
+//! Objects of unpatched units, kept beside the tree they come from, by what they follow from: so that building again costs
 //! only the patched units.
 //!
 //! A tree's directory is named after the digest of all that is in it. Within it an object follows from the unit and its
@@ -14,8 +14,6 @@ use livepatch_manifest::sha256;
 use crate::units::CompilerCommand;
 use crate::{CompiledUnit, KbuildError, PreparedTree};
 
-/// The directory of kept objects, in the tree.
-const OBJECTS: &str = ".livepatch-objects";
 /// Bytes of the digest before each object.
 const DIGEST_BYTES: usize = 32;
 
@@ -45,7 +43,7 @@ impl PreparedTree {
             text.push_str(word);
         }
         let digest = sha256(text.as_bytes()).to_string();
-        self.path().join(OBJECTS).join(&digest[..2]).join(digest)
+        self.objects().join(&digest[..2]).join(digest)
     }
 }
 

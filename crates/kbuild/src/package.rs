@@ -4,10 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use livepatch_klp::elf::Object;
 use livepatch_manifest::sha256;
 
 use crate::KbuildError;
 use crate::command::{self, tool};
+use crate::compile::read_output;
+use crate::content::{VERSION_CONTROL, known_digest};
+use crate::sandbox::{Isolation, Job, Limits, Sandbox};
 
 /// Where the files of one kernel come from.
 #[derive(Debug, Clone)]
@@ -87,6 +91,16 @@ impl KernelFiles {
         let symvers = Some(source_root.join("Module.symvers")).filter(|p| p.is_file());
         let symvers = symvers.ok_or_else(|| missing("Module.symvers"))?;
         Ok(Self { image: vmlinuz, modules: Some(modules), config, symvers })
+    }
+
+    /// What the compiler of the first module that says it wrote into it: `GCC: (Debian 12.2.0-14+deb12u1) 12.2.0`.
+    pub fn compiler_comment(&self) -> Option<String> {
+        let order = fs::read_to_string(self.modules.as_ref()?.join(MODULES_ORDER)).ok()?;
+        let name = order.lines().next()?.rsplit('/').next()?.split('.').next()?.replace('-', "_");
+        let module = Object::parse(&self.module(&name).ok()?).ok()?;
+        let comment = module.sections.iter().find(|section| section.name == ".comment")?;
+        let text = String::from_utf8_lossy(&comment.data).into_owned();
+        text.split('\0').find(|line| !line.is_empty()).map(str::to_owned)
     }
 
     /// The file of a module by its name with underscores, unpacked if need be.
@@ -189,49 +203,64 @@ impl SourceOrigin {
         Ok(Self::Package(path.to_owned()))
     }
 
-    /// Puts the source into an empty directory.
-    pub(crate) fn unpack(&self, to: &Path) -> Result<(), KbuildError> {
+    /// What it holds, in a word. What was learnt of trees is kept in `cache`.
+    pub(crate) fn identity(&self, cache: &Path) -> Result<String, KbuildError> {
         match self {
-            Self::Tree(tree) => {
-                let mut copy = tool("cp");
-                copy.args(["-a", "--reflink=auto", "-T"]).arg(tree).arg(to);
-                command::run(&mut copy, "copying the source").map(|_| ())
+            Self::Package(package) => {
+                let bytes = fs::read(package).map_err(KbuildError::io("read", package))?;
+                Ok(format!("package {}", sha256(&bytes)))
             }
-            Self::Package(package) => unpack_source_package(package, to, &[]),
+            Self::Tree(tree) => {
+                let path = tree.canonicalize().map_err(KbuildError::io("find", tree))?;
+                Ok(format!("tree {}", known_digest(&path, cache)?))
+            }
+        }
+    }
+
+    /// Puts the source into an empty directory. Links are copied as links, everything belongs to the caller.
+    pub(crate) fn unpack(&self, to: &Path, sandbox: &Sandbox) -> Result<(), KbuildError> {
+        match self {
+            Self::Tree(tree) => copy_tree(tree, to),
+            Self::Package(package) => unpack_source_package(package, to, &[], &sandbox.of_host()),
         }
     }
 
     /// The text of some files, which must be there. Those of a package are kept below `cache`, because to find them
     /// all of it must be unpacked.
-    pub fn texts(&self, files: &[&str], cache: &Path) -> Result<Vec<String>, KbuildError> {
+    pub fn texts(
+        &self,
+        files: &[&str],
+        cache: &Path,
+        isolation: Isolation,
+    ) -> Result<Vec<String>, KbuildError> {
         let directory = match self {
             Self::Tree(tree) => tree.clone(),
             Self::Package(package) => {
                 let bytes = fs::read(package).map_err(KbuildError::io("read", package))?;
                 let kept = cache.join("sources").join(sha256(&bytes).to_string());
-                keep_files(package, files, &kept)?;
+                keep_files(package, files, &kept, isolation)?;
                 kept
             }
         };
         let text = |file: &&str| {
-            let path = directory.join(file);
-            let bytes = fs::read(&path).map_err(KbuildError::io("read", &path))?;
-            String::from_utf8(bytes)
-                .map_err(|_| KbuildError::Format { path, why: "it is not UTF-8 text".into() })
+            let text = String::from_utf8(read_output(&directory, file)?);
+            let why = || "it is not UTF-8 text".to_owned();
+            text.map_err(|_| KbuildError::Format { path: directory.join(file), why: why() })
         };
         files.iter().map(text).collect()
     }
 }
 
 /// Unpacks those files of a source package that are not in `kept` yet.
-fn keep_files(package: &Path, files: &[&str], kept: &Path) -> Result<(), KbuildError> {
+fn keep_files(package: &Path, files: &[&str], kept: &Path, isolation: Isolation) -> Result<(), KbuildError> {
     let missing: Vec<&str> = files.iter().copied().filter(|file| !kept.join(file).is_file()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     fs::create_dir_all(kept).map_err(KbuildError::io("make", kept))?;
     let part = tempfile::tempdir_in(kept).map_err(KbuildError::io("make a directory in", kept))?;
-    unpack_source_package(package, part.path(), &missing)?;
+    let sandbox = Sandbox::open(isolation, None, Limits::default())?;
+    unpack_source_package(package, part.path(), &missing, &sandbox)?;
     for file in missing {
         let (from, to) = (part.path().join(file), kept.join(file));
         let parent = to.parent().unwrap_or(kept);
@@ -241,42 +270,63 @@ fn keep_files(package: &Path, files: &[&str], kept: &Path) -> Result<(), KbuildE
     Ok(())
 }
 
-/// `dpkg-deb --fsys-tarfile | tar -xO ./usr/src/linux-source-*.tar.xz | tar -xJ`, without a shell. Only these files, or
-/// all when none are named.
-fn unpack_source_package(package: &Path, to: &Path, files: &[&str]) -> Result<(), KbuildError> {
+fn copy_tree(tree: &Path, to: &Path) -> Result<(), KbuildError> {
+    let mut copy = tool("cp");
+    copy.args(["-a", "--no-preserve=ownership", "--reflink=auto", "-t"]).arg(to);
+    for entry in fs::read_dir(tree).map_err(KbuildError::io("read", tree))? {
+        let entry = entry.map_err(KbuildError::io("read", tree))?;
+        if entry.file_name() != VERSION_CONTROL {
+            copy.arg(entry.path());
+        }
+    }
+    command::run(&mut copy, "copying the source").map(|_| ())
+}
+
+/// `dpkg-deb --fsys-tarfile | tar -xO ./usr/src/linux-source-*.tar.xz | tar -xJ`, without a shell, and each alone. Only these
+/// files, or all when none are named.
+fn unpack_source_package(
+    package: &Path,
+    to: &Path,
+    files: &[&str],
+    sandbox: &Sandbox,
+) -> Result<(), KbuildError> {
     let what = format!("unpacking {}", package.display());
-    let failed = |output: String| KbuildError::Failed { what: what.clone(), output };
-    let mut outer = tool("dpkg-deb");
-    outer.arg("--fsys-tarfile").arg(package).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut outer_child = outer.spawn().map_err(|e| command::start_error(&outer, &what, e))?;
-    let mut member = tool("tar");
+    let package = package.canonicalize().map_err(KbuildError::io("read", package))?;
+    let mut outer = Job::new("dpkg-deb", "/");
+    outer.arg("--fsys-tarfile").arg(&package).reads(&package);
+    let mut member = Job::new("tar", "/");
     member.args(["-x", "-O", "--wildcards", "./usr/src/linux-source-*.tar.xz"]);
-    member.stdin(outer_child.stdout.take().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
-    let mut member_child = member.spawn().map_err(|e| command::start_error(&member, &what, e))?;
-    let mut xz = tool("xz");
+    let mut xz = Job::new("xz", "/");
     xz.args(["-d", "-c", "-T0"]);
-    xz.stdin(member_child.stdout.take().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
-    let mut xz_child = xz.spawn().map_err(|e| command::start_error(&xz, &what, e))?;
-    let mut inner = tool("tar");
-    inner.args(["-x", "--strip-components=1", "-C"]).arg(to);
+    let mut input = Stdio::null();
+    let mut children = Vec::new();
+    for (name, job) in [("dpkg-deb", outer), ("tar", member), ("xz", xz)] {
+        let mut command = sandbox.command(&job);
+        command.stdin(input).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| command::start_error(&command, &what, error))?;
+        input = child.stdout.take().map_or_else(Stdio::null, Stdio::from);
+        children.push((name, child));
+    }
+    let mut inner = Job::new("tar", to);
+    inner.args(["-x", "--strip-components=1", "--no-same-owner"]).writes(to);
     if !files.is_empty() {
         inner.args(["--wildcards", "--no-wildcards-match-slash"]);
         inner.args(files.iter().map(|file| format!("*/{file}")));
     }
-    inner.stdin(xz_child.stdout.take().map_or_else(Stdio::null, Stdio::from));
-    inner.stderr(Stdio::piped());
-    let output = inner.output().map_err(|e| command::start_error(&inner, &what, e))?;
+    // When it ends, the others have nobody to write to, and end too.
+    let output = sandbox.run_with_input(&inner, input, &what);
     let mut states = Vec::new();
-    for (name, child) in [("dpkg-deb", &mut outer_child), ("tar", &mut member_child), ("xz", &mut xz_child)] {
-        let status = child.wait().map_err(|e| failed(e.to_string()))?;
+    for (name, child) in &mut children {
+        let status = child.wait().map_err(KbuildError::io("wait for", name as &str))?;
         if !status.success() {
             states.push(format!("{name} ended with {status}"));
         }
     }
+    let output = output?;
     if output.status.success() && states.is_empty() {
         return Ok(());
     }
-    Err(failed(format!("{} {}", command::tail(&output), states.join(", "))))
+    Err(KbuildError::Failed { what, output: format!("{} {}", command::tail(&output), states.join(", ")) })
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! A source patch: untrusted text whose paths must stay inside the tree.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use diffy::Patch;
 use diffy::patch_set::{FileOperation, ParseOptions, PatchKind, PatchSet};
 
 use crate::KbuildError;
+use crate::inside::{Inside, Links};
 
 /// Largest patch, in bytes.
 const MAX_PATCH_BYTES: usize = 4 << 20;
@@ -178,11 +180,12 @@ fn content_of(path: &str, tree: &Path, files: &[PatchedFile]) -> Result<String, 
         return Ok(file.content.clone());
     }
     let does_not_apply = |why: &str| KbuildError::DoesNotApply { file: path.to_owned(), why: why.to_owned() };
-    let file = tree.join(path);
-    if !file.is_file() {
-        return Err(does_not_apply("the source has no such file"));
-    }
-    let bytes = std::fs::read(&file).map_err(KbuildError::io("read", &file))?;
+    let source = Inside::open(tree).map_err(KbuildError::io("read", tree))?;
+    let bytes = source.read(path, Links::Refused).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => does_not_apply("the source has no such file"),
+        // A link, in the last name or before, is ELOOP; what leaves the tree EXDEV.
+        _ => does_not_apply(&format!("it is no plain file of the source ({error})")),
+    })?;
     String::from_utf8(bytes).map_err(|_| does_not_apply("it is not UTF-8 text"))
 }
 

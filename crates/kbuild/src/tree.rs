@@ -1,25 +1,23 @@
 //! The prepared tree of one kernel, and linking a module with it.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Output;
+use std::sync::{Mutex, PoisonError};
 
 use livepatch_klp::EntrySizes;
 use livepatch_manifest::sha256;
 use livepatch_types::KernelRelease;
 
 use crate::KbuildError;
-use crate::command::{run, start_error, tail, tool};
-use crate::compile::{SECTION_FLAGS, STATIC_KEYS_FILE, STATIC_KEYS_HEADER};
+use crate::command::tail;
+use crate::compile::{SECTION_FLAGS, STATIC_KEYS_FILE, STATIC_KEYS_HEADER, read_output};
 use crate::package::SourceOrigin;
 use crate::probe;
-use crate::units::{UnitList, is_gcc};
-
-/// Name of the file that says that a tree is whole.
-const READY: &str = ".livepatch-ready";
-/// Name of the file with the commands of all units.
-const UNITS: &str = ".livepatch-units";
+use crate::sandbox::{Isolation, Job, Limits, Sandbox};
+use crate::toolchain::{self, Environment, Toolchain, WantedCompiler};
+use crate::units::UnitList;
 
 /// What a prepared tree is made of.
 #[derive(Debug, Clone)]
@@ -34,6 +32,8 @@ pub struct TreeInputs {
     pub symvers: PathBuf,
     /// The package that it says it is from.
     pub package_id: Option<PackageId>,
+    /// What the compiler wrote into its modules, when they say it.
+    pub compiler_comment: Option<String>,
 }
 
 /// What Debian compiles into its kernels beside their release: `Debian 6.1.176-1`. A few units hold it
@@ -65,14 +65,61 @@ pub struct PreparedTree {
     path: PathBuf,
     release: KernelRelease,
     compiler: String,
-    compiler_version: String,
+    toolchain: Toolchain,
+    sandbox: Sandbox,
     symvers: String,
     entry_sizes: EntrySizes,
     objtool_time: ObjtoolTime,
     units: UnitList,
     package_id: Option<PackageId>,
+    marks: Marks,
+    /// Held while make changes the tree.
+    changing: Mutex<()>,
     // Held as long as the tree is used: two builds in one tree would disturb one another's make.
     _lock: File,
+}
+
+/// Files beside a tree, where nothing that runs in it can write.
+#[derive(Debug)]
+struct Marks {
+    /// Says that the tree is whole: the object of the probe, written last.
+    ready: PathBuf,
+    /// Commands of all units.
+    units: PathBuf,
+    /// There while make changes a tree that is whole.
+    changing: PathBuf,
+    /// Directory of kept objects.
+    objects: PathBuf,
+}
+
+impl Marks {
+    fn of(tree: &Path) -> Self {
+        let [ready, units, changing, objects] =
+            ["ready", "units", "changing", "objects"].map(|end| tree.with_extension(end));
+        Self { ready, units, changing, objects }
+    }
+
+    /// Whether everything that was begun there was ended.
+    fn is_whole(&self) -> bool {
+        self.ready.is_file() && !self.changing.exists()
+    }
+
+    fn remove(&self) -> Result<(), KbuildError> {
+        for path in [&self.ready, &self.units, &self.changing] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(KbuildError::io("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
+        match fs::remove_dir_all(&self.objects) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(KbuildError::io("remove", &self.objects)(error))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// When the kernel's build runs objtool (scripts/Makefile.lib, `delay-objtool`).
@@ -115,17 +162,34 @@ impl PreparedTree {
     pub fn open(
         inputs: &TreeInputs,
         cache: &Path,
+        environment: &Environment,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, KbuildError> {
+        Self::open_limited(inputs, cache, environment, Limits::default(), progress)
+    }
+
+    /// The same with other limits for what runs there.
+    pub fn open_limited(
+        inputs: &TreeInputs,
+        cache: &Path,
+        environment: &Environment,
+        limits: Limits,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, KbuildError> {
         let config = fs::read_to_string(&inputs.config).map_err(KbuildError::io("read", &inputs.config))?;
         check_config(&config)?;
-        let (compiler, compiler_version) = check_compiler(&config)?;
+        let wanted = option(&config, "CONFIG_CC_VERSION_TEXT").unwrap_or_default();
+        let wanted = WantedCompiler::parse(wanted.trim_matches('"'))?;
+        check_comment(&wanted, inputs.compiler_comment.as_deref())?;
+        let (toolchain, sandbox) = toolchain::open(&wanted, environment, limits)?;
         let symvers =
             fs::read_to_string(&inputs.symvers).map_err(KbuildError::io("read", &inputs.symvers))?;
-        let key = cache_key(inputs, &config, &symvers)?;
         let trees = cache.join("trees");
         fs::create_dir_all(&trees).map_err(KbuildError::io("make", &trees))?;
         let trees = trees.canonicalize().map_err(KbuildError::io("find", &trees))?;
+        let sources = cache.join("source-digests");
+        let source = inputs.source.identity(&sources)?;
+        let key = cache_key(inputs, &source, &config, &symvers, &toolchain);
         let path = trees.join(&key);
         let lock_path = trees.join(format!("{key}.lock"));
         let lock = File::create(&lock_path).map_err(KbuildError::io("write", &lock_path))?;
@@ -136,73 +200,86 @@ impl PreparedTree {
         let unknown =
             EntrySizes { alt_instr: 0, bug_entry: 0, exception_entry: 0, jump_entry: 0, paravirt_site: 0 };
         let mut tree = Self {
+            marks: Marks::of(&path),
             path,
             release: inputs.release.clone(),
-            compiler,
-            compiler_version,
+            compiler: wanted.program.to_owned(),
+            toolchain,
+            sandbox,
             symvers,
             entry_sizes: unknown,
             objtool_time: ObjtoolTime::of(&config),
             units: UnitList::default(),
             package_id: inputs.package_id.clone(),
+            changing: Mutex::new(()),
             _lock: lock,
         };
         // Whatever lacks the last file that is written was left by a build that did not end.
-        if !tree.path.join(READY).is_file() {
-            tree.prepare(inputs, &config, progress)?;
+        if !tree.marks.is_whole() {
+            let is_same = || Ok(inputs.source.identity(&sources)? == source);
+            tree.prepare(inputs, &is_same, &config, progress)?;
         }
-        let probe_object = tree.path.join(READY);
-        let bytes = fs::read(&probe_object).map_err(KbuildError::io("read", &probe_object))?;
+        let Marks { ready, units, .. } = &tree.marks;
+        let bytes = fs::read(ready).map_err(KbuildError::io("read", ready))?;
         let damaged = |why| KbuildError::Format { path: tree.path.clone(), why };
         tree.entry_sizes = probe::read_sizes(&bytes).map_err(damaged)?;
-        let units = tree.path.join(UNITS);
-        tree.units = UnitList::parse(&fs::read_to_string(&units).map_err(KbuildError::io("read", &units))?);
+        tree.units = UnitList::parse(&fs::read_to_string(units).map_err(KbuildError::io("read", units))?);
         Ok(tree)
     }
 
     fn prepare(
         &self,
         inputs: &TreeInputs,
+        source_is_same: &dyn Fn() -> Result<bool, KbuildError>,
         config: &str,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<(), KbuildError> {
+        self.marks.remove()?;
         if self.path.exists() {
             fs::remove_dir_all(&self.path).map_err(KbuildError::io("remove", &self.path))?;
         }
         fs::create_dir(&self.path).map_err(KbuildError::io("make", &self.path))?;
         progress("unpacking the kernel source");
-        inputs.source.unpack(&self.path)?;
-        let write = |name: &str, text: &str| {
-            let path = self.path.join(name);
-            fs::write(&path, text).map_err(KbuildError::io("write", path))
-        };
-        write(".config", config)?;
-        write("Module.symvers", &self.symvers)?;
-        write(STATIC_KEYS_FILE, STATIC_KEYS_HEADER)?;
+        inputs.source.unpack(&self.path, &self.sandbox)?;
+        if !source_is_same()? {
+            return Err(KbuildError::SourceChanged);
+        }
+        write_over(&self.path.join(".config"), config.as_bytes())?;
+        write_over(&self.path.join("Module.symvers"), self.symvers.as_bytes())?;
+        write_over(&self.path.join(STATIC_KEYS_FILE), STATIC_KEYS_HEADER.as_bytes())?;
         progress("preparing the kernel source (make modules_prepare)");
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut make = self.make();
-        make.arg(format!("-j{jobs}")).args(["olddefconfig"]);
-        run(&mut make, "configuring the kernel source")?;
-        let mut make = self.make();
-        make.arg(format!("-j{jobs}")).args(["modules_prepare"]);
-        run(&mut make, "preparing the kernel source")?;
+        for (goal, what) in [
+            ("olddefconfig", "configuring the kernel source"),
+            ("modules_prepare", "preparing the kernel source"),
+        ] {
+            let mut make = self.make();
+            make.writes(&self.path).arg(format!("-j{jobs}")).arg(goal);
+            self.sandbox.run_well(&make, what)?;
+        }
         self.check_options(config)?;
         progress("listing the units of the kernel (make -n)");
-        write(UNITS, &self.list_units()?.to_text())?;
+        write_over(&self.marks.units, self.list_units()?.to_text().as_bytes())?;
         let scratch =
             tempfile::tempdir().map_err(KbuildError::io("make a directory in", std::env::temp_dir()))?;
         let object = self
             .compile_external(scratch.path(), "livepatch_probe", probe::PROBE_SOURCE, Objtool::LeftOut)?
             .0;
-        // The probe's object is the mark that all is done: written aside, then renamed.
-        let mut mark =
-            tempfile::NamedTempFile::new_in(&self.path).map_err(KbuildError::io("write in", &self.path))?;
-        mark.write_all(&object).map_err(KbuildError::io("write", mark.path()))?;
-        mark.as_file().sync_all().map_err(KbuildError::io("write", mark.path()))?;
-        mark.persist(self.path.join(READY))
-            .map_err(|error| KbuildError::io("rename", &self.path)(error.error))?;
-        Ok(())
+        // Everything must have reached the disk before something says so.
+        let directory = File::open(&self.path).map_err(KbuildError::io("read", &self.path))?;
+        rustix::fs::syncfs(&directory).map_err(|error| KbuildError::io("write", &self.path)(error.into()))?;
+        write_over(&self.marks.ready, &object)
+    }
+
+    /// Lets make change the tree. One that is ended on the way leaves a mark, and the tree is made anew.
+    pub(crate) fn change_by(&self, mut make: Job, what: &str) -> Result<Output, KbuildError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = &self.marks.changing;
+        fs::write(mark, "").map_err(KbuildError::io("write", mark))?;
+        make.writes(&self.path);
+        let made = self.sandbox.run_well(&make, what)?;
+        fs::remove_file(mark).map_err(KbuildError::io("remove", mark))?;
+        Ok(made)
     }
 
     /// Asks make what it would compile. Nothing is compiled.
@@ -210,9 +287,9 @@ impl PreparedTree {
         let mut make = self.make();
         // Lines are longer than a pipe writes at once: without -O two makes would mix theirs.
         make.args(["-n", "-k", "-O", "objtool=true"]).arg(format!("KCFLAGS={SECTION_FLAGS}"));
-        make.args(["vmlinux", "modules"]).stdin(std::process::Stdio::null());
+        make.args(["vmlinux", "modules"]).writes(&self.path);
         let what = "listing the units of the kernel";
-        let output = make.output().map_err(|error| start_error(&make, what, error))?;
+        let output = self.sandbox.run(&make, what)?;
         // It ends with an error, because what was not compiled is not there to be linked.
         let units = UnitList::from_dry_run(&String::from_utf8_lossy(&output.stdout), &self.compiler);
         if units.is_empty() {
@@ -224,7 +301,8 @@ impl PreparedTree {
     /// make may answer questions of its own (a compiler that can do more): the options must be those of the kernel.
     fn check_options(&self, config: &str) -> Result<(), KbuildError> {
         let path = self.path.join(".config");
-        let made = fs::read_to_string(&path).map_err(KbuildError::io("read", &path))?;
+        let made = read_output(&self.path, ".config")?;
+        let made = String::from_utf8_lossy(&made);
         let options = |text: &str| -> std::collections::BTreeSet<String> {
             text.lines().filter(|l| l.starts_with("CONFIG_")).map(str::to_owned).collect()
         };
@@ -247,7 +325,26 @@ impl PreparedTree {
 
     /// First line of the compiler's `--version`.
     pub fn compiler_version(&self) -> &str {
-        &self.compiler_version
+        &self.toolchain.compiler_version
+    }
+
+    /// Where objects of unpatched units are kept.
+    pub(crate) fn objects(&self) -> &Path {
+        &self.marks.objects
+    }
+
+    /// What it is built with.
+    pub fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
+    }
+
+    /// How programs that work on it are kept from everything else.
+    pub fn isolation(&self) -> Isolation {
+        self.sandbox.isolation()
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// Text of `Module.symvers`.
@@ -265,10 +362,10 @@ impl PreparedTree {
         self.entry_sizes
     }
 
-    /// make in this tree, quiet, as the distribution calls it.
-    pub(crate) fn make(&self) -> Command {
-        let mut make = tool("make");
-        make.arg("-C").arg(&self.path).arg("-s").arg("ARCH=x86");
+    /// make in this tree, quiet, as the distribution calls it. It only reads the tree.
+    pub(crate) fn make(&self) -> Job {
+        let mut make = Job::new("make", &self.path);
+        make.reads(&self.path).arg("-C").arg(&self.path).args(["-s", "ARCH=x86"]);
         make.arg(format!("CC={}", self.compiler)).arg(format!("KERNELRELEASE={}", self.release));
         // Nothing that is compiled may carry the builder's name, host or day.
         make.args([
@@ -315,17 +412,17 @@ impl PreparedTree {
             ObjtoolTime::WhenLinked => format!("{module}.o"),
         };
         let what = format!("compiling {module}");
-        let output = run(make.arg(&name), &what)?;
+        make.arg(&name).writes(scratch);
+        let output = self.sandbox.run_well(&make, &what)?;
         // make goes on when objtool complains, and the object would load and misbehave.
         if String::from_utf8_lossy(&output.stderr).contains("objtool:") {
             return Err(KbuildError::Failed { what, output: tail(&output) });
         }
-        let object_path = directory.join(&name);
-        let object = fs::read(&object_path).map_err(KbuildError::io("read", &object_path))?;
-        let cmd_path = directory.join(format!(".{name}.cmd"));
-        let text = fs::read_to_string(&cmd_path).map_err(KbuildError::io("read", &cmd_path))?;
-        let flags =
-            objtool_flags(&text).map_err(|why| KbuildError::Format { path: cmd_path, why: why.into() })?;
+        let object = read_output(&directory, &name)?;
+        let cmd_name = format!(".{name}.cmd");
+        let text = read_output(&directory, &cmd_name)?;
+        let flags = objtool_flags(&String::from_utf8_lossy(&text))
+            .map_err(|why| KbuildError::Format { path: directory.join(cmd_name), why: why.into() })?;
         Ok((object, flags))
     }
 
@@ -338,11 +435,12 @@ impl PreparedTree {
             self.compile_external(scratch.path(), input.module_name, input.glue, Objtool::Runs)?;
         let glue_path = scratch.path().join("glue.o");
         fs::write(&glue_path, &glue).map_err(KbuildError::io("write", &glue_path))?;
-        let mut link = tool("ld");
+        let mut link = Job::new("ld", scratch.path());
+        link.reads(&self.path).writes(scratch.path());
         // Debug information names the directory of the tree, and would make the build-id another one in another place.
         link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--strip-debug", "--build-id=sha1", "-T"]);
         link.arg(self.path.join("scripts/module.lds"));
-        link.arg("-o").arg("linked.ko").arg("glue.o").current_dir(scratch.path());
+        link.args(["-o", "linked.ko", "glue.o"]);
         let mut names = Vec::new();
         for (index, object) in input.objects.iter().enumerate() {
             let name = format!("functions_{index}.o");
@@ -353,26 +451,25 @@ impl PreparedTree {
         if self.objtool_time == ObjtoolTime::WhenLinked {
             // Together, because one may take the address of another's function, and objtool must see that.
             let joined = "functions.o".to_owned();
-            let mut join = tool("ld");
+            let mut join = Job::new("ld", scratch.path());
             join.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "-o", &joined]).args(&names);
-            run(join.current_dir(scratch.path()), "joining the patched functions")?;
+            self.sandbox.run_well(join.writes(scratch.path()), "joining the patched functions")?;
             names = vec![joined];
         }
         for name in &names {
-            self.run_objtool(&flags, &scratch.path().join(name))?;
+            self.run_objtool(&flags, scratch.path(), name)?;
             link.arg(name);
         }
-        run(&mut link, "linking the livepatch")?;
-        let linked = scratch.path().join("linked.ko");
-        fs::read(&linked).map_err(KbuildError::io("read", &linked))
+        self.sandbox.run_well(&link, "linking the livepatch")?;
+        read_output(scratch.path(), "linked.ko")
     }
 
     /// Any word of objtool about the functions is an error: the object would load and misbehave.
-    fn run_objtool(&self, flags: &[String], object: &Path) -> Result<(), KbuildError> {
+    fn run_objtool(&self, flags: &[String], directory: &Path, object: &str) -> Result<(), KbuildError> {
         let what = "objtool on the patched functions";
-        let mut objtool = tool(&self.path.join("tools/objtool/objtool").display().to_string());
-        objtool.args(flags).arg(object);
-        let output = run(&mut objtool, what)?;
+        let mut objtool = Job::new(self.path.join("tools/objtool/objtool"), directory);
+        objtool.args(flags).arg(object).reads(&self.path).writes(directory);
+        let output = self.sandbox.run_well(&objtool, what)?;
         if output.stdout.is_empty() && output.stderr.is_empty() {
             return Ok(());
         }
@@ -409,48 +506,48 @@ fn check_config(config: &str) -> Result<(), KbuildError> {
     Ok(())
 }
 
-/// The compiler of CONFIG_CC_VERSION_TEXT, which must be exactly the one that is here.
-fn check_compiler(config: &str) -> Result<(String, String), KbuildError> {
-    let wanted =
-        option(config, "CONFIG_CC_VERSION_TEXT").map(|text| text.trim_matches('"')).unwrap_or_default();
-    let name = wanted.split(' ').next().unwrap_or_default();
-    if !is_gcc(name) {
-        return Err(KbuildError::Compiler {
-            kernel: wanted.to_owned(),
-            here: "only gcc is known here".into(),
-        });
+/// What the shipped modules say of their compiler must be what the configuration says.
+fn check_comment(wanted: &WantedCompiler<'_>, comment: Option<&str>) -> Result<(), KbuildError> {
+    match comment {
+        Some(comment) if comment != format!("GCC: {}", wanted.version) => Err(KbuildError::Compiler {
+            kernel: wanted.text.to_owned(),
+            here: format!("its modules say \"{comment}\""),
+            hint: "give image and headers of one version, as the distribution shipped them".to_owned(),
+        }),
+        _ => Ok(()),
     }
-    let output = run(tool(name).arg("--version"), "asking the compiler for its version")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let here = text.lines().next().unwrap_or_default();
-    if here != wanted {
-        return Err(KbuildError::Compiler { kernel: wanted.to_owned(), here: here.to_owned() });
-    }
-    Ok((name.to_owned(), here.to_owned()))
+}
+
+/// Writes a file whole, in place of whatever has its name: a link there is not followed.
+fn write_over(path: &Path, bytes: &[u8]) -> Result<(), KbuildError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let io = || KbuildError::io("write", path);
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io())?;
+    file.write_all(bytes).map_err(io())?;
+    file.as_file().sync_all().map_err(io())?;
+    file.persist(path).map_err(|error| io()(error.error))?;
+    Ok(())
 }
 
 /// Everything that the tree's content follows from.
-fn cache_key(inputs: &TreeInputs, config: &str, symvers: &str) -> Result<String, KbuildError> {
-    let source = match &inputs.source {
-        SourceOrigin::Package(package) => {
-            let bytes = fs::read(package).map_err(KbuildError::io("read", package))?;
-            format!("package {}", sha256(&bytes))
-        }
-        SourceOrigin::Tree(tree) => {
-            let path = tree.canonicalize().map_err(KbuildError::io("find", tree))?;
-            format!("tree {}", path.display())
-        }
-    };
+fn cache_key(
+    inputs: &TreeInputs,
+    source: &str,
+    config: &str,
+    symvers: &str,
+    toolchain: &Toolchain,
+) -> String {
     let package_id = inputs.package_id.as_ref().map_or("", |id| &id.version);
     let parts = [
-        "livepatch prepared tree, format 4",
+        "livepatch prepared tree, format 5",
         inputs.release.as_str(),
-        &source,
+        source,
         &sha256(config.as_bytes()).to_string(),
         &sha256(symvers.as_bytes()).to_string(),
         package_id,
+        &toolchain.identity(),
     ];
-    Ok(hex::encode(&sha256(parts.join("\n").as_bytes()).as_bytes()[..12]))
+    hex::encode(&sha256(parts.join("\n").as_bytes()).as_bytes()[..12])
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 use livepatch_types::ModuleName;
 
+use crate::inside::{Inside, Links};
+
 /// Whether a program is a gcc by the names that CONFIG_CC_VERSION_TEXT has: `gcc-12` in Debian's kernels, since 6.11
 /// with the prefix of cross compilers, `x86_64-linux-gnu-gcc-12`; `gcc` where people build their own.
 pub(crate) fn is_gcc(program: &str) -> bool {
@@ -184,6 +186,8 @@ impl UnitList {
     /// Units that may include one of these files (headers or other C files): at least all that do. Conditions of
     /// the preprocessor are ignored, and an include whose name is a macro may be anything.
     pub fn that_may_include(&self, tree: &Path, files: &BTreeSet<String>) -> Vec<String> {
+        // A tree that cannot be opened holds nothing that could be included.
+        let Ok(tree) = Inside::open(tree) else { return Vec::new() };
         let mut graph = IncludeGraph::new(tree);
         let mut out = Vec::new();
         for (unit, command) in &self.commands {
@@ -228,8 +232,8 @@ fn include_lines(text: &str) -> Vec<Include> {
 
 /// Which file includes which. Files are numbers; what a file includes depends on the unit's include directories, so
 /// edges are kept per list of directories, of which a kernel has some hundreds.
-struct IncludeGraph<'t> {
-    tree: &'t Path,
+struct IncludeGraph {
+    tree: Inside,
     paths: Vec<String>,
     numbers: HashMap<String, Option<usize>>,
     lines: HashMap<usize, Rc<[Include]>>,
@@ -239,8 +243,8 @@ struct IncludeGraph<'t> {
 /// What one file includes; none when an include's name is a macro.
 type Edges = Option<Rc<[usize]>>;
 
-impl<'t> IncludeGraph<'t> {
-    fn new(tree: &'t Path) -> Self {
+impl IncludeGraph {
+    fn new(tree: Inside) -> Self {
         Self {
             tree,
             paths: Vec::new(),
@@ -255,7 +259,7 @@ impl<'t> IncludeGraph<'t> {
         if let Some(&known) = self.numbers.get(&path) {
             return known;
         }
-        let number = self.tree.join(&path).is_file().then_some(self.paths.len());
+        let number = self.tree.is_file(&path).then_some(self.paths.len());
         if number.is_some() {
             self.paths.push(path.clone());
         }
@@ -267,7 +271,7 @@ impl<'t> IncludeGraph<'t> {
         if let Some(known) = self.lines.get(&file) {
             return known.clone();
         }
-        let bytes = std::fs::read(self.tree.join(&self.paths[file])).unwrap_or_default();
+        let bytes = self.tree.read(&self.paths[file], Links::Followed).unwrap_or_default();
         let lines: Rc<[Include]> = include_lines(&String::from_utf8_lossy(&bytes)).into();
         self.lines.insert(file, lines.clone());
         lines

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use livepatch_build::pipeline::{CompiledPair, KernelRequest, PatchRequest, Workbench, build};
-use livepatch_kbuild::{CompilerCommand, KbuildError, KernelOrigin};
+use livepatch_kbuild::{CompilerCommand, Environment, KbuildError, KernelOrigin};
 use livepatch_tests::corpus::{spread, whole_file_changes};
 use livepatch_tests::kpatch::Kpatch;
 use livepatch_tests::livepatch_request;
@@ -77,6 +77,7 @@ fn main() -> Result<()> {
             headers: arguments.headers.clone(),
         },
         source: arguments.source.clone(),
+        environment: Environment::new(&arguments.cache),
         cache: arguments.cache.clone(),
     };
     drop(Workbench::open(&kernel, &|text| println!("{text}"))?);
@@ -126,6 +127,7 @@ fn from_packages(arguments: &Arguments, patch: &str, figures: &mut Value) -> Res
             headers: arguments.headers_package.clone(),
         },
         source: arguments.source.clone(),
+        environment: Environment::new(&arguments.cache),
         cache: cache.path().into(),
     };
     figures["from_packages_seconds"] = rounded(timed_build(&kernel, &[patch])?.0);

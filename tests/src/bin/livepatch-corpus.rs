@@ -15,7 +15,7 @@ use clap::Parser;
 use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
 use livepatch_build::report::Finding;
-use livepatch_kbuild::{KbuildError, KernelOrigin};
+use livepatch_kbuild::{Environment, KbuildError, KernelOrigin};
 use livepatch_tests::corpus::{Case, Row, Tally, fixes_by_title, spread, whole_file_changes};
 use livepatch_tests::kpatch::{self, Kpatch};
 use livepatch_tests::livepatch_request;
@@ -168,6 +168,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             headers: arguments.headers.clone(),
         },
         source: arguments.source.clone(),
+        environment: Environment::new(&arguments.cache),
         cache: arguments.cache.clone(),
     };
     let bench = Workbench::open(&request, &|text| println!("{text}"))?;

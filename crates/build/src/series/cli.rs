@@ -4,14 +4,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use livepatch_kbuild::ToolchainChoice;
 use livepatch_types::SystemClock;
 
-use crate::cli::{Format, Shown, default_cache, json, with_progress};
+use crate::cli::{Format, Shown, json, with_progress};
 use crate::error::ExitCode;
 use crate::series::matrix::{self, Run, RunError};
 use crate::series::outcome::{KernelOutcome, table};
 use crate::series::proofs::{self, Proven};
 use crate::series::{OpenError, Series};
+use crate::toolchain::EnvironmentArguments;
 
 /// Commands on series.
 #[derive(Debug, clap::Args)]
@@ -47,9 +49,8 @@ pub(crate) struct SeriesInput {
     /// Where bundles and their records are, in a directory for each kernel
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Where prepared kernel sources are kept (about 1.7 GB each)
-    #[arg(long, value_name = "DIR", env = "LIVEPATCH_CACHE")]
-    cache: Option<PathBuf>,
+    #[command(flatten)]
+    environment: EnvironmentArguments,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -75,7 +76,7 @@ struct ProveArguments {
 
 impl From<RunError> for Shown {
     fn from(error: RunError) -> Self {
-        Self { hint: error.hint().to_owned(), code: error.exit_code(), message: error.to_string() }
+        Self { hint: error.hint().into_owned(), code: error.exit_code(), message: error.to_string() }
     }
 }
 
@@ -101,12 +102,13 @@ pub(crate) fn run_series(arguments: &SeriesArguments) -> ExitCode {
 fn build(arguments: &BuildArguments) -> Result<Vec<KernelOutcome>, Shown> {
     let input = &arguments.input;
     let series = Series::open(&input.series, &input.packages)?;
-    let cache = input.cache.clone().map_or_else(default_cache, Ok)?;
+    let (cache, environment) = input.environment.open(ToolchainChoice::default())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let run = Run {
         series: &series,
         kernels: &input.kernel,
         cache: &cache,
+        environment: &environment,
         out: &input.out,
         previous: arguments.previous.as_deref(),
         jobs: arguments.jobs.unwrap_or(cores),

@@ -4,6 +4,7 @@
 //! `livepatch_1_1.json`. The record is written last, and holds the digest of all that the result follows from: a kernel
 //! whose record has the digest that this run computes is finished. A signed bundle is never replaced.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use livepatch_kbuild::{KbuildError, KernelOrigin, SourceOrigin};
+use livepatch_kbuild::{Environment, KbuildError, KernelOrigin, SourceOrigin};
 use livepatch_manifest::{Bundle, PatchManifest, sha256};
 use livepatch_types::{Clock, PatchVersion, Sha256Digest};
 
@@ -35,6 +36,8 @@ pub struct Run<'r> {
     pub kernels: &'r [String],
     /// Where prepared trees are kept.
     pub cache: &'r Path,
+    /// Which compilers are used, and how they are kept apart.
+    pub environment: &'r Environment,
     /// Where bundles and records go.
     pub out: &'r Path,
     /// The livepatch before, or a directory like `out` with the livepatches before. Those in `out` count as well.
@@ -79,15 +82,16 @@ impl From<KbuildError> for RunError {
 
 impl RunError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Open(error) => error.hint(),
-            Self::Build(error) => error.hint(),
+    pub fn hint(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::Open(error) => return error.hint(),
+            Self::Build(error) => return error.hint(),
             Self::NoKernel(_) => "--kernel takes the name of a [[kernel]] of series.toml",
             Self::Busy(_) => "wait for it, or give another directory",
             Self::Taken(_) => "a version that is signed stays as it is: raise `version` in series.toml",
             Self::Previous { .. } => "give a bundle of an earlier version for the same kernel",
-        }
+        };
+        text.into()
     }
 
     /// The exit code for it.
@@ -122,7 +126,12 @@ pub fn run(
     if lock.try_lock().is_err() {
         return Err(RunError::Busy(run.out.into()));
     }
-    let fixes = run.series.fixes(kernels.iter().map(|kernel| kernel.branch.as_str()), run.cache, progress)?;
+    let fixes = run.series.fixes(
+        kernels.iter().map(|kernel| kernel.branch.as_str()),
+        run.cache,
+        run.environment,
+        progress,
+    )?;
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(usize, KernelOutcome)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -188,7 +197,7 @@ fn try_one(
     progress: &Progress<'_>,
 ) -> Result<KernelOutcome, RunError> {
     let version = run.series.file.version;
-    let request = run.series.kernel_request(entry, run.cache)?;
+    let request = run.series.kernel_request(entry, run.cache, run.environment)?;
     let previous = previous(run, &entry.name, version)?;
     let inputs = inputs(run.series, entry, &request, fixes, previous.as_ref())?;
     let bundle_path = bundle_path(run.out, &entry.name, version);

@@ -10,10 +10,11 @@ pub mod matrix;
 pub mod outcome;
 pub mod proofs;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use livepatch_kbuild::{KbuildError, KernelOrigin, SourceOrigin};
+use livepatch_kbuild::{Environment, Isolation, KbuildError, KernelOrigin, SourceOrigin};
 use livepatch_types::CveId;
 
 use crate::pipeline::KernelRequest;
@@ -45,9 +46,9 @@ pub enum OpenError {
 
 impl OpenError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Kbuild(error) => error.hint(),
+    pub fn hint(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::Kbuild(error) => return error.hint(),
             Self::File(_) => "docs/series.md describes the file",
             Self::NotFound(_) => {
                 "download the package, or name the directory that has it with --packages DIR"
@@ -55,7 +56,8 @@ impl OpenError {
             Self::Carve { .. } => {
                 "compare both sources, and say with `containing` and `lines` what the fix is"
             }
-        }
+        };
+        text.into()
     }
 }
 
@@ -93,7 +95,12 @@ impl Series {
     }
 
     /// Where the files of a kernel are.
-    pub fn kernel_request(&self, kernel: &KernelEntry, cache: &Path) -> Result<KernelRequest, OpenError> {
+    pub fn kernel_request(
+        &self,
+        kernel: &KernelEntry,
+        cache: &Path,
+        environment: &Environment,
+    ) -> Result<KernelRequest, OpenError> {
         let locate = |path: &Option<PathBuf>| path.as_ref().map(|path| self.locate(path)).transpose();
         let origin = match (locate(&kernel.image)?.zip(locate(&kernel.headers)?), &kernel.modules) {
             (Some((image, headers)), _) => KernelOrigin::Packages { image, headers },
@@ -104,7 +111,12 @@ impl Series {
                 modules: locate(modules)?,
             },
         };
-        Ok(KernelRequest { kernel: origin, source: self.locate(&kernel.source)?, cache: cache.to_owned() })
+        Ok(KernelRequest {
+            kernel: origin,
+            source: self.locate(&kernel.source)?,
+            cache: cache.to_owned(),
+            environment: environment.clone(),
+        })
     }
 
     /// The fixes for kernels of these branches, carved where the series says so.
@@ -112,12 +124,13 @@ impl Series {
         &self,
         branches: impl Iterator<Item = &'b str>,
         cache: &Path,
+        environment: &Environment,
         progress: &crate::pipeline::Progress<'_>,
     ) -> Result<BTreeMap<String, Vec<Fix>>, OpenError> {
         let mut out = BTreeMap::new();
         for name in branches {
             if !out.contains_key(name) {
-                out.insert(name.to_owned(), self.fixes_of_branch(name, cache, progress)?);
+                out.insert(name.to_owned(), self.fixes_of_branch(name, cache, environment, progress)?);
             }
         }
         Ok(out)
@@ -127,6 +140,7 @@ impl Series {
         &self,
         branch: &str,
         cache: &Path,
+        environment: &Environment,
         progress: &crate::pipeline::Progress<'_>,
     ) -> Result<Vec<Fix>, OpenError> {
         let mut files: Vec<&str> =
@@ -136,7 +150,7 @@ impl Series {
         let sources = match self.file.branches.get(branch).filter(|_| !files.is_empty()) {
             Some(sources) => {
                 progress(&format!("carving the fixes for kernels of {branch}"));
-                self.both(sources, &files, cache)?
+                self.both(sources, &files, cache, environment.isolation)?
             }
             None => BTreeMap::new(),
         };
@@ -166,9 +180,10 @@ impl Series {
         branch: &Branch,
         files: &[&'f str],
         cache: &Path,
+        isolation: Isolation,
     ) -> Result<BTreeMap<&'f str, (String, String)>, OpenError> {
         let texts = |path: &Path| -> Result<Vec<String>, OpenError> {
-            Ok(SourceOrigin::new(&self.locate(path)?)?.texts(files, cache)?)
+            Ok(SourceOrigin::new(&self.locate(path)?)?.texts(files, cache, isolation)?)
         };
         let (old, new) = (texts(&branch.carve_from)?, texts(&branch.carve_to)?);
         Ok(files.iter().copied().zip(old.into_iter().zip(new)).collect())
