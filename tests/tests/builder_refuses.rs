@@ -190,7 +190,7 @@ fn wrong_kernels_and_sources_are_refused_by_name() {
             4,
             "this kernel is built without CONFIG_LIVEPATCH",
         ),
-        ("another compiler", "--headers", &other_compiler, 4, "but the compiler here is"),
+        ("another compiler", "--headers", &other_compiler, 4, "but its modules say"),
         ("no kernel inside", "--kernel", &empty, 1, "does not hold boot/vmlinuz-*"),
         ("garbage for a package", "--kernel", &garbage, 1, "unpacking"),
         ("no such package", "--kernel", &missing, 1, "cannot read"),

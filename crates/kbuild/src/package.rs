@@ -93,14 +93,14 @@ impl KernelFiles {
         Ok(Self { image: vmlinuz, modules: Some(modules), config, symvers })
     }
 
-    /// What the compiler of the first module that says it wrote into it: `GCC: (Debian 12.2.0-14+deb12u1) 12.2.0`.
+    /// What gcc wrote into the first module: `GCC: (Debian 12.2.0-14+deb12u1) 12.2.0`.
     pub fn compiler_comment(&self) -> Option<String> {
         let order = fs::read_to_string(self.modules.as_ref()?.join(MODULES_ORDER)).ok()?;
         let name = order.lines().next()?.rsplit('/').next()?.split('.').next()?.replace('-', "_");
         let module = Object::parse(&self.module(&name).ok()?).ok()?;
         let comment = module.sections.iter().find(|section| section.name == ".comment")?;
         let text = String::from_utf8_lossy(&comment.data).into_owned();
-        text.split('\0').find(|line| !line.is_empty()).map(str::to_owned)
+        text.split('\0').find(|line| line.starts_with("GCC: ")).map(str::to_owned)
     }
 
     /// The file of a module by its name with underscores, unpacked if need be.
