@@ -222,7 +222,7 @@ impl Kpatch {
 }
 
 /// A program under timeout(1), which sees nothing of the caller's environment but where programs are.
-fn bounded(program: &Path) -> Command {
+pub fn bounded(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
     command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));

@@ -33,7 +33,7 @@ pub(crate) fn builder(kpatch: Option<&Path>) -> Result<(), Error> {
     let step = Step::begin("built the bench, optimised");
     let mut build = test::cargo(workspace);
     build
-        .args(["build", "--release", "--package", PACKAGE])
+        .args(["build", "--release", "--no-default-features", "--package", PACKAGE])
         .args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
     build.arg("--target-dir").arg(workspace.join("target"));
     tool(&mut build, "cargo build", Exit::Failure, |line| step.note(line))?;

@@ -13,7 +13,13 @@ use crate::progress::Step;
 use crate::{setup, test};
 
 /// Judges the changes from the source of a kernel in demo.toml to a later version of the same source.
-pub(crate) fn corpus(from: &str, to: Word, limit: Option<usize>, kpatch: Option<&Path>) -> Result<(), Error> {
+pub(crate) fn corpus(
+    from: &str,
+    to: Word,
+    limit: Option<usize>,
+    only: &[String],
+    kpatch: Option<&Path>,
+) -> Result<(), Error> {
     setup::setup()?;
     let workspace = testing::workspace();
     let mut demo = Demo::read(&workspace.join("demo.toml"))?;
@@ -41,6 +47,7 @@ pub(crate) fn corpus(from: &str, to: Word, limit: Option<usize>, kpatch: Option<
     if let Some(limit) = limit {
         judge.args(["--limit", &limit.to_string()]);
     }
+    judge.args(only.iter().flat_map(|text| ["--only", text]));
     if let Some(kpatch) = kpatch {
         judge.arg("--kpatch").arg(kpatch);
     }

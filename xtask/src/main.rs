@@ -54,6 +54,9 @@ enum Chore {
         /// At most this many cases of each kind, spread evenly
         #[arg(long)]
         limit: Option<usize>,
+        /// Only cases with this text in their name: a file or a CVE; may be given several times
+        #[arg(long, value_name = "TEXT")]
+        only: Vec<String>,
         /// A built checkout of kpatch: its verdict on the same objects is shown beside ours
         #[arg(long, value_name = "DIR")]
         kpatch: Option<PathBuf>,
@@ -105,7 +108,9 @@ fn main() -> ExitCode {
         Chore::Setup => setup::setup(),
         Chore::Fetch => fetch(),
         Chore::Demo { record } => demo::demo(record.as_deref()),
-        Chore::Corpus { from, to, limit, kpatch } => corpus::corpus(&from, to, limit, kpatch.as_deref()),
+        Chore::Corpus { from, to, limit, only, kpatch } => {
+            corpus::corpus(&from, to, limit, &only, kpatch.as_deref())
+        }
         Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };

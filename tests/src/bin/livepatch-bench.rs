@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use clap::Parser;
 use livepatch_build::pipeline::{CompiledPair, KernelRequest, PatchRequest, Workbench, build};
 use livepatch_kbuild::{CompilerCommand, Environment, KbuildError, KernelOrigin};
 use livepatch_tests::corpus::{spread, whole_file_changes};
-use livepatch_tests::kpatch::Kpatch;
+use livepatch_tests::kpatch::{self, Kpatch};
 use livepatch_tests::livepatch_request;
 use livepatch_types::SystemClock;
 use serde_json::{Value, json};
@@ -97,24 +97,27 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// From patches to a bundle, as `livepatch-build build` does it; seconds, and how many units were compiled.
-fn timed_build(kernel: &KernelRequest, patches: &[&str]) -> Result<(f64, usize)> {
+/// From patches to a bundle, as `livepatch-build build` does it; and how many units were compiled.
+fn timed_build(kernel: &KernelRequest, patches: &[&str]) -> Result<(Cost, usize)> {
     let patches = patches.iter().map(|text| (*text).to_owned()).collect();
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), cpu_seconds()?);
     let request = PatchRequest { patches, arguments: Vec::new() };
     let built = build(kernel, &request, &livepatch_request(), &SystemClock, &|_| ())?;
-    Ok((start.elapsed().as_secs_f64(), built.report.units_compiled))
+    Ok((Cost::since(start, before)?, built.report.units_compiled))
 }
 
 fn one_file(kernel: &KernelRequest, patches: &[String], figures: &mut Value) -> Result<()> {
     println!("building fixes of one file, {ROUNDS} times each");
-    let mut seconds = Vec::new();
+    let (mut wall, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for patch in patches {
-            seconds.push(timed_build(kernel, &[patch])?.0);
+            let cost = timed_build(kernel, &[patch])?.0;
+            wall.push(cost.wall);
+            cpu.push(cost.cpu);
         }
     }
-    figures["one_file_fix_seconds"] = rounded(median(&mut seconds));
+    figures["one_file_fix_seconds"] = rounded(median(&mut wall));
+    figures["one_file_fix_cpu_seconds"] = rounded(median(&mut cpu));
     Ok(())
 }
 
@@ -130,7 +133,9 @@ fn from_packages(arguments: &Arguments, patch: &str, figures: &mut Value) -> Res
         environment: Environment::new(&arguments.cache),
         cache: cache.path().into(),
     };
-    figures["from_packages_seconds"] = rounded(timed_build(&kernel, &[patch])?.0);
+    let cost = timed_build(&kernel, &[patch])?.0;
+    figures["from_packages_seconds"] = rounded(cost.wall);
+    figures["from_packages_cpu_seconds"] = rounded(cost.cpu);
     Ok(())
 }
 
@@ -148,9 +153,7 @@ fn header(kernel: &KernelRequest, header: &str, fix: &str, figures: &mut Value) 
     println!("compiling {} objects twice, only the compiler, first half", concerned.len());
     let mut bare = bare(kernel, first)?;
     println!("building a livepatch of the same change");
-    let before = cpu_seconds()?;
     let (ours, objects) = timed_build(kernel, &[&patch, fix])?;
-    let ours = Cost { wall: ours, cpu: cpu_seconds()? - before };
     println!("compiling, only the compiler, second half");
     let rest = self::bare(kernel, second)?;
     bare = Cost { wall: bare.wall + rest.wall, cpu: bare.cpu + rest.cpu };
@@ -170,6 +173,12 @@ fn header(kernel: &KernelRequest, header: &str, fix: &str, figures: &mut Value) 
 struct Cost {
     wall: f64,
     cpu: f64,
+}
+
+impl Cost {
+    fn since(start: Instant, cpu_before: f64) -> Result<Self> {
+        Ok(Self { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds()? - cpu_before })
+    }
 }
 
 /// Seconds of processors that this process and those it waited for have used: utime, stime, cutime and cstime of proc(5),
@@ -213,7 +222,7 @@ fn bare(kernel: &KernelRequest, units: &[(String, CompilerCommand)]) -> Result<C
             });
         }
     });
-    let cost = Cost { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds()? - before };
+    let cost = Cost::since(start, before)?;
     let problems = problems.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     problems.into_iter().next().map_or(Ok(cost), |problem| Err(problem.into()))
 }
@@ -276,7 +285,8 @@ fn own_differ(
     let sizes = bench.tree().entry_sizes();
     let sizes =
         [sizes.alt_instr, sizes.bug_entry, sizes.exception_entry, sizes.jump_entry, sizes.paravirt_site];
-    let mut command = Command::new(&arguments.differ);
+    // Both are run in the same way.
+    let mut command = kpatch::bounded(&arguments.differ.canonicalize()?);
     command.arg("--sizes").args(sizes.map(|bytes| bytes.to_string()));
     command.arg(original).arg(patched).arg(scratch.join("output.o"));
     let start = Instant::now();

@@ -49,6 +49,9 @@ struct Arguments {
     /// At most this many cases of each kind, spread evenly.
     #[arg(long)]
     limit: Option<usize>,
+    /// Only cases with one of these texts in their name.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
     /// How many of the built ones are loaded into the real kernel.
     #[arg(long, default_value_t = 12)]
     sample: usize,
@@ -179,8 +182,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let changelog = std::fs::read_to_string(&arguments.changelog)?;
     let fixes = fixes_by_title(&changelog, &arguments.from, &whole);
     println!("{} C files of this kernel changed; {} fixes were carved by title", whole.len(), fixes.len());
-    let cases: Vec<Case> =
-        spread(whole, arguments.limit).into_iter().chain(spread(fixes, arguments.limit)).collect();
+    let wanted = |case: &Case| {
+        arguments.only.is_empty() || arguments.only.iter().any(|text| case.name.contains(text.as_str()))
+    };
+    let limited = |cases: Vec<Case>| spread(cases.into_iter().filter(wanted).collect(), arguments.limit);
+    let cases: Vec<Case> = limited(whole).into_iter().chain(limited(fixes)).collect();
 
     let kpatch = arguments.kpatch.as_deref().map(|checkout| Kpatch::open(checkout, &bench)).transpose()?;
 
