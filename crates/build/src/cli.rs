@@ -486,19 +486,23 @@ fn check_text(report: &BuildReport) -> String {
 }
 
 fn unit_text(unit: &UnitReport) -> String {
+    let called =
+        unit.callbacks.iter().map(|c| format!("  callback  {} of {}: {}\n", c.hook, unit.object, c.function));
+    let called: String = called.collect();
     if unit.changed_functions.is_empty() {
-        return format!("  {:<9} {}: no functional change\n", unit.object, unit.unit);
+        return format!("  {:<9} {}: no functional change\n{called}", unit.object, unit.unit);
     }
     let functions = unit.changed_functions.join(", ");
     let proven = plural(unit.identical_functions, "function", "functions");
     format!(
-        "  {:<9} {}: {functions}\n  {:<9} {proven} of the unit proven identical to the shipped code\n",
+        "  {:<9} {}: {functions}\n  {:<9} {proven} of the unit proven identical to the shipped code\n{called}",
         unit.object, unit.unit, ""
     )
 }
 
 fn lost_text(report: &BuildReport) -> String {
-    report.lost.iter().map(|lost| format!("  without   {lost}\n")).collect()
+    let states = report.states.iter().map(|s| format!("  state     {} version {}\n", s.id, s.version));
+    states.chain(report.lost.iter().map(|lost| format!("  without   {lost}\n"))).collect()
 }
 
 fn built_text(built: &Built, out: &Path) -> String {

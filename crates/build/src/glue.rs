@@ -4,13 +4,19 @@
 //! (include/linux/livepatch.h, include/linux/module.h). What modpost adds to an ordinary module stands here too,
 //! because the undefined symbols of a livepatch would stop modpost.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use livepatch_klp::author::{Hook, State};
+use livepatch_klp::extract::Callback;
 use livepatch_klp::resolve::Redirect;
 use livepatch_types::{KernelIdentity, PatchVersion};
 
 /// Kernel symbols that the glue itself refers to and that are not exported: the notes of the running kernel.
 pub const NOTES_SYMBOLS: [&str; 2] = ["__start_notes", "__stop_notes"];
+
+/// What the glue defines for patched units: the livepatch itself (`livepatch/author.h`).
+pub const LIVEPATCH_SYMBOL: &str = "livepatch_patch";
 
 /// Functions of one object to be redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub struct ObjectRedirects {
     pub object: String,
     /// The functions.
     pub redirects: Vec<Redirect>,
+    /// Callbacks of each unit that has some, in the order of units.
+    pub callbacks: Vec<Vec<Callback>>,
 }
 
 const HEAD: &str = r#"#include <linux/module.h>
@@ -57,7 +65,7 @@ static int __init livepatch_init(void)
 		       (int)sizeof(wanted_build_id), wanted_build_id);
 		return -ENOEXEC;
 	}
-	return klp_enable_patch(&patch);
+	return klp_enable_patch(&livepatch_patch);
 }
 
 static void __exit livepatch_exit(void)
@@ -77,7 +85,12 @@ __section(".gnu.linkonce.this_module") = {
 "#;
 
 /// Writes the glue of a livepatch.
-pub fn source(version: PatchVersion, kernel: &KernelIdentity, objects: &[ObjectRedirects]) -> String {
+pub fn source(
+    version: PatchVersion,
+    kernel: &KernelIdentity,
+    objects: &[ObjectRedirects],
+    states: &BTreeSet<State>,
+) -> String {
     let mut out = String::from(HEAD);
     out.push_str("\n#define NT_GNU_BUILD_ID_NOTE 3\n\n");
     for (key, value) in [
@@ -109,15 +122,28 @@ pub fn source(version: PatchVersion, kernel: &KernelIdentity, objects: &[ObjectR
         }
         out.push_str("\t{ }\n};\n");
     }
+    let callbacks: Vec<String> =
+        objects.iter().enumerate().map(|(index, object)| callbacks(&mut out, index, object)).collect();
     out.push_str("\nstatic struct klp_object objects[] = {\n");
-    for (index, object) in objects.iter().enumerate() {
+    for ((index, object), callbacks) in objects.iter().enumerate().zip(callbacks) {
         // The kernel itself has no name here.
         let name =
             if object.object == "vmlinux" { "NULL".to_owned() } else { format!("\"{}\"", object.object) };
-        _ = writeln!(out, "\t{{ .name = {name}, .funcs = functions_{index} }},");
+        _ = writeln!(out, "\t{{ .name = {name}, .funcs = functions_{index}{callbacks} }},");
     }
-    out.push_str(
-        "\t{ }\n};\n\nstatic struct klp_patch patch = {\n\t.mod = THIS_MODULE,\n\t.objs = objects,\n",
+    out.push_str("\t{ }\n};\n");
+    let mut field = "";
+    if !states.is_empty() {
+        out.push_str("\nstatic struct klp_state states[] = {\n");
+        for State { id, version } in states {
+            _ = writeln!(out, "\t{{ .id = {id}ul, .version = {version}u }},");
+        }
+        out.push_str("\t{ }\n};\n");
+        field = "\t.states = states,\n";
+    }
+    _ = write!(
+        out,
+        "\nstruct klp_patch {LIVEPATCH_SYMBOL} = {{\n\t.mod = THIS_MODULE,\n\t.objs = objects,\n{field}"
     );
     out.push_str("\t.replace = true,\n};\n\nstatic const unsigned char wanted_build_id[] __initconst = {");
     for byte in kernel.build_id.as_bytes() {
@@ -126,4 +152,70 @@ pub fn source(version: PatchVersion, kernel: &KernelIdentity, objects: &[ObjectR
     out.push_str(" };\n");
     out.push_str(INIT);
     out
+}
+
+/// Writes what an object's callbacks need; gives their part of its `struct klp_object`.
+///
+/// Callbacks of several units are one of the object, as the kernel combines those of several objects
+/// (kernel/livepatch/core.c and transition.c): they run in the order of units, and back in the opposite order. When a
+/// pre-patch callback fails, the units before it are undone by their post-unpatch callbacks, those after it never ran.
+fn callbacks(out: &mut String, index: usize, object: &ObjectRedirects) -> String {
+    let units = &object.callbacks;
+    for Callback { hook, symbol, .. } in units.iter().flatten() {
+        _ = writeln!(out, "\nextern {} {symbol}(struct klp_object *object);", result(*hook));
+    }
+    let of = |unit: &[Callback], hook| unit.iter().find(|c| c.hook == hook).map(|c| c.symbol.clone());
+    let mut fields = String::new();
+    for hook in Hook::ALL {
+        let symbols: Vec<String> = units.iter().filter_map(|unit| of(unit, hook)).collect();
+        let name = match symbols.as_slice() {
+            [] => continue,
+            [only] if units.len() == 1 => only.clone(),
+            _ => {
+                let name = format!("{}_{index}", hook.field());
+                let head = format!("\nstatic {} {name}(struct klp_object *object)\n{{\n", result(hook));
+                out.push_str(&head);
+                match hook {
+                    Hook::PrePatch => {
+                        let steps: Vec<_> =
+                            units.iter().map(|unit| (of(unit, hook), of(unit, Hook::PostUnpatch))).collect();
+                        all_or_nothing(out, &steps);
+                    }
+                    Hook::PostPatch => symbols.iter().for_each(|s| _ = writeln!(out, "\t{s}(object);")),
+                    Hook::PreUnpatch | Hook::PostUnpatch => {
+                        symbols.iter().rev().for_each(|s| _ = writeln!(out, "\t{s}(object);"));
+                    }
+                }
+                out.push_str("}\n");
+                name
+            }
+        };
+        _ = write!(fields, " .{} = {name},", hook.field());
+    }
+    if fields.is_empty() { fields } else { format!(", .callbacks = {{{fields} }}") }
+}
+
+/// What a kind of callback returns.
+fn result(hook: Hook) -> &'static str {
+    if hook == Hook::PrePatch { "int" } else { "void" }
+}
+
+/// The body of a function that does each step, or undoes those that are done and returns the error.
+fn all_or_nothing(out: &mut String, steps: &[(Option<String>, Option<String>)]) {
+    out.push_str("\tint error;\n\n");
+    for (at, (step, _)) in steps.iter().enumerate() {
+        if let Some(step) = step {
+            _ = writeln!(out, "\terror = {step}(object);\n\tif (error)\n\t\tgoto failed_{at};");
+        }
+    }
+    out.push_str("\treturn 0;\n");
+    for (at, (step, _)) in steps.iter().enumerate().rev() {
+        if step.is_some() {
+            _ = writeln!(out, "failed_{at}:");
+        }
+        if let Some(undo) = steps.get(at.wrapping_sub(1)).and_then(|(_, undo)| undo.as_ref()) {
+            _ = writeln!(out, "\t{undo}(object);");
+        }
+    }
+    out.push_str("\treturn error;\n");
 }

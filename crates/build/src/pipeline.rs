@@ -9,8 +9,9 @@ use livepatch_kbuild::{
     PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
+use livepatch_klp::author::{Marks, State};
 use livepatch_klp::compare::{Comparison, compare};
-use livepatch_klp::extract::{Extracted, STATIC_CALL, STATIC_CALL_KEY, extract, left_behind};
+use livepatch_klp::extract::{Callback, Extracted, STATIC_CALL, STATIC_CALL_KEY, extract, left_behind};
 use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
 use livepatch_klp::second_compilation::{Pair, Reason, extract_second, late_keys};
@@ -26,8 +27,11 @@ use livepatch_types::{
 };
 
 use crate::error::BuildError;
-use crate::glue::{self, NOTES_SYMBOLS, ObjectRedirects};
-use crate::report::{BuildReport, Finding, NotCompared, StepSeconds, ToolchainReport, UnitReport, Verdict};
+use crate::glue::{self, LIVEPATCH_SYMBOL, NOTES_SYMBOLS, ObjectRedirects};
+use crate::report::{
+    BuildReport, CallbackReport, Finding, NotCompared, StateReport, StepSeconds, ToolchainReport, UnitReport,
+    Verdict,
+};
 use crate::shipped::ShippedKernel;
 use crate::units;
 
@@ -351,7 +355,7 @@ impl Workbench {
             compared.iter().filter_map(|c| c.extracted.as_ref()).map(|e| e.object.to_bytes()).collect();
         let linked = self.tree.link_module(&LinkInput {
             module_name: version.module_name().as_str(),
-            glue: &glue::source(version, &self.identity, &resolved.objects),
+            glue: &glue::source(version, &self.identity, &resolved.objects, &resolved.states),
             objects: &objects,
         })?;
         let finished = finish(&linked, &symbols, &self.exports);
@@ -415,7 +419,9 @@ impl Workbench {
         };
         let extraction = Extraction { again: &again, sizes: tree.entry_sizes(), exports };
         let mut compared = compare_units(&work, &kernel, &shipped, &extraction, &mut findings)?;
-        let resolved = resolve_units(&work, &mut compared, &kernel, &shipped, files, exports, &mut findings)?;
+        let mut resolved =
+            resolve_units(&work, &mut compared, &kernel, &shipped, files, exports, &mut findings)?;
+        resolved.states = livepatch_states(tree.path(), &work, &compared, &mut findings);
         seconds.diff = lap(&mut watch);
 
         let changes = compared.iter().any(|c| c.extracted.is_some()) || !findings.list.is_empty();
@@ -435,6 +441,7 @@ impl Workbench {
             units_compiled: compiled.pairs.len(),
             units_identical: same_bytes,
             units: work.iter().zip(&compared).zip(&resolved.livepatch_symbols).map(unit_report).collect(),
+            states: resolved.states.iter().map(|s| StateReport { id: s.id, version: s.version }).collect(),
             lost: BTreeSet::new(),
             seconds,
         };
@@ -470,10 +477,18 @@ struct Findings<'a> {
 
 impl Findings<'_> {
     fn add(&mut self, verdict: Verdict, unit: &str, refusal: &Refusal) {
+        self.add_marked(verdict, unit, refusal, &Marks::default());
+    }
+
+    /// The same; marks may argue it, where the command line does not.
+    fn add_marked(&mut self, verdict: Verdict, unit: &str, refusal: &Refusal, marks: &Marks) {
         // What cannot be built cannot be argued either.
         let argument =
             self.arguments.iter().find(|(place, _)| *place == refusal.place && verdict != Verdict::Cannot);
-        let argument = argument.map(|(_, reason)| reason.clone());
+        let mut marked =
+            marks.left_out.iter().filter(|mark| verdict != Verdict::Cannot && !mark.reason.is_empty());
+        let marked = marked.find(|mark| mark.place == refusal.place).map(|mark| mark.reason.clone());
+        let argument = argument.map(|(_, reason)| reason.clone()).or(marked);
         self.list.push(Finding::new(verdict, unit, refusal, argument));
     }
 
@@ -578,6 +593,7 @@ impl ShippedObjects {
 struct Compared {
     fidelity: Fidelity,
     extracted: Option<Extracted>,
+    marks: Marks,
 }
 
 /// Compiles a unit again, original and patched, so that it lacks what only the kernel's own code can have.
@@ -601,9 +617,16 @@ fn compare_units(
     for (prefix, unit) in work.iter().enumerate() {
         let proof = findings.take(&unit.unit, prove(&unit.original, shipped.of(&unit.object, kernel)));
         let comparison = findings.take(&unit.unit, compare(&unit.original, &unit.patched));
+        // Marks that cannot be read are a refusal of the comparison already.
+        let marks = Marks::read(&unit.patched).unwrap_or_default();
         let stays = comparison.as_ref().map(|c| left_behind(&unit.original, &unit.patched, c));
-        for omitted in comparison.iter().flat_map(|c| &c.omitted).chain(stays.iter().flatten()) {
-            findings.add(Verdict::NeedsPerson, &unit.unit, omitted);
+        let omitted: Vec<&Refusal> =
+            comparison.iter().flat_map(|c| &c.omitted).chain(stays.iter().flatten()).collect();
+        for omitted in &omitted {
+            findings.add_marked(Verdict::NeedsPerson, &unit.unit, omitted, &marks);
+        }
+        if comparison.is_some() {
+            check_left_out(&unit.unit, &marks, &omitted, findings);
         }
         let extracted = match comparison {
             Some(comparison) => {
@@ -619,9 +642,52 @@ fn compare_units(
                 findings.add(Verdict::NeedsPerson, &unit.unit, &refusal);
             }
         }
-        out.push(Compared { fidelity: proof.unwrap_or_default(), extracted });
+        out.push(Compared { fidelity: proof.unwrap_or_default(), extracted, marks });
     }
     Ok(out)
+}
+
+/// What a mark leaves out must be something that the patch changes here: a misspelt one would leave out nothing.
+fn check_left_out(unit: &str, marks: &Marks, omitted: &[&Refusal], findings: &mut Findings<'_>) {
+    for mark in &marks.left_out {
+        if omitted.iter().all(|omitted| omitted.place != mark.place) {
+            let why =
+                "a mark of the patch's author leaves it out, and nothing of that name changes".to_owned();
+            let refusal = Refusal { rule: Rule::AuthorMark, place: mark.place.clone(), why };
+            findings.add(Verdict::NeedsPerson, unit, &refusal);
+        }
+    }
+}
+
+/// The states of all units.
+fn livepatch_states(
+    tree: &Path,
+    work: &[UnitWork],
+    compared: &[Compared],
+    findings: &mut Findings<'_>,
+) -> BTreeSet<State> {
+    let mut states: BTreeMap<u64, u32> = BTreeMap::new();
+    for (unit, Compared { marks, .. }) in work.iter().zip(compared) {
+        for State { id, version } in &marks.states {
+            let why = if !has_states(tree) {
+                "this kernel's livepatches have no states (struct klp_state, since 5.5)"
+            } else if *states.entry(*id).or_insert(*version) != *version {
+                "two units give this state different versions"
+            } else {
+                continue;
+            };
+            let refusal =
+                Refusal { rule: Rule::AuthorMark, place: format!("state {id}"), why: why.to_owned() };
+            _ = findings.take::<()>(&unit.unit, Err(refusal));
+        }
+    }
+    states.into_iter().map(|(id, version)| State { id, version }).collect()
+}
+
+/// Whether livepatches of a kernel have states.
+fn has_states(tree: &Path) -> bool {
+    let header = std::fs::read_to_string(tree.join("include/linux/livepatch.h"));
+    header.is_ok_and(|text| text.contains("struct klp_state {"))
 }
 
 impl Extraction<'_> {
@@ -660,6 +726,7 @@ impl Extraction<'_> {
 
 struct ResolvedUnits {
     objects: Vec<ObjectRedirects>,
+    states: BTreeSet<State>,
     symbols: BTreeMap<String, Resolution>,
     livepatch_symbols: Vec<Vec<String>>,
 }
@@ -682,10 +749,15 @@ fn resolve_units(
                 && matches!(s.placement, livepatch_klp::elf::Placement::Section(_))
         })
         .map(|s| s.name.clone())
+        .chain([LIVEPATCH_SYMBOL.to_owned()])
         .collect();
-    let mut out =
-        ResolvedUnits { objects: Vec::new(), symbols: BTreeMap::new(), livepatch_symbols: Vec::new() };
-    for (unit, Compared { fidelity, extracted }) in work.iter().zip(compared) {
+    let mut out = ResolvedUnits {
+        states: BTreeSet::new(),
+        objects: Vec::new(),
+        symbols: BTreeMap::new(),
+        livepatch_symbols: Vec::new(),
+    };
+    for (unit, Compared { fidelity, extracted, .. }) in work.iter().zip(compared) {
         let Some(extracted) = extracted else {
             out.livepatch_symbols.push(Vec::new());
             continue;
@@ -733,15 +805,25 @@ fn resolve_units(
             out.symbols.insert(symbol, resolution);
         }
         out.livepatch_symbols.push(names);
-        add_redirects(&mut out.objects, own, resolved.redirects);
+        add_redirects(&mut out.objects, own, resolved.redirects, extracted.callbacks.clone());
     }
     Ok(out)
 }
 
-fn add_redirects(objects: &mut Vec<ObjectRedirects>, object: String, redirects: Vec<Redirect>) {
-    match objects.iter_mut().find(|known| known.object == object) {
-        Some(known) => known.redirects.extend(redirects),
-        None => objects.push(ObjectRedirects { object, redirects }),
+fn add_redirects(
+    objects: &mut Vec<ObjectRedirects>,
+    object: String,
+    redirects: Vec<Redirect>,
+    callbacks: Vec<Callback>,
+) {
+    let known = objects.iter().position(|known| known.object == object);
+    let at = known.unwrap_or_else(|| {
+        objects.push(ObjectRedirects { object, redirects: Vec::new(), callbacks: Vec::new() });
+        objects.len() - 1
+    });
+    objects[at].redirects.extend(redirects);
+    if !callbacks.is_empty() {
+        objects[at].callbacks.push(callbacks);
     }
 }
 
@@ -776,8 +858,13 @@ fn unit_report(((work, compared), symbols): ((&UnitWork, &Compared), &Vec<String
         not_compared: skipped
             .map(|(function, reason)| NotCompared { function: function.clone(), reason: reason.clone() })
             .collect(),
+        callbacks: extracted.iter().flat_map(|e| &e.callbacks).map(callback_report).collect(),
         livepatch_symbols: symbols.clone(),
     }
+}
+
+fn callback_report(callback: &Callback) -> CallbackReport {
+    CallbackReport { hook: callback.hook.field(), function: callback.name.clone() }
 }
 
 fn patched_objects(

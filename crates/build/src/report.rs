@@ -75,6 +75,8 @@ pub struct BuildReport {
     pub units_identical: usize,
     /// Each of the others.
     pub units: Vec<UnitReport>,
+    /// States of the system that the livepatch makes (`struct klp_state`).
+    pub states: Vec<StateReport>,
     /// What the patched functions lack, in words: tracepoints of modules, which stay off in them. Known once linked.
     pub lost: BTreeSet<String>,
     /// What took how long.
@@ -136,8 +138,28 @@ pub struct UnitReport {
     pub identical_functions: usize,
     /// Functions that could not be compared with the shipped code, and why.
     pub not_compared: Vec<NotCompared>,
+    /// What is called when the livepatch comes or goes.
+    pub callbacks: Vec<CallbackReport>,
     /// Symbols of the kernel that are found by the livepatch code.
     pub livepatch_symbols: Vec<String>,
+}
+
+/// A callback.
+#[derive(Debug, Clone, Serialize)]
+pub struct CallbackReport {
+    /// `pre_patch`, `post_patch`, `pre_unpatch` or `post_unpatch`.
+    pub hook: &'static str,
+    /// The function.
+    pub function: String,
+}
+
+/// A state.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct StateReport {
+    /// Its number.
+    pub id: u64,
+    /// Its version.
+    pub version: u32,
 }
 
 /// A function that could not be compared.

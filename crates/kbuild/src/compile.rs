@@ -85,7 +85,8 @@ impl PreparedTree {
         scratch: &Path,
     ) -> Result<Vec<u8>, KbuildError> {
         let what = format!("compiling {} with the patch", original.command.source());
-        let compile = || self.compile(&original.command, mirror.root(), scratch, &what);
+        let command = original.command.with_author_headers();
+        let compile = || self.compile(&command, mirror.root(), scratch, &what);
         let compiled = match compile()? {
             Err(output) if lacks_a_file(&output) => {
                 mirror.renew()?;

@@ -12,6 +12,7 @@ mod command;
 mod compile;
 mod content;
 mod error;
+mod headers;
 mod inside;
 mod mirror;
 mod objects;

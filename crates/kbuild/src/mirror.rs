@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::headers::{DIRECTORY, HEADERS};
 use crate::patch::PatchedFile;
 use crate::{KbuildError, PreparedTree};
 
@@ -30,6 +31,8 @@ impl Mirror {
             patched: files.iter().map(|file| file.path.clone()).collect(),
             opened: BTreeSet::new(),
         };
+        // Before any link is there: a source with such a directory must not have them written elsewhere.
+        mirror.write_headers()?;
         mirror.open(Path::new(""))?;
         for file in files {
             let path = Path::new(&file.path);
@@ -48,6 +51,18 @@ impl Mirror {
     /// The mirror's directory.
     pub fn root(&self) -> &Path {
         self.root.path()
+    }
+
+    /// The headers for authors, which the tree does not have.
+    fn write_headers(&self) -> Result<(), KbuildError> {
+        let directory = self.root().join(DIRECTORY);
+        for (path, text) in HEADERS {
+            let place = directory.join(path);
+            let parent = place.parent().unwrap_or(&directory);
+            fs::create_dir_all(parent).map_err(KbuildError::io("make", parent))?;
+            fs::write(&place, text).map_err(KbuildError::io("write", &place))?;
+        }
+        Ok(())
     }
 
     /// Makes a directory a real one, whose entries are links.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use livepatch_types::ModuleName;
 
+use crate::headers::DIRECTORY;
 use crate::inside::{Inside, Links};
 
 /// Whether a program is a gcc by the names that CONFIG_CC_VERSION_TEXT has: `gcc-12` in Debian's kernels, since 6.11
@@ -72,6 +73,14 @@ impl CompilerCommand {
         let mut words = self.words.clone();
         let source = words.len().saturating_sub(1);
         words.splice(source..source, ["-include".to_owned(), header.to_owned()]);
+        Self { words }
+    }
+
+    /// The same with the headers for authors behind all others; only in a mirror.
+    pub(crate) fn with_author_headers(&self) -> Self {
+        let mut words = self.words.clone();
+        let source = words.len().saturating_sub(1);
+        words.splice(source..source, ["-idirafter".to_owned(), DIRECTORY.to_owned()]);
         Self { words }
     }
 

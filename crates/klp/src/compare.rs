@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::author::leave_out;
 use crate::lines::only_lines_differ;
 use crate::refusal::{Refusal, Rule};
 use crate::section_class::{Class, Fate};
@@ -85,6 +86,8 @@ pub struct Comparison {
     pub original_of: Vec<Option<usize>>,
     /// Functions of the patched unit that differ from their partner, by index.
     pub changed: BTreeSet<usize>,
+    /// Those that a mark of the patch's author takes out of `changed`.
+    pub left_out: BTreeSet<usize>,
     /// Functions of the patched unit without partner.
     pub new_functions: BTreeSet<usize>,
     /// Names that stand for several items here or there and were not told apart.
@@ -158,7 +161,11 @@ pub fn compare(original: &Unit, patched: &Unit) -> Result<Comparison, Refusal> {
         let why = "the patch adds, removes or changes something in a section of unknown meaning";
         return Err(Refusal::new(Rule::UnknownSection, name, why));
     }
-    Ok(Comparison { original_of, changed, new_functions, ambiguous, parent_of, resized, omitted })
+    let left_out = BTreeSet::new();
+    let mut comparison =
+        Comparison { original_of, changed, left_out, new_functions, ambiguous, parent_of, resized, omitted };
+    leave_out(&mut comparison, patched)?;
+    Ok(comparison)
 }
 
 /// `f.cold` belongs to `f`.

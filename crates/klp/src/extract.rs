@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::author::{Hook, Marks};
 use crate::compare::{Comparison, is_literal, is_own_copy, plain_name};
 use crate::elf::{
     Binding, Object, Placement, Relocation, Section, Symbol, SymbolKind, constants, relocation,
@@ -20,6 +21,10 @@ const ORIGINAL_PREFIX: &str = "__livepatch_original_";
 pub const STATIC_CALL: &str = "__SCT__";
 /// And of their keys.
 pub const STATIC_CALL_KEY: &str = "__SCK__";
+/// Start of the names under which the glue finds callbacks; unit and kind follow.
+pub const CALLBACK_PREFIX: &str = "__livepatch_callback_";
+/// Functions that objtool must not note as never called indirectly (`IBT_NOSEAL`, arch/x86/include/asm/ibt.h).
+const NO_SEAL: &str = ".discard.ibt_endbr_noseal";
 const LITERALS: &str = ".rodata.livepatch_literals";
 
 /// A function that the livepatch redirects.
@@ -30,6 +35,17 @@ pub struct NewFunction {
     /// Its name.
     pub name: String,
     /// Symbol of the new code in the extracted object.
+    pub symbol: String,
+}
+
+/// A function that the kernel calls when the livepatch comes or goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// When.
+    pub hook: Hook,
+    /// Its name.
+    pub name: String,
+    /// Its symbol in the extracted object.
     pub symbol: String,
 }
 
@@ -49,6 +65,8 @@ pub struct Extracted {
     pub object: Object,
     /// The functions to redirect.
     pub functions: Vec<NewFunction>,
+    /// Callbacks, at most one of each kind.
+    pub callbacks: Vec<Callback>,
     /// What undefined symbols stand for.
     pub originals: BTreeMap<String, Original>,
     /// Those whose address is used other than as the destination of a call or jump.
@@ -112,6 +130,7 @@ struct Plan<'u> {
     carried: BTreeSet<usize>,
     /// Changed functions that cannot be redirected and stay: what comes along and calls them takes a copy along.
     left_behind: BTreeSet<usize>,
+    callbacks: Vec<(Hook, usize)>,
     included: BTreeSet<usize>,
 }
 
@@ -131,8 +150,9 @@ impl<'u> Plan<'u> {
     /// What takes part, before what it needs is known.
     fn begin(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Self {
         let (changed, carried) = (comparison.changed.clone(), BTreeSet::new());
-        let (left_behind, included) = (BTreeSet::new(), BTreeSet::new());
-        let mut plan = Self { original, patched, comparison, changed, carried, left_behind, included };
+        let (left_behind, callbacks, included) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        let mut plan =
+            Self { original, patched, comparison, changed, carried, left_behind, callbacks, included };
         plan.carry_untraceable();
         let stays = |index: &usize| plan.is_redirected(*index) && !plan.is_traceable(*index);
         plan.left_behind = plan.changed.iter().copied().filter(stays).collect();
@@ -141,6 +161,7 @@ impl<'u> Plan<'u> {
 
     fn make(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Result<Self, Refusal> {
         let mut plan = Self::begin(original, patched, comparison);
+        plan.callbacks = Marks::read(patched)?.callbacks;
         // What is new and visible may be meant for another unit of the patch.
         let is_new_global = |index: &usize| {
             let item = &patched.items[*index];
@@ -158,6 +179,7 @@ impl<'u> Plan<'u> {
         };
         let mut queue: VecDeque<usize> =
             plan.changed.iter().copied().filter(goes_along).chain(new_globals).collect();
+        queue.extend(plan.callbacks.iter().map(|(_, function)| *function));
         while let Some(index) = queue.pop_front() {
             if !plan.included.insert(index) {
                 continue;
@@ -262,7 +284,8 @@ impl<'u> Plan<'u> {
                 return None;
             }
         }
-        Some(callers)
+        // One that is left out keeps its old code.
+        callers.is_disjoint(&self.comparison.left_out).then_some(callers)
     }
 
     fn check_item(&self, index: usize) -> Result<(), Refusal> {
@@ -440,16 +463,7 @@ impl<'p, 'u> Writer<'p, 'u> {
             if self.plan.is_redirected(index) {
                 let Some(original) = self.plan.comparison.original_of[index] else { continue };
                 let symbol = format!("{NEW_FUNCTION_PREFIX}{}_{}", self.prefix, functions.len());
-                let (section, value) = self.placed[&index];
-                self.object.symbols.push(Symbol {
-                    name: symbol.clone(),
-                    placement: Placement::Section(section),
-                    value,
-                    size: 0,
-                    kind: SymbolKind::None,
-                    binding: Binding::Global,
-                    other: 0,
-                });
+                self.name_for_glue(index, &symbol);
                 let name = self.plan.original.items[original].name().to_owned();
                 functions.push(NewFunction { original, name, symbol });
             } else {
@@ -460,9 +474,52 @@ impl<'p, 'u> Writer<'p, 'u> {
                 }
             }
         }
+        let callbacks = self.write_callbacks();
         self.write_imported_namespaces();
         let Self { object, originals, addresses, prefix, .. } = self;
-        Ok(Extracted { object, functions, originals, addresses, added_functions, added_data, prefix })
+        Ok(Extracted {
+            object,
+            functions,
+            callbacks,
+            originals,
+            addresses,
+            added_functions,
+            added_data,
+            prefix,
+        })
+    }
+
+    /// A symbol by which the glue finds what comes along.
+    fn name_for_glue(&mut self, index: usize, symbol: &str) {
+        let (section, value) = self.placed[&index];
+        self.object.symbols.push(Symbol {
+            name: symbol.to_owned(),
+            placement: Placement::Section(section),
+            value,
+            size: 0,
+            kind: SymbolKind::None,
+            binding: Binding::Global,
+            other: 0,
+        });
+    }
+
+    /// The kernel calls them by their addresses in the glue, which objtool does not see here.
+    fn write_callbacks(&mut self) -> Vec<Callback> {
+        let mut out = Vec::new();
+        for &(hook, index) in &self.plan.callbacks {
+            let symbol = format!("{CALLBACK_PREFIX}{}_{}", self.prefix, hook.field());
+            self.name_for_glue(index, &symbol);
+            let table = self.section_like(&Section::empty(NO_SEAL, 8));
+            let offset = self.append(table, &[0; 8], 8, 8);
+            let (to, start) = self.placed[&index];
+            let (kind, addend) = (relocation::ABS64, start.cast_signed());
+            let symbol_of_section = self.object.section_symbol(to);
+            let made = Relocation { offset, kind, symbol: symbol_of_section, addend };
+            self.object.sections[table].relocations.push(made);
+            let name = self.plan.patched.items[index].name().to_owned();
+            out.push(Callback { hook, name, symbol });
+        }
+        out
     }
 
     /// The linker joins this with the module's own `.modinfo`; the kernel reads every tag of that name.

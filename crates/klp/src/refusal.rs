@@ -29,6 +29,10 @@ pub enum Rule {
     SealedAddress,
     /// A function that some task never leaves.
     AlwaysRunning,
+    /// A mark of the patch's author that cannot be followed.
+    AuthorMark,
+    /// The patch changes it, and a mark of its author leaves it out.
+    LeftOut,
     /// Something sound that this version does not build.
     NotSupported,
 }
@@ -50,6 +54,8 @@ impl Rule {
             Self::RuntimeConstant => "runtime-constant",
             Self::SealedAddress => "sealed-address",
             Self::AlwaysRunning => "always-running",
+            Self::AuthorMark => "author-mark",
+            Self::LeftOut => "left-out",
             Self::NotSupported => "not-supported",
         }
     }
@@ -84,6 +90,8 @@ impl Rule {
             }
             Self::SealedAddress => "call the function directly instead of handing out its address",
             Self::AlwaysRunning => "patch what it calls instead, or show that every task leaves it in time",
+            Self::AuthorMark => "correct the mark; docs/patch-authors.md says what each one takes",
+            Self::LeftOut => "give LIVEPATCH_LEAVE_OUT a reason, or --argue that the fix is whole without it",
             Self::NotSupported => "simplify the patch around this place, or wait for support",
         }
     }

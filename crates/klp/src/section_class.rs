@@ -74,6 +74,8 @@ pub enum Class {
     ReadOnce,
     /// Made by the compiler for debuggers and linkers and not loaded, or made anew by the target's objtool.
     Ignored,
+    /// Marks of the patch's author ([`crate::author`]).
+    Author,
     /// None of these: fatal when it points into the livepatch.
     Unknown,
 }
@@ -204,6 +206,9 @@ pub fn classify(section: &Section, sizes: &EntrySizes) -> Class {
     }
     if section.kind == constants::NOTE {
         return Class::Ignored;
+    }
+    if name.starts_with(crate::author::SECTIONS) {
+        return Class::Author;
     }
     if READ_ONCE.iter().any(|base| is_or_below(name, base)) {
         return Class::ReadOnce;

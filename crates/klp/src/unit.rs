@@ -501,7 +501,7 @@ impl Unit {
             let RawPlace::Section(section, offset) = raw.place else { continue };
             if matches!(
                 self.classes[section],
-                Class::Strings | Class::Constants | Class::Special(_) | Class::Ignored
+                Class::Strings | Class::Constants | Class::Special(_) | Class::Author | Class::Ignored
             ) {
                 continue;
             }
@@ -635,7 +635,7 @@ impl Unit {
                 let bytes = from.data.get(start..end).ok_or_else(outside)?.to_vec();
                 Ok(Target::Literal { bytes, offset: (at - start) as i64, align: from.align })
             }
-            Class::Special(_) | Class::Ignored => {
+            Class::Special(_) | Class::Author | Class::Ignored => {
                 Err(Refusal::new(Rule::NotSupported, &from.name, "something refers to this table"))
             }
             Class::Code | Class::Init | Class::Data | Class::ReadOnce | Class::Unknown => {

@@ -23,6 +23,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use livepatch_klp::author::Marks;
 use livepatch_klp::compare::compare;
 use livepatch_klp::elf::{Object, Placement};
 use livepatch_klp::extract::{Extracted, Original, extract, left_behind};
@@ -112,10 +113,16 @@ fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
     let size = |name: &String| object.sections.iter().find(|s| s.name == *name).map_or(0, |s| s.size);
     let sections: Vec<String> =
         directives.sections.iter().map(|name| format!("section {name} {}", size(name))).collect();
+    let marks = Marks::read(&patched)?;
+    let states = marks.states.iter().map(|s| format!("{} version {}", s.id, s.version)).collect();
+    let left_out = marks.left_out.iter().map(|l| format!("left out {}: {}", l.place, l.reason));
+    let callbacks = extracted.callbacks.iter().map(|c| format!("{} {}", c.hook.field(), c.name)).collect();
     let added = extracted.added_functions.into_iter().chain(extracted.added_data).collect();
     Ok([
         list("changed", extracted.functions.into_iter().map(|f| f.name).collect()),
         list("added", added),
+        list("callbacks", callbacks),
+        list("states", states),
         list("padded", padded),
         list("outside", extracted.originals.into_keys().filter(|name| name != "__fentry__").collect()),
     ]
@@ -123,6 +130,7 @@ fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
     .flatten()
     .chain(sections)
     .chain(omitted)
+    .chain(left_out)
     .chain(redirects)
     .collect())
 }
