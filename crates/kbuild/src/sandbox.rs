@@ -194,6 +194,9 @@ impl Sandbox {
                     "--unshare-cgroup-try",
                     "--disable-userns",
                     "--die-with-parent",
+                    // The program is the first process of its namespace: when it has ended, so has, by the kernel's
+                    // word, everything that it started. Otherwise bubblewrap ends before its own first process does.
+                    "--as-pid-1",
                     "--new-session",
                     "--cap-drop",
                     "ALL",
@@ -527,7 +530,7 @@ mod tests {
             (&short, "sleep 60", "more than 1 seconds"),
             (&short, "setsid sh -c 'sleep 60 & sleep 60' & sleep 60", "more than 1 seconds"),
             (&sandbox, "while :; do :; done", "exit status: 1"),
-            (&sandbox, "exec head -c 2M /dev/zero >big", "exit status: 153"),
+            (&sandbox, "exec head -c 2M /dev/zero >big", "File too large"),
             (
                 &sandbox,
                 "for i in $(seq 300); do head -c 1M /dev/zero >big$i; done; sleep 30",
@@ -539,7 +542,7 @@ mod tests {
                 &format!("for i in 1 2 3 4; do perl -e '{hold}' & done; wait"),
                 "more than 200 MiB of memory",
             ),
-            (&sandbox, "b() { b | b & }; b; sleep 30", "more than 60 processes"),
+            (&sandbox, "for i in $(seq 300); do sleep 60 & done; wait", "more than 60 processes"),
         ];
         for (sandbox, script, expected) in cases {
             let own = tempfile::tempdir().unwrap();
@@ -548,7 +551,6 @@ mod tests {
             // A user's forks fail by their own limit, and the shell says so.
             let limited =
                 said.contains(expected) || (expected.contains("processes") && said.contains("fork"));
-            println!("{said}");
             assert!(limited, "{script}: {said}");
             assert!(begin.elapsed() < Duration::from_secs(40), "{script}");
             let words = own.path().display().to_string();
