@@ -73,13 +73,22 @@ pub fn livepatch_request() -> LivepatchRequest {
 }
 
 /// The source package that the kernel was built from: `cargo xtask fetch` says in kernel.toml which one it is.
-#[expect(clippy::panic, reason = "a missing fixture fails the test")]
 pub fn source_package(kernel: &FetchedKernel) -> PathBuf {
+    source_package_of(kernel, "old")
+}
+
+/// The source package that has the fixes.
+pub fn newer_source_package(kernel: &FetchedKernel) -> PathBuf {
+    source_package_of(kernel, "new")
+}
+
+#[expect(clippy::panic, reason = "a missing fixture fails the test")]
+fn source_package_of(kernel: &FetchedKernel, which: &str) -> PathBuf {
     let path = kernel.directory.join("kernel.toml");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let word = |name: &str| table["source"][name].as_str().unwrap_or_default().to_owned();
-    kernel.directory.join(format!("packages/{}_{}_all.deb", word("package"), word("old")))
+    kernel.directory.join(format!("packages/{}_{}_all.deb", word("package"), word(which)))
 }
 
 /// The carved patch of one of the fixes in demo.toml.

@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use livepatch_tests::{cache, carved_patch, cloud_kernel, replace_line, source_package};
+use livepatch_tests::{
+    cache, carved_patch, cloud_kernel, newer_source_package, replace_line, source_package,
+};
 use livepatch_vm::testing::FetchedKernel;
 
 /// One bad input, and what must be said to it.
@@ -44,6 +46,23 @@ impl Bench {
             config.contains("Linux/x86 6.1.")
         });
         Some(Self { kernel, directory: tempfile::tempdir().unwrap(), source: source.unwrap() })
+    }
+
+    /// Headers of the kernel with a line of the configuration changed.
+    fn headers_with(&self, old: &str, new: &str) -> PathBuf {
+        let from = self.kernel.directory.join("headers/usr/src");
+        let root = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
+        for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+            let to = root.join("usr/src").join(entry.file_name());
+            std::fs::create_dir_all(&to).unwrap();
+            for name in [".config", "Module.symvers"] {
+                if let Ok(text) = std::fs::read_to_string(entry.path().join(name)) {
+                    let text = if name == ".config" { text.replace(old, new) } else { text };
+                    std::fs::write(to.join(name), text).unwrap();
+                }
+            }
+        }
+        root
     }
 
     fn run(&self, change: &dyn Fn(&mut Options), patch: &str) -> (i32, String, bool) {
@@ -158,21 +177,7 @@ fn wrong_kernels_and_sources_are_refused_by_name() {
             option.1 = value.display().to_string();
         }
     };
-    let headers_with = |old: &str, new: &str| {
-        let from = bench.kernel.directory.join("headers/usr/src");
-        let root = tempfile::tempdir_in(bench.directory.path()).unwrap().keep();
-        for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
-            let to = root.join("usr/src").join(entry.file_name());
-            std::fs::create_dir_all(&to).unwrap();
-            for name in [".config", "Module.symvers"] {
-                if let Ok(text) = std::fs::read_to_string(entry.path().join(name)) {
-                    let text = if name == ".config" { text.replace(old, new) } else { text };
-                    std::fs::write(to.join(name), text).unwrap();
-                }
-            }
-        }
-        root
-    };
+    let headers_with = |old: &str, new: &str| bench.headers_with(old, new);
     let without_livepatch = headers_with("CONFIG_LIVEPATCH=y", "# CONFIG_LIVEPATCH is not set");
     let other_compiler = headers_with("(Debian 12.2.0-14+deb12u1) 12.2.0", "(Debian 12.2.0-13) 12.2.0");
     let empty = bench.directory.path().join("empty");
@@ -205,6 +210,40 @@ fn wrong_kernels_and_sources_are_refused_by_name() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The compiler is right, and the code that it makes is not that of the kernel: nothing may be built on it.
+#[test]
+fn what_does_not_reproduce_the_kernel_is_refused() {
+    let Some(bench) = Bench::new() else { return };
+    let option = "CONFIG_STACKPROTECTOR_STRONG";
+    let flipped = bench.headers_with(&format!("{option}=y"), &format!("# {option} is not set"));
+    let newer = newer_source_package(&bench.kernel);
+    // In the newer source the fix of this file is there, so that one function of it is another.
+    let line = "struct ucounts *ucounts;";
+    let patch = replace_line(&bench.source, "kernel/time/namespace.c", line, &format!("{line}\n\tpr_debug(\"\");"));
+    for (name, option, value) in
+        [("flipped option", "--headers", &flipped), ("another source version", "--source", &newer)]
+    {
+        // A cache of its own, because each makes a tree that nothing else needs.
+        let cache = tempfile::tempdir_in(bench.directory.path()).unwrap();
+        let (exit, text, written) = bench.run(
+            &|options| {
+                for given in options.iter_mut() {
+                    match given.0.as_str() {
+                        "--cache" => given.1 = cache.path().display().to_string(),
+                        other if other == option => given.1 = value.display().to_string(),
+                        _ => {}
+                    }
+                }
+            },
+            &patch,
+        );
+        assert_eq!(exit, 5, "{name}: {text}");
+        assert!(text.contains("(rule fidelity)") && text.contains("differs from vmlinux"), "{name}: {text}");
+        assert!(text.contains("hint: check that source version, configuration and compiler"), "{name}: {text}");
+        assert!(!written, "{name}");
+    }
 }
 
 #[test]

@@ -411,6 +411,7 @@ impl Workbench {
                 command = match reason {
                     Reason::RuntimeConstants => command.with_generic_runtime_constants(),
                     Reason::StaticKeys => command.with_static_keys_read(),
+                    Reason::SiblingCalls => command.without_sibling_calls(),
                 };
             }
             let original = tree.original(&unit.unit, &command, scratch)?;
@@ -719,6 +720,10 @@ impl Extraction<'_> {
         if unit.object != ObjectName::Vmlinux && has_late_keys {
             reasons.push(Reason::StaticKeys);
             extracted = second(&reasons, Reason::StaticKeys)?;
+        }
+        if matches!(&extracted, Ok(Some(found)) if !found.ended_in.is_empty()) {
+            reasons.push(Reason::SiblingCalls);
+            extracted = second(&reasons, Reason::SiblingCalls)?;
         }
         Ok(extracted)
     }

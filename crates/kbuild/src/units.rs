@@ -69,10 +69,20 @@ impl CompilerCommand {
         self.including(&format!("./{}", crate::compile::STATIC_KEYS_FILE))
     }
 
+    /// The same with a call wherever a function ends in another one.
+    pub fn without_sibling_calls(&self) -> Self {
+        self.with(["-fno-optimize-sibling-calls".to_owned()])
+    }
+
     fn including(&self, header: &str) -> Self {
+        self.with(["-include".to_owned(), header.to_owned()])
+    }
+
+    /// More options, behind all others.
+    fn with(&self, options: impl IntoIterator<Item = String>) -> Self {
         let mut words = self.words.clone();
         let source = words.len().saturating_sub(1);
-        words.splice(source..source, ["-include".to_owned(), header.to_owned()]);
+        words.splice(source..source, options);
         Self { words }
     }
 

@@ -75,6 +75,10 @@ pub struct Extracted {
     pub added_functions: Vec<String>,
     /// Variables that come along.
     pub added_data: Vec<String>,
+    /// Functions that come along and that a redirected one ends in, without a call. A task in one of them has nothing
+    /// on its stack by which the kernel, which only knows the redirected ones, could see that it is in the livepatch
+    /// (kernel/livepatch/transition.c, `klp_check_stack_func`): unloading would take the code away under it.
+    pub ended_in: BTreeSet<String>,
     /// The number that tells its names from those of other units.
     prefix: usize,
 }
@@ -423,6 +427,7 @@ struct Writer<'p, 'u> {
     undefined: HashMap<Original, usize>,
     originals: BTreeMap<String, Original>,
     addresses: BTreeSet<String>,
+    ended_in: BTreeSet<String>,
     literals: HashMap<(Vec<u8>, u64), u64>,
 }
 
@@ -437,6 +442,7 @@ impl<'p, 'u> Writer<'p, 'u> {
             undefined: HashMap::new(),
             originals: BTreeMap::new(),
             addresses: BTreeSet::new(),
+            ended_in: BTreeSet::new(),
             literals: HashMap::new(),
         }
     }
@@ -476,7 +482,7 @@ impl<'p, 'u> Writer<'p, 'u> {
         }
         let callbacks = self.write_callbacks();
         self.write_imported_namespaces();
-        let Self { object, originals, addresses, prefix, .. } = self;
+        let Self { object, originals, addresses, ended_in, prefix, .. } = self;
         Ok(Extracted {
             object,
             functions,
@@ -485,6 +491,7 @@ impl<'p, 'u> Writer<'p, 'u> {
             addresses,
             added_functions,
             added_data,
+            ended_in,
             prefix,
         })
     }
@@ -623,6 +630,15 @@ impl<'p, 'u> Writer<'p, 'u> {
                 // into the middle of a function, and between a function and its cold part it is none.
                 let family =
                     |index: usize| self.plan.comparison.parent_of.get(&index).copied().unwrap_or(index);
+                let target = &self.plan.patched.items[item];
+                if r.branch
+                    && target.kind == ItemKind::Function
+                    && self.plan.is_redirected(family(from))
+                    && !self.plan.is_redirected(family(item))
+                    && !self.plan.patched.is_call(from, r)
+                {
+                    self.ended_in.insert(target.name().to_owned());
+                }
                 let within = to == section || offset != 0 || family(item) == family(from);
                 match self.symbol_of.get(&item) {
                     Some(&symbol) if !within => (symbol, offset),

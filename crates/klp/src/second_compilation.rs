@@ -8,6 +8,9 @@
 //! **Static keys of modules.** A jump label is written when its key is there; that of a module may come after the
 //! livepatch, whose own table is read when it is loaded. Code that reads the key as a variable needs no table.
 //!
+//! **Sibling calls.** Where a redirected function ends in one that comes along, the compiler jumps there and leaves
+//! nothing on the stack by which the kernel could see that a task still is in the livepatch. Calls leave it.
+//!
 //! So what changes is found with the kernel's own macros, and the code is taken from a second pair of compilations with
 //! the others. That is sound when the same functions change, and when no function whose calling convention the
 //! compiler made up (a clone: `f.isra.0`) is called across from one compilation to the other.
@@ -37,6 +40,8 @@ pub enum Reason {
     RuntimeConstants,
     /// Jump labels whose keys live in a module.
     StaticKeys,
+    /// Redirected functions that end in a function of the livepatch ([`Extracted::ended_in`]).
+    SiblingCalls,
 }
 
 impl Reason {
@@ -44,6 +49,7 @@ impl Reason {
         let (rule, how) = match self {
             Self::RuntimeConstants => (Rule::RuntimeConstant, "without runtime constants"),
             Self::StaticKeys => (Rule::ModuleKey, "with static keys read as variables"),
+            Self::SiblingCalls => (Rule::NotSupported, "without sibling calls"),
         };
         Err(Refusal::new(rule, place, format!("compiled {how}, {why}")))
     }

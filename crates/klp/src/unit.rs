@@ -140,6 +140,8 @@ const MAX_PADDING_BYTES: u64 = 64;
 /// What is added to the address of something in the kernel image for its physical address: `__START_KERNEL_map`
 /// (arch/x86/include/asm/page_64_types.h), negated.
 const LESS_START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000_u64.wrapping_neg();
+/// Opcode of a call whose distance follows (Intel SDM volume 2A, CALL).
+const CALL_REL32: u8 = 0xe8;
 /// What padding is made of.
 pub(crate) const NOP: u8 = 0x90;
 
@@ -261,6 +263,13 @@ impl Unit {
         let is_fentry = matches!(&first.target, Target::External { name, .. } if name == "__fentry__");
         let at = first.offset.checked_sub(1).filter(|at| is_fentry && first.branch && [0, 4].contains(at))?;
         Some(at)
+    }
+
+    /// Whether a branch of an item is a call, and comes back.
+    pub(crate) fn is_call(&self, item: usize, branch: &Reference) -> bool {
+        let opcode = usize::try_from(branch.offset).ok().and_then(|at| at.checked_sub(1));
+        let bytes = self.bytes(&self.items[item]);
+        opcode.and_then(|at| bytes.get(at)) == Some(&CALL_REL32)
     }
 
     fn find_named_items(&mut self) -> Result<(), Refusal> {

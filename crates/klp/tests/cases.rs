@@ -4,6 +4,7 @@
 //! ```c
 //! // expect: changed f, g        the functions to be redirected, in the order of the object; `none` for no change
 //! // expect: added h, x.1        functions and variables that come along
+//! // expect: ended-in k         functions that come along and that a redirected one jumps to as its end
 //! // expect: outside u, v        symbols of the kernel that the livepatch needs
 //! // expect: refused data-changed x    the rule and the place of the refusal
 //! // expect: omitted init-changed f     a change that is left out, for a person to argue
@@ -123,6 +124,7 @@ fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
         list("added", added),
         list("callbacks", callbacks),
         list("states", states),
+        list("ended-in", extracted.ended_in.into_iter().collect()),
         list("padded", padded),
         list("outside", extracted.originals.into_keys().filter(|name| name != "__fentry__").collect()),
     ]

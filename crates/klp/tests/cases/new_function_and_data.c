@@ -1,5 +1,6 @@
 // expect: changed f
 // expect: added fresh, fresh_state
+// expect: ended-in fresh
 // New functions and variables come along.
 #ifdef PATCHED
 static int fresh_state = 3;
