@@ -221,7 +221,8 @@ fn what_does_not_reproduce_the_kernel_is_refused() {
     let newer = newer_source_package(&bench.kernel);
     // In the newer source the fix of this file is there, so that one function of it is another.
     let line = "struct ucounts *ucounts;";
-    let patch = replace_line(&bench.source, "kernel/time/namespace.c", line, &format!("{line}\n\tpr_debug(\"\");"));
+    let patch =
+        replace_line(&bench.source, "kernel/time/namespace.c", line, &format!("{line}\n\tpr_debug(\"\");"));
     for (name, option, value) in
         [("flipped option", "--headers", &flipped), ("another source version", "--source", &newer)]
     {
@@ -241,7 +242,10 @@ fn what_does_not_reproduce_the_kernel_is_refused() {
         );
         assert_eq!(exit, 5, "{name}: {text}");
         assert!(text.contains("(rule fidelity)") && text.contains("differs from vmlinux"), "{name}: {text}");
-        assert!(text.contains("hint: check that source version, configuration and compiler"), "{name}: {text}");
+        assert!(
+            text.contains("hint: check that source version, configuration and compiler"),
+            "{name}: {text}"
+        );
         assert!(!written, "{name}");
     }
 }
