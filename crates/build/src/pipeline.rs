@@ -425,7 +425,7 @@ impl Workbench {
         resolved.states = livepatch_states(tree.path(), &work, &compared, &mut findings);
         seconds.diff = lap(&mut watch);
 
-        let changes = compared.iter().any(|c| c.extracted.is_some()) || !findings.list.is_empty();
+        let changes = !resolved.objects.is_empty() || !findings.list.is_empty();
         let worst = findings.list.iter().filter(|f| f.argument.is_none()).map(|f| f.verdict).max();
         let mut verdict = worst.unwrap_or(if changes { Verdict::Ok } else { Verdict::NotAffected });
         // Nothing is left when all that changes must be left out.
@@ -821,6 +821,10 @@ fn add_redirects(
     redirects: Vec<Redirect>,
     callbacks: Vec<Callback>,
 ) {
+    // What only comes along redirects nothing by itself.
+    if redirects.is_empty() && callbacks.is_empty() {
+        return;
+    }
     let known = objects.iter().position(|known| known.object == object);
     let at = known.unwrap_or_else(|| {
         objects.push(ObjectRedirects { object, redirects: Vec::new(), callbacks: Vec::new() });

@@ -404,8 +404,13 @@ fn callers_only(unit: &Unit, index: usize) -> Option<BTreeSet<usize>> {
     if in_tables || unit.loose.iter().any(|(_, r)| means_it(r)) {
         return None;
     }
+    // A function in two places refers to itself.
+    let child = format!("{}.cold", unit.items[index].name());
+    let is_child =
+        |name: &String| name.strip_prefix(&child).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+    let is_itself = |from: usize, item: &Item| from == index || item.names.iter().any(is_child);
     let mut callers = BTreeSet::new();
-    for (from, item) in unit.items.iter().enumerate().filter(|(from, _)| *from != index) {
+    for (from, item) in unit.items.iter().enumerate().filter(|(from, item)| !is_itself(*from, item)) {
         for reference in item.references.iter().filter(|r| means_it(r)) {
             let is_call = reference.branch && matches!(reference.target, Target::Item { offset: 0, .. });
             if item.kind != ItemKind::Function || unit.classes[item.section] != Class::Code || !is_call {
