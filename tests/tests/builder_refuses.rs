@@ -5,9 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use livepatch_build::error::BuildError;
+use livepatch_build::pipeline::{LivepatchRequest, Omissions, PatchRequest, Workbench};
+use livepatch_build::report::{Touch, Verdict};
 use livepatch_tests::{
-    cache, carved_patch, cloud_kernel, newer_source_package, replace_line, source_package,
+    cache, carved_patch, cloud_kernel, kernel_request, livepatch_request, newer_source_package, replace_line,
+    source_package,
 };
+use livepatch_types::{CveCoverage, SystemClock};
 use livepatch_vm::testing::FetchedKernel;
 
 /// One bad input, and what must be said to it.
@@ -142,6 +147,15 @@ fn bad_patches_are_refused_by_name() {
             says: &["init_module in net/sched/cls_u32.o (rule init-changed)", "hint: say for each place"],
         },
         Case {
+            name: "layout of objects that exist",
+            patch: replace("fs/eventfd.c", "__u64 count;", "__u64 count;\n\tunsigned long seen;"),
+            exit: 8,
+            says: &[
+                "struct eventfd_ctx.seen in fs/eventfd.o (rule layout-changed)",
+                "hint: say for each place",
+            ],
+        },
+        Case {
             name: "data",
             patch: replace("kernel/time/namespace.c", ".name\t\t= \"time\"", ".name\t\t= \"tyme\""),
             exit: 5,
@@ -166,6 +180,57 @@ fn bad_patches_are_refused_by_name() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_changed_layout_is_for_a_person() {
+    let Some(bench) = Bench::new() else { return };
+    let workbench = Workbench::open(&kernel_request(&bench.kernel), &|_| ()).unwrap();
+    let patch =
+        replace_line(&bench.source, "fs/eventfd.c", "__u64 count;", "__u64 count;\n\tunsigned long seen;");
+    let place = "struct eventfd_ctx.seen";
+    let request = |arguments: &[(&str, &str)]| PatchRequest {
+        patches: vec![patch.clone()],
+        arguments: arguments.iter().map(|(place, why)| (place.to_string(), why.to_string())).collect(),
+    };
+    let report = workbench.check(&request(&[]), &|_| ()).unwrap();
+    assert_eq!(report.verdict, Verdict::NeedsPerson);
+    let [finding] = report.findings.as_slice() else { panic!("{:?}", report.findings) };
+    assert_eq!((finding.rule.as_str(), finding.place.as_str()), ("layout-changed", place));
+    assert!(
+        finding.why.starts_with("the patch adds it: long unsigned int (8 bytes) at byte "),
+        "{}",
+        finding.why
+    );
+    assert!(finding.why.contains("2 other members move; the size goes from "), "{}", finding.why);
+    let [change] = report.layout_changes.as_slice() else { panic!("{:?}", report.layout_changes) };
+    assert_eq!((change.name.as_str(), change.new_size - change.old_size), ("struct eventfd_ctx", 8));
+    assert_eq!(change.units, ["fs/eventfd.o"]);
+    let functions = &report.units[0].functions;
+    assert!(functions.iter().any(|f| f.name == "do_eventfd" && f.fentry == Some(true)), "{functions:?}");
+
+    // Nothing is left out that could make it partial: it is built when somebody says why it is right.
+    let build = |request: &PatchRequest, omissions| {
+        let livepatch = LivepatchRequest { omissions, ..livepatch_request() };
+        workbench.build(request, &livepatch, &SystemClock, &|_| ())
+    };
+    let partial = build(&request(&[]), Omissions::MakePartial);
+    assert!(matches!(partial, Err(BuildError::NeedsPerson { .. })), "{partial:?}");
+    let built = build(&request(&[(place, "no eventfd is open")]), Omissions::MustBeArgued).unwrap();
+    assert_eq!(built.report.findings[0].argument.as_deref(), Some("no eventfd is open"));
+    assert!(built.bundle.manifest.cves.iter().all(|cve| cve.coverage == CveCoverage::Whole));
+
+    // A function that is there only as copies is named with those that hold it; no layout changes by that.
+    let patch = replace_line(&bench.source, "kernel/time/namespace.c", "= \"boottime\";", "= \"boot\";");
+    let report =
+        workbench.check(&PatchRequest { patches: vec![patch], ..Default::default() }, &|_| ()).unwrap();
+    assert_eq!(report.verdict, Verdict::Ok);
+    assert!(report.layout_changes.is_empty() && report.constant_changes.is_empty(), "{report:?}");
+    let functions = &report.units[0].functions;
+    let found = |name: &str| functions.iter().find(|f| f.name == name).unwrap();
+    assert_eq!(found("proc_timens_show_offsets").touch, Touch::Changed);
+    assert_eq!(found("show_offset").touch, Touch::InlinedOnly);
+    assert_eq!(found("show_offset").inlined_into, ["proc_timens_show_offsets"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use livepatch_kbuild::{KbuildError, KernelOrigin, ToolchainChoice};
 use livepatch_manifest::{Bundle, CveEntry, PatchManifest, PatchSources, ProofResult, VmProof};
 use livepatch_types::{Clock, CveCoverage, CveId, ModuleName, PatchVersion, Rating, SystemClock, plural};
 
+use crate::check_text::check_text;
 use crate::error::{BuildError, ExitCode};
 use crate::fidelity::Selection;
 use crate::files::{read, write};
@@ -459,33 +460,7 @@ fn run_fidelity(arguments: &FidelityArguments) -> Result<(String, ExitCode), Sho
     Ok((text, if same { ExitCode::Success } else { ExitCode::Refused }))
 }
 
-fn check_text(report: &BuildReport) -> String {
-    let verdict = match report.verdict {
-        Verdict::Ok => "ok: it can be a livepatch as it is",
-        Verdict::NotAffected => "not affected: the patch changes nothing in this kernel",
-        Verdict::NeedsPerson => "needs a person: see the findings",
-        Verdict::Cannot => "cannot be a livepatch: see the findings",
-    };
-    let mut text =
-        format!("kernel   {} ({})\nverdict  {verdict}\n", report.kernel.release, report.kernel.build_id);
-    let units = plural(report.units_compiled, "unit", "units");
-    text.push_str(&format!("built by {} (toolchain: {})\n", report.compiler, report.toolchain.name));
-    text.push_str(&format!("units    {units} compiled twice, {} the same bytes\n", report.units_identical));
-    for unit in &report.units {
-        text.push_str(&unit_text(unit));
-    }
-    text.push_str(&lost_text(report));
-    for finding in &report.findings {
-        text.push_str(&format!("\n{} ({})\n  {}\n", finding.place, finding.unit, finding.why));
-        text.push_str(&format!("  rule: {}\n  way out: {}\n", finding.rule, finding.way_out));
-        if let Some(argument) = &finding.argument {
-            text.push_str(&format!("  argued: {argument}\n"));
-        }
-    }
-    text
-}
-
-fn unit_text(unit: &UnitReport) -> String {
+pub(crate) fn unit_text(unit: &UnitReport) -> String {
     let called =
         unit.callbacks.iter().map(|c| format!("  callback  {} of {}: {}\n", c.hook, unit.object, c.function));
     let called: String = called.collect();
@@ -500,7 +475,7 @@ fn unit_text(unit: &UnitReport) -> String {
     )
 }
 
-fn lost_text(report: &BuildReport) -> String {
+pub(crate) fn lost_text(report: &BuildReport) -> String {
     let states = report.states.iter().map(|s| format!("  state     {} version {}\n", s.id, s.version));
     states.chain(report.lost.iter().map(|lost| format!("  without   {lost}\n"))).collect()
 }

@@ -135,7 +135,7 @@ impl BuildError {
             }
             Self::NoChange(_) => "record the CVE as not affecting this kernel; there is nothing to livepatch",
             Self::NeedsPerson { .. } => {
-                "say for each place why the fix is whole without it (--argue 'PLACE=REASON'), or build it as partial (--allow-partial)"
+                "say for each place why the livepatch is right all the same (--argue 'PLACE=REASON'); what it leaves out may also be built as partial (--allow-partial)"
             }
             Self::NoModuleBuildId(_) => {
                 "the module is not as the distribution shipped it; use the linux-image package"

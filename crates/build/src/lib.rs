@@ -3,7 +3,10 @@
 //! [`pipeline::build`] is the way from patch to bundle; [`signing`] is a step of its own, so that it can be done on
 //! another host; [`cli`] is the program around both.
 
+mod always_running;
+mod check_text;
 pub mod cli;
+mod debug;
 pub mod error;
 pub mod fidelity;
 mod files;

@@ -11,6 +11,8 @@ use livepatch_kbuild::{
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::author::{Marks, State};
 use livepatch_klp::compare::{Comparison, compare};
+use livepatch_klp::debug::DebugError;
+use livepatch_klp::elf::Object;
 use livepatch_klp::extract::{Callback, Extracted, STATIC_CALL, STATIC_CALL_KEY, extract, left_behind};
 use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
@@ -26,11 +28,13 @@ use livepatch_types::{
     Architecture, BuildId, Clock, CveCoverage, KernelIdentity, KernelRelease, ModuleName, PatchVersion,
 };
 
+use crate::always_running;
+use crate::debug::{ChangedSource, TypesReport, UnitDebug, unreadable};
 use crate::error::BuildError;
 use crate::glue::{self, LIVEPATCH_SYMBOL, NOTES_SYMBOLS, ObjectRedirects};
 use crate::report::{
-    BuildReport, CallbackReport, Finding, NotCompared, StateReport, StepSeconds, ToolchainReport, UnitReport,
-    Verdict,
+    BuildReport, CallbackReport, Finding, FunctionReport, NotCompared, StateReport, StepSeconds,
+    ToolchainReport, Touch, UnitReport, Verdict,
 };
 use crate::shipped::ShippedKernel;
 use crate::units;
@@ -117,6 +121,7 @@ pub struct Workbench {
 /// Patches compiled for a kernel, not compared yet.
 pub struct CompiledPatches {
     mirror: Mirror,
+    sources: Vec<ChangedSource>,
     pairs: Vec<CompiledPair>,
     seconds: f64,
 }
@@ -275,7 +280,10 @@ impl Workbench {
         let mirror = Mirror::new(tree, scratch, &patched_files)?;
         let concerned = units::concerned(tree, &patches, scratch, progress)?;
         let pairs = units::compile(tree, &mirror, &concerned, scratch, progress)?;
-        Ok(CompiledPatches { mirror, pairs, seconds: lap(&mut watch) })
+        let sources = ChangedSource::all(&patched_files, |path| {
+            std::fs::read_to_string(tree.path().join(path)).unwrap_or_default()
+        });
+        Ok(CompiledPatches { mirror, sources, pairs, seconds: lap(&mut watch) })
     }
 
     /// Builds a livepatch of what [`Workbench::compile`] made of these patches.
@@ -304,9 +312,14 @@ impl Workbench {
             let place = format!("{} in {}", finding.place, finding.unit);
             return Err(BuildError::NothingLeft { place, rule: finding.rule.clone() });
         }
-        if livepatch.omissions == Omissions::MustBeArgued && !open.is_empty() {
-            let places =
-                open.iter().map(|f| format!("{} in {} (rule {})", f.place, f.unit, f.rule)).collect();
+        let must_be_argued =
+            |f: &&Finding| livepatch.omissions == Omissions::MustBeArgued || !f.can_be_partial();
+        if open.iter().any(must_be_argued) {
+            let places = open
+                .iter()
+                .filter(|f| must_be_argued(f))
+                .map(|f| format!("{} in {} (rule {})", f.place, f.unit, f.rule))
+                .collect();
             return Err(BuildError::NeedsPerson { places });
         }
         if resolved.objects.is_empty() {
@@ -404,6 +417,11 @@ impl Workbench {
             }
         }
         let shipped = ShippedObjects::load(&work, files)?;
+        let pair = |unit: &UnitWork, command: &CompilerCommand| {
+            let original = tree.original(&unit.unit, command, scratch)?;
+            let patched = tree.compile_patched(&original, &compiled.mirror, scratch)?;
+            Ok::<_, BuildError>((original.object, patched))
+        };
         let again = |unit: &UnitWork, reasons: &[Reason]| {
             progress(&format!("compiling {} in another way, original and patched", unit.unit));
             let mut command = unit.command.clone();
@@ -414,15 +432,36 @@ impl Workbench {
                     Reason::SiblingCalls => command.without_sibling_calls(),
                 };
             }
-            let original = tree.original(&unit.unit, &command, scratch)?;
-            let patched = tree.compile_patched(&original, &compiled.mirror, scratch)?;
-            Ok::<_, BuildError>((original.object, patched))
+            pair(unit, &command)
+        };
+        let with_debug = |unit: &UnitWork| {
+            progress(&format!("compiling {} with debug information, original and patched", unit.unit));
+            pair(unit, &unit.command.with_debug_information())
         };
         let extraction = Extraction { again: &again, sizes: tree.entry_sizes(), exports };
         let mut compared = compare_units(&work, &kernel, &shipped, &extraction, &mut findings)?;
         let mut resolved =
             resolve_units(&work, &mut compared, &kernel, &shipped, files, exports, &mut findings)?;
         resolved.states = livepatch_states(tree.path(), &work, &compared, &mut findings);
+        let mut reports: Vec<UnitReport> =
+            work.iter().zip(&compared).zip(&resolved.livepatch_symbols).map(unit_report).collect();
+        let mut types = TypesReport::default();
+        for ((unit, compared), report) in work.iter().zip(&compared).zip(&mut reports) {
+            report.functions = function_reports(compared, &resolved);
+            if !compared.changes {
+                continue;
+            }
+            match read_debug(unit, &compiled.sources, &with_debug)? {
+                Ok(debug) => {
+                    debug.complete(&mut report.functions);
+                    types.add(&unit.unit, &debug);
+                }
+                Err(error) => findings.add(Verdict::NeedsPerson, &unit.unit, &unreadable(&unit.unit, &error)),
+            }
+        }
+        for (unit, refusal) in types.findings() {
+            findings.add(Verdict::NeedsPerson, &unit, &refusal);
+        }
         seconds.diff = lap(&mut watch);
 
         let changes = !resolved.objects.is_empty() || !findings.list.is_empty();
@@ -441,8 +480,10 @@ impl Workbench {
             findings: findings.list,
             units_compiled: compiled.pairs.len(),
             units_identical: same_bytes,
-            units: work.iter().zip(&compared).zip(&resolved.livepatch_symbols).map(unit_report).collect(),
+            units: reports,
             states: resolved.states.iter().map(|s| StateReport { id: s.id, version: s.version }).collect(),
+            layout_changes: types.layouts,
+            constant_changes: types.constants,
             lost: BTreeSet::new(),
             seconds,
         };
@@ -452,22 +493,6 @@ impl Workbench {
 
 /// Where a refusal lies that is of no single unit.
 const THE_LIVEPATCH: &str = "the livepatch";
-
-/// Functions that some task is always in: a transition to a livepatch of them may never end.
-const ALWAYS_RUNNING: [&str; 12] = [
-    "schedule",
-    "__schedule",
-    "schedule_timeout",
-    "do_idle",
-    "cpu_startup_entry",
-    "kthread",
-    "kthreadd",
-    "worker_thread",
-    "rescuer_thread",
-    "smpboot_thread_fn",
-    "rcu_gp_kthread",
-    "kswapd",
-];
 
 /// Collects what is found; a refusal does not stop the look at other units.
 struct Findings<'a> {
@@ -595,10 +620,55 @@ struct Compared {
     fidelity: Fidelity,
     extracted: Option<Extracted>,
     marks: Marks,
+    /// Whether anything that the kernel keeps differs, or may: then it could not be compared.
+    changes: bool,
+    /// Functions that differ, and whether they can be traced.
+    changed: Vec<(String, bool)>,
+    /// Functions that are new.
+    added: Vec<String>,
+}
+
+impl Compared {
+    fn new(unit: &UnitWork, fidelity: Option<Fidelity>, comparison: Option<&Comparison>) -> Self {
+        let (mut changed, mut added) = (Vec::new(), Vec::new());
+        if let Some(comparison) = comparison {
+            let name = |item: usize| unit.patched.items[item].name().to_owned();
+            let own = |item: &&usize| !comparison.parent_of.contains_key(item);
+            for item in comparison.changed.iter().filter(own) {
+                let traced = comparison.original_of[*item].is_some_and(|old| unit.original.has_fentry(old));
+                changed.push((name(*item), traced && unit.patched.has_fentry(*item)));
+            }
+            added.extend(comparison.new_functions.iter().filter(own).map(|item| name(*item)));
+        }
+        let changes = comparison.is_none_or(|comparison| {
+            !(comparison.changed.is_empty()
+                && comparison.new_functions.is_empty()
+                && comparison.omitted.is_empty())
+        });
+        let marks = Marks::default();
+        Self { fidelity: fidelity.unwrap_or_default(), extracted: None, marks, changes, changed, added }
+    }
+}
+
+/// The objects of a unit, original and patched.
+type TwoObjects = (Vec<u8>, Vec<u8>);
+
+/// What the debug information of a unit says. Most kernels are compiled with it; else the unit is compiled again.
+fn read_debug(
+    unit: &UnitWork,
+    sources: &[ChangedSource],
+    with_debug: &dyn Fn(&UnitWork) -> Result<TwoObjects, BuildError>,
+) -> Result<Result<UnitDebug, DebugError>, BuildError> {
+    if unit.command.has_debug_information() {
+        return Ok(UnitDebug::read(&unit.original.object, &unit.patched.object, sources));
+    }
+    let (original, patched) = with_debug(unit)?;
+    let parse = |bytes: &[u8]| Object::parse(bytes).map_err(|error| DebugError::Damaged(error.to_string()));
+    Ok(parse(&original).and_then(|original| UnitDebug::read(&original, &parse(&patched)?, sources)))
 }
 
 /// Compiles a unit again, original and patched, so that it lacks what only the kernel's own code can have.
-type Again<'a> = dyn Fn(&UnitWork, &[Reason]) -> Result<(Vec<u8>, Vec<u8>), BuildError> + 'a;
+type Again<'a> = dyn Fn(&UnitWork, &[Reason]) -> Result<TwoObjects, BuildError> + 'a;
 
 /// What taking out the changed functions works with.
 struct Extraction<'a> {
@@ -629,21 +699,22 @@ fn compare_units(
         if comparison.is_some() {
             check_left_out(&unit.unit, &marks, &omitted, findings);
         }
-        let extracted = match comparison {
+        let mut compared = Compared::new(unit, proof, comparison.as_ref());
+        compared.extracted = match comparison {
             Some(comparison) => {
                 let extracted = extraction.extract(unit, &comparison, prefix)?;
                 findings.take(&unit.unit, extracted).flatten()
             }
             None => None,
         };
-        for function in extracted.iter().flat_map(|e| &e.functions) {
-            if ALWAYS_RUNNING.contains(&function.name.as_str()) {
-                let why = "some task is always in this function, so the transition may never end".to_owned();
+        for function in compared.extracted.iter().flat_map(|e| &e.functions) {
+            if let Some(why) = always_running::why(&function.name) {
                 let refusal = Refusal { rule: Rule::AlwaysRunning, place: function.name.clone(), why };
                 findings.add(Verdict::NeedsPerson, &unit.unit, &refusal);
             }
         }
-        out.push(Compared { fidelity: proof.unwrap_or_default(), extracted, marks });
+        compared.marks = marks;
+        out.push(compared);
     }
     Ok(out)
 }
@@ -862,6 +933,7 @@ fn unit_report(((work, compared), symbols): ((&UnitWork, &Compared), &Vec<String
         unit: work.unit.clone(),
         object: work.object.to_string(),
         changed_functions: changed.unwrap_or_default(),
+        functions: Vec::new(),
         added: added.unwrap_or_default(),
         identical_functions: compared.fidelity.identical.len(),
         not_compared: skipped
@@ -874,6 +946,30 @@ fn unit_report(((work, compared), symbols): ((&UnitWork, &Compared), &Vec<String
 
 fn callback_report(callback: &Callback) -> CallbackReport {
     CallbackReport { hook: callback.hook.field(), function: callback.name.clone() }
+}
+
+/// The functions that a patch touches, with their places among symbols of one name.
+fn function_reports(compared: &Compared, resolved: &ResolvedUnits) -> Vec<FunctionReport> {
+    let redirects = || resolved.objects.iter().flat_map(|object| &object.redirects);
+    let sympos = |name: &str| {
+        let functions = compared.extracted.iter().flat_map(|extracted| &extracted.functions);
+        let symbol = &functions.into_iter().find(|function| function.name == name)?.symbol;
+        redirects().find(|redirect| redirect.symbol == *symbol).map(|redirect| redirect.sympos)
+    };
+    let report = |name: &String, touch, fentry| FunctionReport {
+        name: name.clone(),
+        touch,
+        fentry,
+        sympos: sympos(name),
+        inlined_into: Vec::new(),
+    };
+    let changed = compared.changed.iter().map(|(name, fentry)| report(name, Touch::Changed, Some(*fentry)));
+    // What is redirected can be traced.
+    let callers = compared.extracted.iter().flat_map(|extracted| &extracted.functions);
+    let callers = callers.filter(|f| compared.changed.iter().all(|(name, _)| *name != f.name));
+    let callers = callers.map(|function| report(&function.name, Touch::Caller, Some(true)));
+    let added = compared.added.iter().map(|name| report(name, Touch::Added, None));
+    changed.chain(callers).chain(added).collect()
 }
 
 fn patched_objects(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use livepatch_kbuild::{Package, PreparedTree, Toolchain};
-use livepatch_klp::Refusal;
+use livepatch_klp::{Refusal, Rule};
 use livepatch_types::{KernelIdentity, Sha256Digest};
 use serde::Serialize;
 
@@ -52,6 +52,12 @@ impl Finding {
             argument,
         }
     }
+
+    /// Whether a livepatch without an argument for it is a partial fix. Code that works on another layout than that of
+    /// existing objects is no fix at all.
+    pub fn can_be_partial(&self) -> bool {
+        self.rule != Rule::LayoutChanged.name()
+    }
 }
 
 /// The report of one build.
@@ -77,6 +83,10 @@ pub struct BuildReport {
     pub units: Vec<UnitReport>,
     /// States of the system that the livepatch makes (`struct klp_state`).
     pub states: Vec<StateReport>,
+    /// Types that the patch lays out in another way, or whose members it renames, in units whose code changes.
+    pub layout_changes: Vec<LayoutReport>,
+    /// Constants of enumerations that have another value there.
+    pub constant_changes: Vec<ConstantReport>,
     /// What the patched functions lack, in words: tracepoints of modules, which stay off in them. Known once linked.
     pub lost: BTreeSet<String>,
     /// What took how long.
@@ -132,6 +142,8 @@ pub struct UnitReport {
     pub object: String,
     /// Functions that are redirected; none: the unit came out identical.
     pub changed_functions: Vec<String>,
+    /// Each function that the patch touches, the ones that are not redirected too.
+    pub functions: Vec<FunctionReport>,
     /// Functions and variables that come along.
     pub added: Vec<String>,
     /// Functions of the unit that were found identical in the shipped code.
@@ -160,6 +172,91 @@ pub struct StateReport {
     pub id: u64,
     /// Its version.
     pub version: u32,
+}
+
+/// How a patch touches a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Touch {
+    /// Its code changes: it is redirected.
+    Changed,
+    /// It calls a function that changes and cannot be redirected: it is redirected in its place.
+    Caller,
+    /// It is new.
+    Added,
+    /// Its source changes, and it exists as copies in others only: those are redirected.
+    InlinedOnly,
+}
+
+/// A function that the patch touches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FunctionReport {
+    /// Its symbol; of one that exists as copies only its name in the source.
+    pub name: String,
+    /// How it is touched.
+    pub touch: Touch,
+    /// Whether it has a call to `__fentry__`, with and without the patch; only asked of those that change.
+    pub fentry: Option<bool>,
+    /// Its place among kernel symbols of this name; 0: there is no other. None when it is not redirected.
+    pub sympos: Option<u32>,
+    /// Functions whose code holds a copy of it.
+    pub inlined_into: Vec<String>,
+}
+
+/// A type with another layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayoutReport {
+    /// `struct name`, `union name`, `enum name` or the name of a typedef.
+    pub name: String,
+    /// The function that it is declared in, if it is.
+    pub local_to: Option<String>,
+    /// Length in bytes.
+    pub old_size: u64,
+    /// Length in bytes with the patch.
+    pub new_size: u64,
+    /// What became of its members.
+    pub members: Vec<MemberReport>,
+    /// Changed types that it holds, when it changed for no other reason.
+    pub follows: Vec<String>,
+    /// The units that have it.
+    pub units: Vec<String>,
+}
+
+/// What became of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberReport {
+    /// Its name.
+    pub name: String,
+    /// `added`, `removed`, `retyped`, `moved` or `renamed`.
+    pub change: String,
+    /// Where it was.
+    pub old: Option<PlaceReport>,
+    /// Where it is with the patch.
+    pub new: Option<PlaceReport>,
+}
+
+/// Where a member lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlaceReport {
+    /// Offset in bytes.
+    pub byte_offset: u64,
+    /// For bit fields, the first bit in that byte.
+    pub bit_offset: Option<u64>,
+    /// Length in bits.
+    pub bits: u64,
+    /// Its type in words.
+    pub r#type: String,
+}
+
+/// A constant of an enumeration with another value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConstantReport {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub old: i128,
+    /// Its value with the patch.
+    pub new: i128,
 }
 
 /// A function that could not be compared.

@@ -94,6 +94,32 @@ impl CompilerCommand {
         Self { words }
     }
 
+    /// Whether objects of this command have whole debug information: options of CONFIG_DEBUG_INFO_REDUCED and
+    /// CONFIG_DEBUG_INFO_SPLIT (Makefile.debug) leave types out.
+    pub fn has_debug_information(&self) -> bool {
+        let mut on = false;
+        for word in &self.words {
+            match word.strip_prefix("-g") {
+                Some("0") => on = false,
+                Some("split-dwarf") => return false,
+                Some(level) => on |= level.is_empty() || level.starts_with(['1', '2', '3', 'd']),
+                None if word.starts_with("-femit-struct-debug-") => return false,
+                None => {}
+            }
+        }
+        on
+    }
+
+    /// The same with whole debug information.
+    pub fn with_debug_information(&self) -> Self {
+        let out_of_place = |word: &String| {
+            word.starts_with("-femit-struct-debug-") || word == "-gsplit-dwarf" || word == "-g0"
+        };
+        let mut words: Vec<String> = self.words.iter().filter(|word| !out_of_place(word)).cloned().collect();
+        words.insert(words.len().saturating_sub(1), "-g".to_owned());
+        Self { words }
+    }
+
     /// The source file.
     pub fn source(&self) -> &str {
         self.words.last().map_or("", String::as_str)
@@ -392,6 +418,23 @@ mod tests {
         assert_eq!(command.source(), "x.c");
         let includes: Vec<&str> = command.forced_includes().collect();
         assert_eq!(includes, ["a.h", "./include/asm-generic/runtime-const.h"]);
+    }
+
+    #[test]
+    fn debug_information_is_asked_for_where_it_is_not_whole() {
+        let command = |options: &str| {
+            let words = format!("gcc-12 {options} -c -o x.o x.c");
+            CompilerCommand::new(words.split_whitespace().map(str::to_owned).collect()).unwrap()
+        };
+        for whole in ["-g", "-g2", "-gdwarf-4", "-g0 -g"] {
+            assert!(command(whole).has_debug_information(), "{whole}");
+        }
+        for lacking in ["-O2", "-g -g0", "-g -femit-struct-debug-baseonly", "-g -gsplit-dwarf", "-gz=zlib"] {
+            let command = command(lacking);
+            assert!(!command.has_debug_information(), "{lacking}");
+            let with = command.with_debug_information();
+            assert!(with.has_debug_information() && with.source() == "x.c", "{with:?}");
+        }
     }
 
     #[test]

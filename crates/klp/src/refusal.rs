@@ -33,6 +33,8 @@ pub enum Rule {
     AuthorMark,
     /// The patch changes it, and a mark of its author leaves it out.
     LeftOut,
+    /// A type is laid out in another way than the objects that exist already.
+    LayoutChanged,
     /// Something sound that this version does not build.
     NotSupported,
 }
@@ -56,6 +58,7 @@ impl Rule {
             Self::AlwaysRunning => "always-running",
             Self::AuthorMark => "author-mark",
             Self::LeftOut => "left-out",
+            Self::LayoutChanged => "layout-changed",
             Self::NotSupported => "not-supported",
         }
     }
@@ -92,6 +95,9 @@ impl Rule {
             Self::AlwaysRunning => "patch what it calls instead, or show that every task leaves it in time",
             Self::AuthorMark => "correct the mark; docs/patch-authors.md says what each one takes",
             Self::LeftOut => "give LIVEPATCH_LEAVE_OUT a reason, or --argue that the fix is whole without it",
+            Self::LayoutChanged => {
+                "objects that exist already have the old layout: keep it, with the new value in a shadow variable (klp_shadow_alloc) or in padding, or show that no such object meets the new code"
+            }
             Self::NotSupported => "simplify the patch around this place, or wait for support",
         }
     }

@@ -82,8 +82,21 @@ fn judge(bench: &Workbench, kpatch: Option<&Kpatch>, case: &Case) -> Result<Outc
         Ok(compiled) => compiled,
         Err(error) => return Ok(outcome(Err(error), start)),
     };
-    let result = bench.build_compiled(&compiled, &patches, &livepatch, &SystemClock, &|_| ());
-    let outcome = outcome(result, start);
+    let build =
+        |patches: &PatchRequest| bench.build_compiled(&compiled, patches, &livepatch, &SystemClock, &|_| ());
+    let outcome = match build(&patches) {
+        // A changed layout is never partial, and here is nobody to judge it: what comes of it is built, and counted as
+        // what a person must look at.
+        Err(BuildError::NeedsPerson { places }) => {
+            let place = |text: &String| text.rsplit_once(" in ").map(|(place, _)| place.to_owned());
+            let argue = |place| (place, "the corpus has nobody who could judge it".to_owned());
+            let arguments = places.iter().filter_map(place).map(argue).collect();
+            let argued = outcome(build(&PatchRequest { arguments, ..patches.clone() }), start);
+            let partial = argued.verdict == "built_whole";
+            Outcome { verdict: if partial { "built_partial" } else { argued.verdict }, ..argued }
+        }
+        result => outcome(result, start),
+    };
     let kpatch = kpatch.map(|kpatch| kpatch.judge(bench, compiled.pairs())).transpose()?;
     Ok(Outcome { kpatch, ..outcome })
 }

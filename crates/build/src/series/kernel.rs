@@ -278,7 +278,7 @@ fn one_by_one<'f>(
             Verdict::Ok => None,
             Verdict::NotAffected => Some(FixVerdict::NotAffected),
             Verdict::NeedsPerson if new.is_empty() => None,
-            Verdict::NeedsPerson if entry.partial.is_some() => {
+            Verdict::NeedsPerson if entry.partial.is_some() && new.iter().all(|f| f.can_be_partial()) => {
                 if let Some(last) = good.last_mut() {
                     last.coverage = CveCoverage::Partial;
                 }
