@@ -605,7 +605,10 @@ fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
     let cpu = spec.cpu_properties.iter().fold("max".to_owned(), |cpu, property| format!("{cpu},{property}"));
-    add(&["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", &cpu]);
+    // One thread for all processors: when one of several threads writes into code, QEMU drops its translation and only
+    // then stores, and another may translate the old bytes in between, for good. A kernel that patches its own code
+    // under load (jump labels, static calls, ftrace: every livepatch transition) then dies of a stale int3.
+    add(&["-machine", "q35", "-accel", "tcg,thread=single", "-cpu", &cpu]);
     add(&["-m", &spec.memory_mib.to_string(), "-smp", &spec.cpus.to_string()]);
     // The kernel's console goes to standard error, where QEMU's own complaints go too; commands go over
     // standard input and output. Both vanish with the process.
