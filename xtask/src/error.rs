@@ -90,6 +90,10 @@ pub(crate) enum Error {
     NoCertificate { path: PathBuf },
     #[error("{program} has the path {} in it", .place.display())]
     ShowsPath { program: String, place: PathBuf },
+    #[error("the fuzz target {target} found an input that panics, hangs or needs too much memory")]
+    FuzzFind { target: String },
+    #[error("there is no fuzz target {name}")]
+    NoFuzzTarget { name: String },
     #[error("{path} is not text")]
     NotText { path: PathBuf },
 }
@@ -109,7 +113,7 @@ impl Error {
             Self::VersionGone { .. } => Exit::VersionGone,
             Self::NoNetwork { .. } => Exit::NoNetwork,
             Self::DiskFull { .. } => Exit::DiskFull,
-            Self::TestsFailed { .. } | Self::Check { .. } => Exit::TestsFailed,
+            Self::TestsFailed { .. } | Self::Check { .. } | Self::FuzzFind { .. } => Exit::TestsFailed,
             Self::Tool { exit, .. } => *exit,
             Self::Vm(error) if error.transcript().is_some() => Exit::Guest,
             _ => Exit::Failure,
@@ -139,6 +143,10 @@ impl Error {
             Self::ShowsPath { .. } => {
                 "find what put it there, with strings, and teach `build_release` to replace it".into()
             }
+            Self::FuzzFind { target } => {
+                format!("the input is in fuzz/artifacts/{target}; fuzz/README.md says what to do with it")
+            }
+            Self::NoFuzzTarget { .. } => "they are the files of fuzz/targets, without .rs".into(),
             Self::NoCertificate { .. } => "make one: livepatch-build keygen DIR --name vendor".into(),
             Self::Carve { .. } => "edit `file`, `containing` or `lines` in demo.toml".into(),
             Self::Tool { hint, .. } => return hint.clone(),

@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod error;
 mod fetch;
+mod fuzz;
 mod process;
 mod progress;
 mod release;
@@ -75,6 +76,14 @@ enum Chore {
         #[arg(long)]
         long: bool,
     },
+    /// Give foreign bytes to every parser, for a while
+    Fuzz {
+        /// How long, for each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Only this one: a file of fuzz/targets, without .rs
+        target: Option<String>,
+    },
     /// Make Debian packages
     Dist {
         #[command(flatten)]
@@ -111,6 +120,7 @@ fn main() -> ExitCode {
         Chore::Corpus { from, to, limit, only, kpatch } => {
             corpus::corpus(&from, to, limit, &only, kpatch.as_deref())
         }
+        Chore::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 21] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
@@ -16,6 +16,7 @@ const PACKAGES: [(&str, &str); 21] = [
     ("dwarves", "kernel build"),
     ("e2fsprogs", "disks of VMs"),
     ("flex", "kernel build"),
+    ("g++", "the fuzzer"),
     ("gcc-12", "the compiler that Debian 12 builds its kernels with"),
     ("kmod", "module dependencies"),
     ("libc6-dev", "static programs for the VMs"),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::author::leave_out;
-use crate::lines::only_lines_differ;
+use crate::lines::{only_lines_differ, same_but_for_a_line};
 use crate::refusal::{Refusal, Rule};
 use crate::section_class::{Class, Fate};
 use crate::unit::{Entry, Item, ItemKind, Reference, Target, Unit};
@@ -394,7 +394,7 @@ impl Eye<'_> {
                 i == j && self.same_meaning(*a, *b, depth)
             }
             (Target::Literal { bytes: x, offset: i, .. }, Target::Literal { bytes: y, offset: j, .. }) => {
-                x == y && i == j
+                i == j && (x == y || same_but_for_a_line(x, y))
             }
             (r, s) => r == s,
         }

@@ -143,10 +143,45 @@ fn is_place(before: &[Instruction], number: usize, unit: &Unit, function: &Item)
     }
 }
 
+/// Whether two texts that differ do so only in a line behind the name of a source file, as the preprocessor writes `FILE_LINE`
+/// (include/linux/fortify-string.h, include/linux/stringify.h): `… at drivers/a.c:17`.
+pub(crate) fn same_but_for_a_line(x: &[u8], y: &[u8]) -> bool {
+    let common = x.iter().zip(y).take_while(|(a, b)| a == b).count();
+    let start = x[..common].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1);
+    let number = |text: &[u8]| text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (i, j) = (number(x), number(y));
+    i > 0
+        && j > 0
+        && [&b".c:"[..], b".h:"].iter().any(|end| x[..start].ends_with(end))
+        && x[start + i..] == y[start + j..]
+}
+
 /// What a register holds at the end of straight code, if its address was loaded there.
 fn loaded<'f>(before: &[Instruction], register: Register, function: &'f Item) -> Option<&'f Target> {
     let straight = before.iter().rev().take_while(|i| i.flow_control() == FlowControl::Next);
     let load = straight.into_iter().find(|i| touches(i, register))?;
     let loads = load.op0_register().full_register() == register;
     at(&function.references, load).filter(|_| loads).map(|reference| &reference.target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_but_for_a_line;
+
+    #[test]
+    fn only_a_line_behind_a_file_may_differ() {
+        for (x, y, same) in [
+            ("field \"a\" at net/core/dev.c:99\0", "field \"a\" at net/core/dev.c:100\0", true),
+            ("at a.h:17, twice\0", "at a.h:18, twice\0", true),
+            ("field \"a\" at dev.c:99\0", "field \"b\" at dev.c:99\0", false),
+            ("at a.c:17 of 3\0", "at a.c:18 of 4\0", false),
+            ("at a.c:17\0", "at a.c:\0", false),
+            ("limit:17\0", "limit:18\0", false),
+            ("17\0", "18\0", false),
+            ("a.c:\0", "a.c:1\0", false),
+            ("", "", false),
+        ] {
+            assert_eq!(same_but_for_a_line(x.as_bytes(), y.as_bytes()), same, "{x:?} {y:?}");
+        }
+    }
 }
