@@ -1,6 +1,6 @@
 //! Cumulative livepatches of a series, for many kernels.
 //!
-//! [`file`] is what a person writes; [`kernel`] builds one livepatch for one kernel and says what became of each fix;
+//! [`mod@file`] is what a person writes; [`kernel`] builds one livepatch for one kernel and says what became of each fix;
 //! [`matrix`] does that for many, goes on where an earlier run ended, and keeps the record.
 
 pub(crate) mod cli;

@@ -382,23 +382,34 @@ fn compare_named<'d>(
     Ok(Some(Found { key, change, moved_only, held }))
 }
 
+/// Names of members, each with how many of that name come before it: those without a name share one.
+fn numbered(members: &[Member]) -> Vec<(&str, usize)> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut out = Vec::with_capacity(members.len());
+    for member in members {
+        let count = seen.entry(&member.name).or_default();
+        out.push((member.name.as_str(), *count));
+        *count += 1;
+    }
+    out
+}
+
 /// What became of members, and whether they only moved, in the same order.
 fn compare_members(
     pair: &Pair<'_>,
     olds: &[Member],
     news: &[Member],
 ) -> Result<(Vec<MemberChange>, bool), DebugError> {
-    let by_name = |members: &'_ [Member]| -> BTreeMap<String, usize> {
-        members.iter().enumerate().map(|(index, member)| (member.name.clone(), index)).collect()
-    };
-    let (old_names, new_names) = (by_name(olds), by_name(news));
-    let mut removed: Vec<&Member> = olds.iter().filter(|m| !new_names.contains_key(&m.name)).collect();
+    let (old_keys, new_keys) = (numbered(olds), numbered(news));
+    let old_of: BTreeMap<(&str, usize), &Member> = old_keys.iter().copied().zip(olds).collect();
+    let new_names: BTreeSet<(&str, usize)> = new_keys.iter().copied().collect();
+    let removed = old_keys.iter().zip(olds).filter(|(key, _)| !new_names.contains(key));
+    let mut removed: Vec<&Member> = removed.map(|(_, member)| member).collect();
     let mut out = Vec::new();
-    for member in news {
+    for (key, member) in new_keys.iter().zip(news) {
         let here = |old: &Member| old.bit_offset == member.bit_offset && old.bits == member.bits;
-        let (fate, old) = match old_names.get(&member.name) {
+        let (fate, old) = match old_of.get(key) {
             Some(&old) => {
-                let old = &olds[old];
                 // The length of what keeps its type is that type's affair, but for bit fields.
                 let fields = old.bit_field == member.bit_field && (!old.bit_field || old.bits == member.bits);
                 if !(fields && pair.same(old.of, member.of)?) {
@@ -437,8 +448,7 @@ fn compare_members(
         old: Some(old.place(pair.old)),
         new: None,
     }));
-    let names = |members: &[Member]| -> Vec<String> { members.iter().map(|m| m.name.clone()).collect() };
-    let moved_only = out.iter().all(|m| m.fate == Fate::Moved) && names(olds) == names(news);
+    let moved_only = out.iter().all(|m| m.fate == Fate::Moved) && old_keys == new_keys;
     Ok((out, moved_only))
 }
 
