@@ -771,30 +771,30 @@ impl Extraction<'_> {
         prefix: usize,
     ) -> Result<Result<Option<Extracted>, Refusal>, BuildError> {
         let own = Pair { original: &unit.original, patched: &unit.patched };
-        let second = |reasons: &[Reason], reason: Reason| {
+        let second = |reasons: &[Reason]| {
             let (original, patched) = (self.again)(unit, reasons)?;
             let parse = |object: &[u8]| Unit::parse(object, &self.sizes);
             let units = parse(&original).and_then(|original| Ok((original, parse(&patched)?)));
             Ok::<_, BuildError>(units.and_then(|(original, patched)| {
                 let pair = Pair { original: &original, patched: &patched };
-                extract_second(own, comparison, pair, prefix, reason)
+                extract_second(own, comparison, pair, prefix, reasons)
             }))
         };
         let mut reasons = Vec::new();
         let mut extracted = extract(own.original, own.patched, comparison, prefix);
         if extracted.as_ref().is_err_and(|refusal| refusal.rule == Rule::RuntimeConstant) {
             reasons.push(Reason::RuntimeConstants);
-            extracted = second(&reasons, Reason::RuntimeConstants)?;
+            extracted = second(&reasons)?;
         }
         let is_early = |name: &str| self.exports.of_vmlinux(name).is_some();
         let has_late_keys = matches!(&extracted, Ok(Some(found)) if !late_keys(found, &is_early).is_empty());
         if unit.object != ObjectName::Vmlinux && has_late_keys {
             reasons.push(Reason::StaticKeys);
-            extracted = second(&reasons, Reason::StaticKeys)?;
+            extracted = second(&reasons)?;
         }
         if matches!(&extracted, Ok(Some(found)) if !found.ended_in.is_empty()) {
             reasons.push(Reason::SiblingCalls);
-            extracted = second(&reasons, Reason::SiblingCalls)?;
+            extracted = second(&reasons)?;
         }
         Ok(extracted)
     }

@@ -73,14 +73,16 @@ pub fn late_keys(extracted: &Extracted, is_early: &dyn Fn(&str) -> bool) -> BTre
 }
 
 /// Extracts the changes from the second compilation. `comparison` is that of the kernel's own
-/// compilation, to whose original all that stays outside refers in the end.
+/// compilation, to whose original all that stays outside refers in the end. Of the `reasons` for it the last is named in
+/// refusals.
 pub fn extract_second(
     own: Pair<'_>,
     comparison: &Comparison,
     generic: Pair<'_>,
     prefix: usize,
-    reason: Reason,
+    reasons: &[Reason],
 ) -> Result<Option<Extracted>, Refusal> {
+    let reason = reasons.last().copied().unwrap_or(Reason::SiblingCalls);
     let changes = compare(generic.original, generic.patched)?;
     let names = |unit: &Unit, items: &BTreeSet<usize>| -> BTreeSet<String> {
         items.iter().map(|&index| unit.items[index].name().to_owned()).collect()
@@ -90,7 +92,9 @@ pub fn extract_second(
     if let Some(name) = changed.symmetric_difference(&changed_generic).next() {
         return reason.refuse(name, "another set of functions changes");
     }
-    for &index in &comparison.changed {
+    // Where the source is the same and only the compiler's choices differ, it may also inline otherwise.
+    let other_source = reasons.iter().any(|reason| *reason != Reason::SiblingCalls);
+    for &index in comparison.changed.iter().filter(|_| other_source) {
         let name = own.patched.items[index].name();
         let counterpart = generic.patched.function(name);
         if counterpart.is_none_or(|other| calls(own.patched, index) != calls(generic.patched, other)) {

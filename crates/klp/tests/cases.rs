@@ -88,7 +88,7 @@ fn judge(case: &Path, directives: &Directives) -> Result<Vec<String>, Refusal> {
             let (generic_original, generic_patched) = (unit(false, more)?, unit(true, more)?);
             let own = Pair { original: &original, patched: &patched };
             let generic = Pair { original: &generic_original, patched: &generic_patched };
-            extract_second(own, &comparison, generic, 0, Reason::RuntimeConstants)?
+            extract_second(own, &comparison, generic, 0, &[Reason::RuntimeConstants])?
         }
         (extracted, _) => extracted?,
     };
