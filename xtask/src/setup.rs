@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 22] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
@@ -27,6 +27,7 @@ const PACKAGES: [(&str, &str); 22] = [
     ("mmdebstrap", "the Debian system of VMs, toolchain roots"),
     ("pkg-config", "finding libssl"),
     ("qemu-system-x86", "VMs"),
+    ("softhsm2", "a PKCS#11 token for the tests of signing"),
     ("xz-utils", "kernel sources, compressed modules"),
     ("zstd", "compressed modules"),
 ];

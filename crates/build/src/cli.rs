@@ -7,19 +7,21 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use livepatch_kbuild::{KbuildError, KernelOrigin, ToolchainChoice};
-use livepatch_manifest::{Bundle, CveEntry, PatchManifest, PatchSources, ProofResult, VmProof};
+use livepatch_manifest::{Bundle, CveEntry, ProofResult, VmProof};
 use livepatch_types::{Clock, CveCoverage, CveId, ModuleName, PatchVersion, Rating, SystemClock, plural};
 
 use crate::check_text::check_text;
 use crate::error::{BuildError, ExitCode};
 use crate::fidelity::Selection;
 use crate::files::{read, write};
+use crate::inspect::inspect;
 use crate::pipeline::{
     self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench, build, check, identify,
 };
 use crate::prove::{self, ProofRequest, ProveError};
 use crate::report::{BuildReport, UnitReport, Verdict};
-use crate::series::cli::{SeriesArguments, run_series};
+use crate::series::cli::{SeriesArguments, WatchArguments, run_series, run_watch};
+use crate::token::{PinSource, TokenKey, TokenSigner};
 use crate::toolchain::{self, EnvironmentArguments, ToolchainCommand};
 use crate::verify::{VerifyError, verify};
 use crate::{keygen, signing};
@@ -44,6 +46,9 @@ enum Action {
     Fidelity(FidelityArguments),
     /// Build cumulative livepatches of a series of fixes, for many kernels.
     Series(SeriesArguments),
+    /// Watch for new kernels of a distribution: build the livepatch of a series for each, without the fixes that its source
+    /// has already, prove it, and put it where it is signed. What needs a person is in the table of each round.
+    Watch(WatchArguments),
     /// Prove a livepatch in a virtual machine with the kernel it is for; the proof goes into the bundle. Exits with 0, or
     /// with 9 when the proof failed.
     Prove(ProveArguments),
@@ -176,13 +181,28 @@ struct BuildArguments {
     allow_partial: bool,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct SignArguments {
     /// The bundle, replaced by its signed form
     bundle: PathBuf,
-    /// RSA private key (PEM)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// RSA private key (PEM), which only its owner may read
+    #[arg(long, value_name = "FILE", required_unless_present = "pkcs11")]
+    key: Option<PathBuf>,
+    /// Sign with a key in a token instead: the token maker's PKCS#11 library
+    #[arg(long, value_name = "LIBRARY", conflicts_with = "key", requires_all = ["token", "key_label", "pin"])]
+    pkcs11: Option<PathBuf>,
+    /// Label of the token
+    #[arg(long, value_name = "LABEL", requires = "pkcs11")]
+    token: Option<String>,
+    /// Label of the private RSA key in the token
+    #[arg(long, value_name = "LABEL", requires = "pkcs11")]
+    key_label: Option<String>,
+    /// File with the token's PIN, which only its owner may read
+    #[arg(long, value_name = "FILE", requires = "pkcs11", group = "pin")]
+    pin_file: Option<PathBuf>,
+    /// Open file descriptor to read the token's PIN from, as in `--pin-fd 3 3< <(get-pin)`
+    #[arg(long, value_name = "NUMBER", requires = "pkcs11", group = "pin")]
+    pin_fd: Option<u32>,
     /// The key's certificate (PEM or DER)
     #[arg(long, value_name = "FILE")]
     certificate: PathBuf,
@@ -348,6 +368,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Action::Verify(arguments) => return end(run_verify(&arguments)),
         Action::Prove(arguments) => return end(run_prove(&arguments)),
         Action::Series(arguments) => return run_series(&arguments),
+        Action::Watch(arguments) => return run_watch(&arguments),
         Action::Sign(arguments) => run_sign(&arguments),
         Action::Inspect(arguments) => run_inspect(&arguments),
         Action::Identify(arguments) => run_identify(&arguments),
@@ -579,62 +600,40 @@ fn run_verify(arguments: &VerifyArguments) -> Result<(String, ExitCode), Shown> 
 
 fn run_sign(arguments: &SignArguments) -> Result<String, Shown> {
     let bundle = parse_bundle(&arguments.bundle)?;
-    let hint =
-        "give an RSA key and its certificate, such as `livepatch-build keygen` makes, and an unsigned bundle";
-    let signer = signing::FileSigner::open(&arguments.key, &arguments.certificate)
-        .map_err(|e| signing_error(e, hint))?;
-    let signed = signing::sign_bundle(bundle, &signer).map_err(|e| signing_error(e, hint))?;
+    let signer = open_signer(arguments)?;
+    let hint = "give a bundle that is not signed yet";
+    let signed = signing::sign_bundle(bundle, signer.as_ref()).map_err(|e| signing_error(e, hint))?;
     write(&arguments.bundle, &signed.to_bytes())?;
     Ok(format!("signed {} (module {})\n", arguments.bundle.display(), signed.manifest.module.sha256))
 }
 
-/// What `inspect --format json` prints: the manifest, and what else is in the bundle.
-#[derive(serde::Serialize)]
-struct Inspected<'b> {
-    #[serde(flatten)]
-    manifest: &'b PatchManifest,
-    signed: bool,
-    sources: Option<PatchSources>,
-    proof: Option<VmProof>,
+/// Whoever keeps the key.
+fn open_signer(arguments: &SignArguments) -> Result<Box<dyn livepatch_modsig::Signer>, Shown> {
+    let SignArguments { key, pkcs11, token, key_label, pin_file, pin_fd, certificate, .. } =
+        arguments.clone();
+    let pin = pin_file.map(PinSource::File).or(pin_fd.map(PinSource::Descriptor));
+    match (key, pkcs11.zip(token).zip(key_label).zip(pin)) {
+        (Some(key), _) => {
+            let hint = "give an RSA key and its certificate, such as `livepatch-build keygen` makes";
+            let signer = signing::FileSigner::open(&key, &certificate);
+            Ok(Box::new(signer.map_err(|e| signing_error(e, hint))?))
+        }
+        (None, Some((((library, token), key), pin))) => {
+            let signer = TokenSigner::open(&TokenKey { library, token, key }, &pin, &certificate);
+            Ok(Box::new(signer.map_err(|e| signing_error(&e, e.hint()))?))
+        }
+        (None, None) => Err(Shown {
+            message: "it is not said which key signs".into(),
+            hint: "give --key, or --pkcs11 with --token, --key-label and --pin-file or --pin-fd".into(),
+            code: ExitCode::Usage,
+        }),
+    }
 }
 
 fn run_inspect(arguments: &InspectArguments) -> Result<String, Shown> {
     let bundle = parse_bundle(&arguments.bundle)?;
-    let manifest = &bundle.manifest;
-    if arguments.format == Format::Json {
-        return Ok(json(&Inspected {
-            manifest,
-            signed: bundle.signature.is_some(),
-            sources: bundle.parsed_sources().map_err(BuildError::from)?,
-            proof: bundle.parsed_proof().map_err(BuildError::from)?,
-        }));
-    }
-    let mut text = format!("livepatch  {}\n", manifest.version);
-    text.push_str(&format!("kernel     {} {}\n", manifest.kernel.release, manifest.kernel.architecture));
-    text.push_str(&format!("build-id   {}\n", manifest.kernel.build_id));
-    text.push_str(&format!("module     {} ({} bytes)\n", manifest.module.sha256, manifest.module.size_bytes));
-    text.push_str(&format!("signed     {}\n", if bundle.signature.is_some() { "yes" } else { "no" }));
-    text.push_str(&format!("compiler   {}\n", manifest.compiler));
-    for object in &manifest.objects {
-        for function in &object.functions {
-            text.push_str(&format!(
-                "function   {}:{} (place {})\n",
-                object.name, function.name, function.sympos
-            ));
-        }
-    }
-    for cve in &manifest.cves {
-        let partial = if cve.coverage == CveCoverage::Partial { " (partial)" } else { "" };
-        text.push_str(&format!("cve        {}{partial} {}\n", cve.id, cve.title));
-    }
-    let sources = bundle.parsed_sources().map_err(BuildError::from)?;
-    let sources = sources.map(|sources| plural(sources.patches.len(), "source patch", "source patches"));
-    text.push_str(&format!("sources    {}\n", sources.as_deref().unwrap_or("none")));
-    match bundle.parsed_proof().map_err(BuildError::from)? {
-        Some(proof) => text.push_str(&proof_text(&proof)),
-        None => text.push_str("proof      none\n"),
-    }
-    Ok(text)
+    let inspected = inspect(&bundle).map_err(BuildError::from)?;
+    Ok(if arguments.format == Format::Json { json(&inspected) } else { inspected.text() })
 }
 
 fn run_identify(arguments: &IdentifyArguments) -> Result<String, Shown> {

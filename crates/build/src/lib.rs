@@ -1,7 +1,7 @@
 //! Floor 3: makes livepatches: from a source patch for an exact kernel to a signed bundle.
 //!
 //! [`pipeline::build`] is the way from patch to bundle; [`signing`] is a step of its own, so that it can be done on
-//! another host; [`cli`] is the program around both.
+//! another host, with a key in a file or in a [`token`]; [`cli`] is the program around both.
 
 mod always_running;
 mod check_text;
@@ -11,6 +11,7 @@ pub mod error;
 pub mod fidelity;
 mod files;
 pub mod glue;
+mod inspect;
 pub mod keygen;
 pub mod pipeline;
 pub mod prove;
@@ -18,6 +19,7 @@ pub mod report;
 pub mod series;
 mod shipped;
 pub mod signing;
+pub mod token;
 mod toolchain;
 mod units;
 pub mod verify;

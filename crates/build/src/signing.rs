@@ -1,7 +1,6 @@
 //! Signing with a private key in a file: modules and manifests in the kernel's form.
 //!
-//! Invariant: private keys are handled by OpenSSL alone. Another keeper of keys (PKCS#11) is another
-//! `livepatch_modsig::Signer`.
+//! Invariant: private keys are handled by OpenSSL alone, or by the token that keeps them ([`crate::token`]).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -79,9 +78,6 @@ pub struct FileSigner {
 impl FileSigner {
     /// Reads a private key (PEM, not encrypted, mode 0600 or less) and its certificate (PEM or DER).
     pub fn open(key: &Path, certificate: &Path) -> Result<Self, SigningError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| SigningError::Read { path: path.to_owned(), source })
-        };
         let metadata =
             std::fs::metadata(key).map_err(|source| SigningError::Read { path: key.to_owned(), source })?;
         let mode = metadata.permissions().mode() & 0o777;
@@ -99,12 +95,7 @@ impl FileSigner {
         if key.id() != Id::RSA {
             return Err(SigningError::NotRsa);
         }
-        let certificate = if certificate.starts_with(b"-----") {
-            Certificate::from_pem(certificate).map(|mut all| all.swap_remove(0))
-        } else {
-            Certificate::from_der(certificate)
-        }
-        .map_err(SigningError::Certificate)?;
+        let certificate = parse_certificate(certificate)?;
         let x509 = X509::from_der(certificate.der()).map_err(SigningError::OpensslCertificate)?;
         let of_key = x509.public_key().map_err(SigningError::OpensslCertificate)?.public_eq(&key);
         if !of_key {
@@ -112,6 +103,24 @@ impl FileSigner {
         }
         Ok(Self { key, x509, certificate })
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SigningError> {
+    std::fs::read(path).map_err(|source| SigningError::Read { path: path.to_owned(), source })
+}
+
+/// Reads a certificate, PEM or DER.
+pub(crate) fn read_certificate(path: &Path) -> Result<Certificate, SigningError> {
+    parse_certificate(&read(path)?)
+}
+
+fn parse_certificate(bytes: &[u8]) -> Result<Certificate, SigningError> {
+    let certificate = if bytes.starts_with(b"-----") {
+        Certificate::from_pem(bytes).map(|mut all| all.swap_remove(0))
+    } else {
+        Certificate::from_der(bytes)
+    };
+    certificate.map_err(SigningError::Certificate)
 }
 
 impl Signer for FileSigner {

@@ -101,6 +101,45 @@ pub fn verify_detached<'c>(
     })
 }
 
+/// Puts a raw signature (RSA PKCS#1 v1.5, SHA-256, over the content) into the form above, naming the key by its id: for
+/// keepers of keys that sign a digest and know nothing of CMS. Whether the signature is right is not looked at.
+pub fn signed_data(certificate: &Certificate, signature: &[u8]) -> Result<Vec<u8>, der::Error> {
+    let integer = |value: u8| tlv(Tag::Integer, &[&[value]]);
+    let oid = |oid: ObjectIdentifier| tlv(Tag::ObjectIdentifier, &[oid.as_bytes()]);
+    let sha256 = tlv(Tag::Sequence, &[&oid(ID_SHA256)?])?;
+    let rsa = tlv(Tag::Sequence, &[&oid(ID_RSA_ENCRYPTION)?, &tlv(Tag::Null, &[])?])?;
+    let version = integer(3)?;
+    let signer = tlv(
+        Tag::Sequence,
+        &[
+            &version,
+            &tlv(CONTEXT_0_PRIMITIVE, &[certificate.key_id()])?,
+            &sha256,
+            &rsa,
+            &tlv(Tag::OctetString, &[signature])?,
+        ],
+    )?;
+    let signed = tlv(
+        Tag::Sequence,
+        &[
+            &version,
+            &tlv(Tag::Set, &[&sha256])?,
+            &tlv(Tag::Sequence, &[&oid(ID_DATA)?])?,
+            &tlv(Tag::Set, &[&signer])?,
+        ],
+    )?;
+    tlv(Tag::Sequence, &[&oid(ID_SIGNED_DATA)?, &tlv(CONTEXT_0, &[&signed])?])
+}
+
+/// An element: tag, length, and its content in parts.
+fn tlv(tag: Tag, parts: &[&[u8]]) -> Result<Vec<u8>, der::Error> {
+    let content = parts.concat();
+    let mut out = Vec::new();
+    der::Header::new(tag, der::Length::try_from(content.len())?).encode_to_vec(&mut out)?;
+    out.extend_from_slice(&content);
+    Ok(out)
+}
+
 /// How a signature names its key.
 enum SignerId<'a> {
     KeyId(&'a [u8]),

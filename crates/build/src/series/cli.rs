@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use livepatch_kbuild::ToolchainChoice;
@@ -12,6 +13,7 @@ use crate::error::ExitCode;
 use crate::series::matrix::{self, Run, RunError};
 use crate::series::outcome::{KernelOutcome, table};
 use crate::series::proofs::{self, Proven};
+use crate::series::watch::{self, Watch, Watched};
 use crate::series::{OpenError, Series};
 use crate::toolchain::EnvironmentArguments;
 
@@ -74,6 +76,43 @@ struct ProveArguments {
     input: SeriesInput,
 }
 
+/// What to watch.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WatchArguments {
+    /// Directory with series.toml, whose [[follow]] tables say which kernels to look for
+    series: PathBuf,
+    /// Where the distribution's packages arrive
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// apt's index of these packages (`Packages`, not compressed): only files that it lists, with its sizes and digests,
+    /// are taken. Without it a package is taken when it is all there
+    #[arg(long, value_name = "FILE")]
+    index: Option<PathBuf>,
+    /// Directory with further packages that the series names; may be given several times
+    #[arg(long, value_name = "DIR")]
+    packages: Vec<PathBuf>,
+    /// Where bundles and their records are, in a directory for each kernel
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where proven bundles are put for whoever signs and publishes them
+    #[arg(long, value_name = "DIR")]
+    stage: PathBuf,
+    /// Look once and end. Exits with 0, 8 (a person has something to decide), or the code of what failed first
+    #[arg(long)]
+    once: bool,
+    /// Seconds from the end of a round to the next one
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, conflicts_with = "once")]
+    every: u64,
+    /// How many kernels to work on at the same time [default: as many as there are cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    #[command(flatten)]
+    environment: EnvironmentArguments,
+    /// How to print each round's table; JSON is one line a round
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
 impl From<RunError> for Shown {
     fn from(error: RunError) -> Self {
         Self { hint: error.hint().into_owned(), code: error.exit_code(), message: error.to_string() }
@@ -120,6 +159,59 @@ fn prove(arguments: &ProveArguments) -> Result<Vec<Proven>, Shown> {
     let input = &arguments.input;
     let series = Series::open(&input.series, &input.packages)?;
     Ok(with_progress(|progress| proofs::prove(&series, &input.kernel, &input.out, progress))?)
+}
+
+/// Watches until it is told to end; after each round its table is printed, when it says something new.
+pub(crate) fn run_watch(arguments: &WatchArguments) -> ExitCode {
+    let mut last = None;
+    loop {
+        let code = match watch_once(arguments) {
+            Ok(kernels) => {
+                let code = watch::exit_code(&kernels);
+                if last.as_ref() != Some(&kernels) && !print_watched(&kernels, arguments.format) {
+                    return ExitCode::Environment;
+                }
+                last = Some(kernels);
+                code
+            }
+            Err(shown) => shown.print(),
+        };
+        if arguments.once {
+            return code;
+        }
+        pause(Duration::from_secs(arguments.every));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "between two rounds there is nothing to wait for but the time")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn watch_once(arguments: &WatchArguments) -> Result<Vec<Watched>, Shown> {
+    // Read anew in each round: a fix may have come.
+    let series = Series::open(&arguments.series, &arguments.packages)?;
+    let (cache, environment) = arguments.environment.open(ToolchainChoice::default())?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let watch = Watch {
+        series: &series,
+        directory: &arguments.directory,
+        index: arguments.index.as_deref(),
+        cache: &cache,
+        environment: &environment,
+        out: &arguments.out,
+        stage: &arguments.stage,
+        jobs: arguments.jobs.unwrap_or(cores),
+    };
+    Ok(with_progress(|progress| watch::round(&watch, &SystemClock, progress))?)
+}
+
+fn print_watched(kernels: &[Watched], format: Format) -> bool {
+    let text = match format {
+        Format::Json => serde_json::to_string(&kernels).unwrap_or_default() + "\n",
+        Format::Text => watch::table(kernels),
+    };
+    anstream::stdout().write_all(text.as_bytes()).is_ok()
 }
 
 fn print_proofs(proofs: &[Proven], format: Format) -> ExitCode {

@@ -20,8 +20,11 @@ pub struct SeriesFile {
     #[serde(default, rename = "branch")]
     pub branches: BTreeMap<String, Branch>,
     /// The kernels.
-    #[serde(rename = "kernel")]
+    #[serde(default, rename = "kernel")]
     pub kernels: Vec<KernelEntry>,
+    /// Packages in which kernels to come will be: what `watch` looks for.
+    #[serde(default, rename = "follow")]
+    pub follows: Vec<Follow>,
     /// The fixes, in the order in which their patches are applied.
     #[serde(rename = "fix")]
     pub fixes: Vec<FixEntry>,
@@ -64,6 +67,20 @@ pub struct KernelEntry {
     pub source: PathBuf,
 }
 
+/// Packages of kernels to come. Image, headers and source of one kernel have one version.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// How their releases begin.
+    pub branch: String,
+    /// Name of the image package, with one `*`: `linux-image-6.1.0-*-cloud-amd64`.
+    pub image: String,
+    /// Name of its headers package; `*` stands for the same text.
+    pub headers: String,
+    /// Name of the source package.
+    pub source: String,
+}
+
 /// One fix.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +99,9 @@ pub struct FixEntry {
     /// Or how to carve it out of the branch's two sources.
     #[serde(default)]
     pub carve: Vec<CarveEntry>,
+    /// Code of the author's own beside the fix: callbacks, states, shadow variables.
+    #[serde(default)]
+    pub author: Vec<AuthorEntry>,
     /// Only kernels of these branches; none named: of all.
     #[serde(default)]
     pub branches: Vec<String>,
@@ -113,6 +133,18 @@ pub struct CarveEntry {
     pub containing: Option<String>,
     /// And of those only so many added lines, from the first one with the text on.
     pub lines: Option<usize>,
+}
+
+/// Code that is put into a source file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorEntry {
+    /// The source file.
+    pub file: String,
+    /// In front of its first line with this text.
+    pub before: String,
+    /// The file with the code, below the series' directory.
+    pub code: PathBuf,
 }
 
 /// A recorded reason.
@@ -199,7 +231,15 @@ impl SeriesFile {
                 return Err(rule(&kernel.name)("there are two kernels of this name".into()));
             }
         }
-        let branches: BTreeSet<&str> = self.kernels.iter().map(|kernel| kernel.branch.as_str()).collect();
+        for follow in &self.follows {
+            follow.check().map_err(rule(&format!("follow {:?}", follow.image)))?;
+        }
+        if self.kernels.is_empty() && self.follows.is_empty() {
+            return Err(rule("kernels")("there is neither [[kernel]] nor [[follow]]".into()));
+        }
+        let of_kernels = self.kernels.iter().map(|kernel| kernel.branch.as_str());
+        let branches: BTreeSet<&str> =
+            of_kernels.chain(self.follows.iter().map(|follow| follow.branch.as_str())).collect();
         if let Some(unused) = self.branches.keys().find(|name| !branches.contains(name.as_str())) {
             return Err(rule(&format!("branch {unused:?}"))("no kernel is of this branch".into()));
         }
@@ -268,7 +308,13 @@ impl SeriesFile {
                 return Err("`lines` is 0 or without `containing`".into());
             }
         }
-        for path in fix.patch.iter().chain(&fix.check) {
+        for entry in &fix.author {
+            if !is_plain(&entry.file) || entry.before.trim().is_empty() {
+                return Err("`author` needs a path below a source tree, and text of a line in it".into());
+            }
+        }
+        let code = fix.author.iter().map(|entry| &entry.code);
+        for path in fix.patch.iter().chain(&fix.check).chain(code) {
             if !path.to_str().is_some_and(is_plain) {
                 return Err(format!("{} is not a path below the series' directory", path.display()));
             }
@@ -308,6 +354,20 @@ impl KernelEntry {
         let is_own = packages == [false; 2] && own == [true; 3];
         if !is_packages && !is_own {
             return Err("give image and headers, or vmlinux, config and symvers (and modules)".into());
+        }
+        Ok(())
+    }
+}
+
+impl Follow {
+    fn check(&self) -> Result<(), String> {
+        let is_name = |name: &str| is_plain(name) && !name.contains(['/', '_']);
+        let is_pattern = |name: &str| name.matches('*').count() == 1 && is_name(&name.replace('*', "x"));
+        if !is_pattern(&self.image) || !is_pattern(&self.headers) {
+            return Err("`image` and `headers` are names of packages with one `*`".into());
+        }
+        if !is_name(&self.source) {
+            return Err("`source` is the name of a package".into());
         }
         Ok(())
     }
@@ -368,6 +428,24 @@ needs = ["sch_ingress"]
     }
 
     #[test]
+    fn kernels_to_come_are_followed() {
+        let follow = "[[follow]]\nbranch = \"6.1\"\nimage = \"linux-image-6.1.0-*-amd64\"\n\
+                      headers = \"linux-headers-6.1.0-*-amd64\"\nsource = \"linux-source-6.1\"\n";
+        let kernel = GOOD.split("[[kernel]]").nth(1).unwrap().split("[[fix]]").next().unwrap();
+        let without = GOOD.replace(&format!("[[kernel]]{kernel}"), "");
+        assert_eq!(SeriesFile::parse(&format!("{without}{follow}")).unwrap().follows.len(), 1);
+        for (text, expected) in [
+            (without.clone(), "neither [[kernel]] nor [[follow]]"),
+            (format!("{GOOD}{}", follow.replace("6.1.0-*-", "")), "names of packages with one `*`"),
+            (format!("{GOOD}{}", follow.replace("headers-6.1.0-*", "headers-*-*")), "with one `*`"),
+            (format!("{GOOD}{}", follow.replace("linux-source-6.1", "../x")), "the name of a package"),
+        ] {
+            let error = SeriesFile::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_place() {
         let with = |more: &str| format!("{GOOD}{FIX}{more}\n");
         let kernel = "[[kernel]]\nname = \"NAME\"\nbranch = \"6.12\"\nsource = \"s\"\n";
@@ -379,6 +457,12 @@ needs = ["sch_ingress"]
             (with("rating = \"low\"\npatch = [\"a\"]"), "CVE-2026-1111: only CVEs rated high or critical"),
             (with("rating = \"high\"\npatch = [\"a\"]\noverride = { reason = \"r\" }"), "needs no override"),
             (with("rating = \"low\"\npatch = [\"a\"]\noverride = { reason = \" \" }"), "a reason is empty"),
+            (
+                with(
+                    "rating = \"high\"\npatch = [\"a\"]\nauthor = [{ file = \"a.c\", before = \" \", code = \"c.c\" }]",
+                ),
+                "CVE-2026-1111: `author` needs a path below a source tree",
+            ),
             (with("rating = \"high\"\npatch = [\"../a\"]"), "is not a path below the series' directory"),
             (
                 with("rating = \"high\"\npatch = [\"a\"]\nbranches = [\"6.2\"]"),

@@ -3,11 +3,14 @@
 //! All fixes that apply are built together; when that works, which is the rule, no fix is looked at alone. When it does
 //! not, fixes are added one by one, so that it is known which of them stands in the way, and the others are built.
 
+use std::path::Path;
+
 use livepatch_kbuild::{KbuildError, PatchState, PatchedFile, SourcePatch};
 use livepatch_manifest::{Bundle, CveEntry, PatchManifest, PatchSources, SourceEntry};
 use livepatch_types::{Clock, CveCoverage, PatchVersion};
 
 use crate::error::BuildError;
+use crate::files::read;
 use crate::pipeline::{Built, LivepatchRequest, Omissions, PatchRequest, Progress, Workbench};
 use crate::report::{Finding, Verdict};
 use crate::series::Fix;
@@ -43,6 +46,8 @@ pub struct Outcome {
 struct Applying<'f> {
     index: usize,
     fix: &'f Fix,
+    /// Those of the fix, and those that put the author's code into this kernel's source.
+    patches: Vec<String>,
     coverage: CveCoverage,
 }
 
@@ -91,7 +96,7 @@ pub fn build(
         source,
     })?;
     for fix in &applying {
-        let patches = parsed(fix.fix)?;
+        let patches = parsed(&fix.patches)?;
         let concerned = units::concerned(bench.tree(), &patches, scratch.path(), &|_| ())?;
         let verdict = match fix.coverage {
             _ if !concerned.iter().any(|(unit, _)| changed.contains(&unit.as_str())) => {
@@ -139,8 +144,8 @@ pub fn losses(previous: Option<&PatchManifest>, cves: &[CveEntry], withdrawn: &[
     lost
 }
 
-fn parsed(fix: &Fix) -> Result<Vec<SourcePatch>, KbuildError> {
-    fix.patches.iter().map(|text| SourcePatch::parse(text)).collect()
+fn parsed(patches: &[String]) -> Result<Vec<SourcePatch>, KbuildError> {
+    patches.iter().map(|text| SourcePatch::parse(text)).collect()
 }
 
 /// The fixes whose patches apply, one upon the other; what becomes of the others is written down.
@@ -159,7 +164,7 @@ fn those_that_apply<'f>(
             continue;
         }
         let (mut made, mut contained, mut odd) = (files.clone(), 0, None);
-        for patch in parsed(fix)? {
+        for patch in parsed(&fix.patches)? {
             match patch.state(tree, &made)? {
                 PatchState::Applies => patch.apply(tree, &mut made)?,
                 PatchState::Contained => contained += 1,
@@ -174,10 +179,16 @@ fn those_that_apply<'f>(
         }
         match odd {
             None if contained == fix.patches.len() => outcomes[index].verdict = FixVerdict::Contained,
-            None if contained == 0 => {
-                files = made;
-                out.push(Applying { index, fix, coverage: CveCoverage::Whole });
-            }
+            None if contained == 0 => match with_code(tree, fix, &mut made)? {
+                Ok(patches) => {
+                    files = made;
+                    out.push(Applying { index, fix, patches, coverage: CveCoverage::Whole });
+                }
+                Err(why) => {
+                    outcomes[index].verdict = FixVerdict::DoesNotApply;
+                    outcomes[index].why = Some(why);
+                }
+            },
             odd => {
                 outcomes[index].verdict = FixVerdict::DoesNotApply;
                 let some = "the kernel's source has some of its patches, and not others".to_owned();
@@ -188,18 +199,54 @@ fn those_that_apply<'f>(
     Ok(out)
 }
 
+/// The fix's patches, and those that put the author's code in front of its line; or why that line is not there. The code
+/// goes into the source as the fixes before have left it, so it needs no context that may differ from kernel to kernel.
+fn with_code(
+    tree: &Path,
+    fix: &Fix,
+    files: &mut Vec<PatchedFile>,
+) -> Result<Result<Vec<String>, String>, BuildError> {
+    let mut patches = fix.patches.clone();
+    for (author, code) in fix.entry.author.iter().zip(&fix.code) {
+        let old = match files.iter().find(|file| file.path == author.file) {
+            Some(file) => file.content.clone(),
+            None => match read(&tree.join(&author.file)).map(String::from_utf8) {
+                Ok(Ok(text)) => text,
+                _ => return Ok(Err(format!("{}: the kernel's source has no such text file", author.file))),
+            },
+        };
+        let Some(at) = line_with(&old, &author.before) else {
+            return Ok(Err(format!("{}: no line has {:?}", author.file, author.before)));
+        };
+        let new = format!("{}{}\n{}", &old[..at], code.trim_end(), &old[at..]);
+        let patch = match livepatch_carve::carve(&author.file, &old, &new, None) {
+            Ok(patch) => patch,
+            Err(error) => return Ok(Err(format!("{}: {error}", author.file))),
+        };
+        SourcePatch::parse(&patch)?.apply(tree, files)?;
+        patches.push(patch);
+    }
+    Ok(Ok(patches))
+}
+
+/// Where the first line with a text begins.
+fn line_with(text: &str, wanted: &str) -> Option<usize> {
+    let found = text.find(wanted)?;
+    Some(text[..found].rfind('\n').map_or(0, |end| end + 1))
+}
+
 /// The patches of these fixes, and what people say about them.
 fn request(applying: &[Applying<'_>]) -> PatchRequest {
     let arguments = applying.iter().flat_map(|fix| &fix.fix.entry.arguments);
     PatchRequest {
-        patches: applying.iter().flat_map(|fix| fix.fix.patches.clone()).collect(),
+        patches: applying.iter().flat_map(|fix| fix.patches.clone()).collect(),
         arguments: arguments.map(|argument| (argument.place.clone(), argument.reason.clone())).collect(),
     }
 }
 
 fn sources(applying: &[Applying<'_>]) -> PatchSources {
     let entries = applying.iter().flat_map(|fix| {
-        fix.fix.patches.iter().map(|text| SourceEntry {
+        fix.patches.iter().map(|text| SourceEntry {
             cves: vec![fix.fix.entry.cve],
             upstream: fix.fix.entry.upstream.clone(),
             r#override: fix.fix.entry.r#override.as_ref().map(|reason| reason.reason.clone()),
@@ -309,6 +356,13 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn code_goes_in_front_of_a_line() {
+        assert_eq!(line_with("int a;\nint b(void)\n", "b("), Some(7));
+        assert_eq!(line_with("int a;\n", "int"), Some(0));
+        assert_eq!(line_with("int a;\n", "b("), None);
+    }
 
     fn cve(number: u32, coverage: CveCoverage) -> CveEntry {
         let id = CveId::parse(&format!("CVE-2026-{number}")).unwrap();

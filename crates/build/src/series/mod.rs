@@ -1,14 +1,17 @@
 //! Cumulative livepatches of a series, for many kernels.
 //!
 //! [`mod@file`] is what a person writes; [`kernel`] builds one livepatch for one kernel and says what became of each fix;
-//! [`matrix`] does that for many, goes on where an earlier run ended, and keeps the record.
+//! [`matrix`] does that for many, goes on where an earlier run ended, and keeps the record; [`watch`] does it for kernels
+//! that the distribution brings.
 
 pub(crate) mod cli;
 pub mod file;
 pub mod kernel;
 pub mod matrix;
 pub mod outcome;
+pub mod packages;
 pub mod proofs;
+pub mod watch;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -79,6 +82,8 @@ pub struct Fix {
     pub entry: FixEntry,
     /// Unified diffs.
     pub patches: Vec<String>,
+    /// Code of the author's own, in the order of `entry.author`.
+    pub code: Vec<String>,
 }
 
 impl Series {
@@ -169,7 +174,8 @@ impl Series {
                     source,
                 })?);
             }
-            out.push(Fix { entry: entry.clone(), patches });
+            let code = entry.author.iter().map(|author| read_text(&self.directory.join(&author.code)));
+            out.push(Fix { entry: entry.clone(), patches, code: code.collect::<Result<_, _>>()? });
         }
         Ok(out)
     }
