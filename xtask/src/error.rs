@@ -130,7 +130,10 @@ impl Error {
                 format!("the archive offers no {package} at all: run apt-get update, then edit demo.toml")
             }
             Self::VersionGone { offered, .. } => {
-                format!("the archive offers {}: edit demo.toml, which says how to choose", offered.join(", "))
+                format!(
+                    "the archive offers {}: edit demo.toml, or the series.toml that names it; they say how to choose",
+                    offered.join(", ")
+                )
             }
             Self::NoNetwork { .. } => {
                 "check the network and apt's sources, then run this again; finished downloads are kept".into()

@@ -9,6 +9,7 @@ mod dist;
 mod error;
 mod fetch;
 mod fuzz;
+mod matrix;
 mod process;
 mod progress;
 mod release;
@@ -61,6 +62,15 @@ enum Chore {
         /// A built checkout of kpatch: its verdict on the same objects is shown beside ours
         #[arg(long, value_name = "DIR")]
         kpatch: Option<PathBuf>,
+    },
+    /// Build, prove and sign the series of series/debian-12 for all of its kernels: an hour and more, 20 GB of disk
+    Matrix {
+        /// Only this kernel of the series, by its name; may be given several times
+        #[arg(long, value_name = "NAME")]
+        kernel: Vec<String>,
+        /// How many kernels to build for at the same time [default: as many as there are cores]
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
     },
     /// Measure
     Bench {
@@ -122,6 +132,7 @@ fn main() -> ExitCode {
         }
         Chore::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
+        Chore::Matrix { kernel, jobs } => matrix::matrix(&kernel, jobs),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };
             release::release(&recipe, builds).map(|folder| println!("{}", folder.display()))
