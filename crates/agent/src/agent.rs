@@ -431,9 +431,9 @@ impl Agent {
     ) -> Result<(), Problem> {
         let trust = self.trust.as_ref().map_err(Clone::clone)?;
         let module = self.fetch(enrolment, &target, online).await?;
-        verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
+        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
         let now = self.clock.now();
-        self.execute(move |executor| executor.apply(&module, &target, now)).await
+        self.execute(move |executor| executor.apply(&module, &patched, &target, now)).await
     }
 
     async fn fetch(

@@ -11,6 +11,7 @@ use livepatch_types::{BuildId, ModuleName, PatchVersion};
 use crate::Problem;
 use crate::plan::{foreign, foreign_problem, stalled_problem, version_of};
 use crate::state::{Applied, InProgress, Loaded, Phase, Stalled, State, StateStore};
+use crate::verify::{PatchedModule, check_modules};
 
 /// How long the last user of a module may take to let go of it after its livepatch is gone.
 const UNLOAD_BOUND: Duration = Duration::from_secs(10);
@@ -30,6 +31,7 @@ impl Executor<'_> {
     pub(crate) fn apply(
         &self,
         module: &SealedModule,
+        patched: &[PatchedModule],
         target: &Target,
         now: Timestamp,
     ) -> Result<(), Problem> {
@@ -39,6 +41,7 @@ impl Executor<'_> {
         if let Some(name) = foreign(&livepatches, self.store.get().loaded_in(&boot_id)) {
             return Err(foreign_problem(name));
         }
+        check_modules(self.kernel, patched)?;
         // A module of ours whose livepatch is gone already keeps the new one out.
         if self.kernel.modules()?.iter().any(|module| module.name == name) {
             self.unload(&name)?;

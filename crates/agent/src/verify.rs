@@ -1,8 +1,9 @@
 //! Whether a module may reach this kernel. Everything here looks at sealed bytes, before they do.
 
+use livepatch_kernel::Kernel;
 use livepatch_manifest::{ModuleObject, sha256};
 use livepatch_modsig::{Certificate, ModuleInfo, module_info, verify_module};
-use livepatch_types::{KernelIdentity, PatchVersion};
+use livepatch_types::{BuildId, KernelIdentity, ModuleName, PatchVersion};
 
 use crate::Problem;
 
@@ -14,12 +15,64 @@ pub fn verify(
     version: PatchVersion,
     kernel: &KernelIdentity,
     vendor: &[Certificate],
-) -> Result<(), Problem> {
+) -> Result<Vec<PatchedModule>, Problem> {
     check_bytes(bytes, object)?;
     let verified = verify_module(bytes, vendor)?;
     let info = module_info(verified.content)
         .map_err(|error| Problem::new("wrong-module", format!("the module is refused: {error}"), TELL))?;
-    check_info(&info, version, kernel)
+    check_info(&info, version, kernel)?;
+    info.all("livepatch_object").map(PatchedModule::parse).collect()
+}
+
+/// A module whose functions a livepatch redirects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchedModule {
+    /// Its name.
+    pub name: ModuleName,
+    /// The one that the livepatch was built for.
+    pub build_id: BuildId,
+}
+
+/// Where the modules that came with a kernel are (modules.dep(5)); others are in `updates`, `extra`, `misc`.
+const SHIPPED: &str = "kernel/";
+
+impl PatchedModule {
+    /// `cls_u32 0123…`, as the signed module says it.
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let parts = text.split_once(' ');
+        let read =
+            parts.and_then(|(name, id)| Some((ModuleName::parse(name).ok()?, BuildId::parse(id).ok()?)));
+        let (name, build_id) = read.ok_or_else(|| {
+            let message = format!("the signed module says livepatch_object={}", shown(text));
+            Problem::new("wrong-module", message, TELL)
+        })?;
+        Ok(Self { name, build_id })
+    }
+}
+
+/// Whether the modules that a livepatch goes to are those that it was built for. The kernel finds them by name, and
+/// code of another module must stay as it is.
+pub fn check_modules(kernel: &dyn Kernel, patched: &[PatchedModule]) -> Result<(), Problem> {
+    const HINT: &str = "the module is not the one of the kernel's package (dkms, a driver of somebody else): \
+        this livepatch cannot go with it; remove the module, or install the fixed kernel and reboot";
+    let loaded = kernel.modules()?;
+    for PatchedModule { name, build_id } in patched {
+        let foreign = |what: String| {
+            Problem::new("foreign-module", format!("the livepatch is for module {name}, but {what}"), HINT)
+        };
+        match loaded.iter().find(|module| module.name == *name).map(|module| &module.build_id) {
+            Some(Some(actual)) if actual == build_id => {}
+            Some(Some(actual)) => return Err(foreign(format!("another one is loaded (build-id {actual})"))),
+            Some(None) => return Err(foreign("the one that is loaded has no build-id".into())),
+            None => match kernel.module_file(name) {
+                Some(file) if !file.starts_with(SHIPPED) => {
+                    return Err(foreign(format!("modprobe would load {}", shown(&file))));
+                }
+                _ => {}
+            },
+        }
+    }
+    Ok(())
 }
 
 const TELL: &str = "the server offers something else than it says; tell its operator";

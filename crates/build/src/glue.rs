@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use livepatch_klp::author::{Hook, State};
 use livepatch_klp::extract::Callback;
 use livepatch_klp::resolve::Redirect;
+use livepatch_manifest::{ObjectName, PatchedObject};
 use livepatch_types::{KernelIdentity, PatchVersion};
 
 /// Kernel symbols that the glue itself refers to and that are not exported: the notes of the running kernel.
@@ -27,6 +28,12 @@ pub struct ObjectRedirects {
     pub redirects: Vec<Redirect>,
     /// Callbacks of each unit that has some, in the order of units.
     pub callbacks: Vec<Vec<Callback>>,
+}
+
+impl ObjectRedirects {
+    fn is_module(&self) -> bool {
+        self.object != "vmlinux"
+    }
 }
 
 const HEAD: &str = r#"#include <linux/module.h>
@@ -84,11 +91,24 @@ __section(".gnu.linkonce.this_module") = {
 };
 "#;
 
-/// Writes the glue of a livepatch.
+/// A livepatch goes to modules by their names. One that was built out of tree is another module, whatever its name: its
+/// code stays as it is, and without a livepatch that the host believes in it must not run.
+const IS_THE_MODULE: &str = r#"
+static int is_the_module(struct klp_object *object)
+{
+	if (!test_bit(TAINT_OOT_MODULE, &object->mod->taints))
+		return 0;
+	pr_err("module %s was built out of tree and is not the one that this livepatch is for\n", object->name);
+	return -ENOEXEC;
+}
+"#;
+
+/// Writes the glue of a livepatch. `patched` are the same objects as the manifest has them.
 pub fn source(
     version: PatchVersion,
     kernel: &KernelIdentity,
     objects: &[ObjectRedirects],
+    patched: &[PatchedObject],
     states: &BTreeSet<State>,
 ) -> String {
     let mut out = String::from(HEAD);
@@ -102,6 +122,11 @@ pub fn source(
     ] {
         // Values are digits, letters and ._+~- by their types: nothing can leave the quotes.
         _ = writeln!(out, "MODULE_INFO({key}, \"{value}\");");
+    }
+    for object in patched {
+        if let ObjectName::Module(name) = &object.name {
+            _ = writeln!(out, "MODULE_INFO(livepatch_object, \"{name} {}\");", object.build_id);
+        }
     }
     out.push_str("MODULE_INFO(vermagic, VERMAGIC_STRING);\nMODULE_INFO(name, KBUILD_MODNAME);\n");
     out.push_str("#if defined(CONFIG_RETPOLINE) || defined(CONFIG_MITIGATION_RETPOLINE)\n");
@@ -122,13 +147,15 @@ pub fn source(
         }
         out.push_str("\t{ }\n};\n");
     }
+    if objects.iter().any(ObjectRedirects::is_module) {
+        out.push_str(IS_THE_MODULE);
+    }
     let callbacks: Vec<String> =
         objects.iter().enumerate().map(|(index, object)| callbacks(&mut out, index, object)).collect();
     out.push_str("\nstatic struct klp_object objects[] = {\n");
     for ((index, object), callbacks) in objects.iter().enumerate().zip(callbacks) {
         // The kernel itself has no name here.
-        let name =
-            if object.object == "vmlinux" { "NULL".to_owned() } else { format!("\"{}\"", object.object) };
+        let name = if object.is_module() { format!("\"{}\"", object.object) } else { "NULL".to_owned() };
         _ = writeln!(out, "\t{{ .name = {name}, .funcs = functions_{index}{callbacks} }},");
     }
     out.push_str("\t{ }\n};\n");
@@ -159,11 +186,15 @@ pub fn source(
 /// Callbacks of several units are one of the object, as the kernel combines those of several objects
 /// (kernel/livepatch/core.c and transition.c): they run in the order of units, and back in the opposite order. When a
 /// pre-patch callback fails, the units before it are undone by their post-unpatch callbacks, those after it never ran.
+/// Before all of them a module must be the right one.
 fn callbacks(out: &mut String, index: usize, object: &ObjectRedirects) -> String {
-    let units = &object.callbacks;
-    for Callback { hook, symbol, .. } in units.iter().flatten() {
+    for Callback { hook, symbol, .. } in object.callbacks.iter().flatten() {
         _ = writeln!(out, "\nextern {} {symbol}(struct klp_object *object);", result(*hook));
     }
+    let check =
+        Callback { hook: Hook::PrePatch, name: "is_the_module".into(), symbol: "is_the_module".into() };
+    let check = object.is_module().then(|| vec![check]);
+    let units: Vec<&Vec<Callback>> = check.iter().chain(&object.callbacks).collect();
     let of = |unit: &[Callback], hook| unit.iter().find(|c| c.hook == hook).map(|c| c.symbol.clone());
     let mut fields = String::new();
     for hook in Hook::ALL {

@@ -225,13 +225,14 @@ impl Workbench {
     /// Says whether patches can become a livepatch, and what stands in the way.
     pub fn check(&self, patches: &PatchRequest, progress: &Progress<'_>) -> Result<BuildReport, BuildError> {
         let compiled = self.compile(patches, progress)?;
-        let Analysis { compared, resolved, mut report, refused, .. } =
+        let Analysis { shipped, compared, resolved, mut report, refused, .. } =
             self.analyse(patches, &compiled, progress)?;
         if refused.is_some() || resolved.objects.is_empty() {
             return Ok(report);
         }
         // Some rules speak only of the whole module, so that it is linked here too.
-        match self.link(PatchVersion::default(), &compared, &resolved, &mut report, progress) {
+        let objects = patched_objects(&resolved.objects, &self.identity, &shipped)?;
+        match self.link(PatchVersion::default(), &compared, &resolved, &objects, &mut report, progress) {
             Ok(_) => {}
             Err(BuildError::Refused { unit, refusal }) => {
                 report.findings.push(Finding::new(Verdict::Cannot, &unit, &refusal, None));
@@ -329,13 +330,14 @@ impl Workbench {
         }
         let partial = !open.is_empty() && livepatch.omissions != Omissions::AsStated;
 
-        let module = self.link(livepatch.version, &compared, &resolved, &mut report, progress)?;
+        let objects = patched_objects(&resolved.objects, &self.identity, &shipped)?;
+        let module = self.link(livepatch.version, &compared, &resolved, &objects, &mut report, progress)?;
 
         let manifest = PatchManifest {
             schema: 1,
             version: livepatch.version,
             module: ModuleObject { sha256: sha256(&module), size_bytes: module.len() as u64 },
-            objects: patched_objects(&resolved.objects, &self.identity, &shipped)?,
+            objects,
             kernel: self.identity.clone(),
             cves: livepatch.cves.iter().map(|cve| covered(cve, partial)).collect(),
             built: clock.now(),
@@ -354,6 +356,7 @@ impl Workbench {
         version: PatchVersion,
         compared: &[Compared],
         resolved: &ResolvedUnits,
+        patched: &[PatchedObject],
         report: &mut BuildReport,
         progress: &Progress<'_>,
     ) -> Result<Vec<u8>, BuildError> {
@@ -368,7 +371,7 @@ impl Workbench {
             compared.iter().filter_map(|c| c.extracted.as_ref()).map(|e| e.object.to_bytes()).collect();
         let linked = self.tree.link_module(&LinkInput {
             module_name: version.module_name().as_str(),
-            glue: &glue::source(version, &self.identity, &resolved.objects, &resolved.states),
+            glue: &glue::source(version, &self.identity, &resolved.objects, patched, &resolved.states),
             objects: &objects,
         })?;
         let finished = finish(&linked, &symbols, &self.exports);

@@ -4,6 +4,12 @@ use std::path::PathBuf;
 /// What went wrong with sources, toolchain or compiling. [`KbuildError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KbuildError {
+    /// The source or compiler does not know the kernel's configuration.
+    #[error("with this source and compiler the kernel's configuration would differ in {option}")]
+    OtherConfiguration {
+        /// The option: `CONFIG_ARCH_SUPPORTS_RT=y`.
+        option: String,
+    },
     /// A file or directory cannot be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -137,6 +143,10 @@ impl KbuildError {
             Self::Failed { .. } => "the output above says why; nothing was written",
             Self::Config(_) => {
                 "such a kernel cannot be livepatched; choose a flavour with CONFIG_LIVEPATCH=y"
+            }
+            Self::OtherConfiguration { .. } => {
+                "give the source and compiler that the kernel was built from; Debian's rt kernels before 6.12 have patches \
+                 that no linux-source package has"
             }
             Self::Patch(_) => "give a unified diff with a/ and b/ paths, such as git format-patch makes",
             Self::DoesNotApply { .. } => "make the patch against exactly the source version of this kernel",

@@ -300,7 +300,6 @@ impl PreparedTree {
 
     /// make may answer questions of its own (a compiler that can do more): the options must be those of the kernel.
     fn check_options(&self, config: &str) -> Result<(), KbuildError> {
-        let path = self.path.join(".config");
         let made = read_output(&self.path, ".config")?;
         let made = String::from_utf8_lossy(&made);
         let options = |text: &str| -> std::collections::BTreeSet<String> {
@@ -309,12 +308,7 @@ impl PreparedTree {
         let (wanted, made) = (options(config), options(&made));
         match wanted.symmetric_difference(&made).next() {
             None => Ok(()),
-            Some(option) => Err(KbuildError::Format {
-                path,
-                why: format!(
-                    "with this source and compiler the kernel's configuration would differ in {option}"
-                ),
-            }),
+            Some(option) => Err(KbuildError::OtherConfiguration { option: option.clone() }),
         }
     }
 

@@ -31,6 +31,8 @@ struct State {
     facts: LoadFacts,
     patches: Vec<Patch>,
     modules: Vec<ModuleName>,
+    /// Other modules, with the build-id and the file of each.
+    others: Vec<(LoadedModule, Option<String>)>,
     loads: Vec<ModuleName>,
 }
 
@@ -57,6 +59,7 @@ impl FakeKernel {
                 facts,
                 patches: Vec::new(),
                 modules: Vec::new(),
+                others: Vec::new(),
                 loads: Vec::new(),
             }),
         }
@@ -86,6 +89,11 @@ impl FakeKernel {
         let mut state = self.lock();
         state.modules.push(name.clone());
         state.patches.push(Patch { name, enabled: true, looks_left: None, turned_around: false });
+    }
+
+    /// The other modules of this kernel: those that are loaded, and what modprobe would load.
+    pub fn set_modules(&self, modules: Vec<(LoadedModule, Option<String>)>) {
+        self.lock().others = modules;
     }
 
     /// The modules that were loaded through [`Kernel::load`] since the beginning, in order, across reboots.
@@ -151,9 +159,17 @@ impl Kernel for FakeKernel {
     }
 
     fn modules(&self) -> Result<Vec<LoadedModule>, KernelError> {
-        let mut names = self.lock().modules.clone();
-        names.sort();
-        Ok(names.into_iter().map(|name| LoadedModule { name, build_id: None }).collect())
+        let state = self.lock();
+        let own = state.modules.iter().cloned().map(|name| LoadedModule { name, build_id: None });
+        let others = state.others.iter().filter(|(module, _)| module.build_id.is_some());
+        let mut modules: Vec<_> = own.chain(others.map(|(module, _)| module.clone())).collect();
+        modules.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(modules)
+    }
+
+    fn module_file(&self, name: &ModuleName) -> Option<String> {
+        let state = self.lock();
+        state.others.iter().find(|(module, _)| module.name == *name)?.1.clone()
     }
 
     fn facts(&self) -> LoadFacts {

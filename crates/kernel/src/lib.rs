@@ -36,6 +36,10 @@ pub trait Kernel: Send + Sync {
     /// The loaded modules, sorted by name.
     fn modules(&self) -> Result<Vec<LoadedModule>, KernelError>;
 
+    /// The file that modprobe loads for a module, below the modules of the running kernel (`kernel/net/…`,
+    /// `updates/dkms/…`), as modules.dep(5) has it; none if there is none or the list cannot be read.
+    fn module_file(&self, name: &ModuleName) -> Option<String>;
+
     /// What explains a refused load. Facts that cannot be read are `None`.
     fn facts(&self) -> LoadFacts;
 

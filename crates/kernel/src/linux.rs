@@ -112,6 +112,13 @@ impl Kernel for LinuxKernel {
         Ok(modules.collect())
     }
 
+    fn module_file(&self, name: &ModuleName) -> Option<String> {
+        let release = std::fs::read_to_string(self.path("proc/sys/kernel/osrelease")).ok()?;
+        let release = KernelRelease::parse(release.trim_end()).ok()?;
+        let list = self.path("lib/modules").join(release.as_str()).join("modules.dep");
+        parse::module_file(&std::fs::read_to_string(list).ok()?, name)
+    }
+
     fn facts(&self) -> LoadFacts {
         let text = |relative| std::fs::read_to_string(self.path(relative)).ok();
         LoadFacts {

@@ -42,6 +42,17 @@ pub(crate) fn module_names(text: &str) -> Vec<ModuleName> {
     words.filter_map(|name| ModuleName::parse(name).ok()).collect()
 }
 
+/// The file of a module in modules.dep(5): `kernel/net/sched/cls_u32.ko.xz: kernel/…`. Names of files may have `-` where
+/// modules have `_`.
+pub(crate) fn module_file(list: &str, name: &ModuleName) -> Option<String> {
+    let files = list.lines().filter_map(|line| line.split_once(':')).map(|(file, _)| file.trim());
+    let is_of = |file: &&str| {
+        let base = file.rsplit('/').next().unwrap_or_default();
+        base.split_once(".ko").is_some_and(|(stem, _)| stem.replace('-', "_") == name.as_str())
+    };
+    files.into_iter().find(is_of).map(str::to_owned)
+}
+
 /// `[none] integrity confidentiality`: the one in brackets holds.
 pub(crate) fn lockdown(text: &str) -> Option<Lockdown> {
     let current = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))?;

@@ -196,3 +196,17 @@ proptest! {
         let _ = (parse::module_names(&text), parse::lockdown(&text), parse::switch(&text));
     }
 }
+
+#[test]
+fn the_file_of_a_module_is_what_modprobe_takes() {
+    let root = tree();
+    let list = "updates/dkms/cls-u32.ko.xz:\nkernel/net/sched/cls_u32.ko: kernel/a.ko\nkernel/drivers/net/veth.ko:\n";
+    write(root.path(), "lib/modules/6.1.0-50-cloud-amd64/modules.dep", list);
+    let kernel = LinuxKernel::at(root.path());
+    let file = |name| kernel.module_file(&ModuleName::parse(name).unwrap());
+    assert_eq!(file("cls_u32").as_deref(), Some("updates/dkms/cls-u32.ko.xz"), "the first one");
+    assert_eq!(file("veth").as_deref(), Some("kernel/drivers/net/veth.ko"));
+    assert_eq!(file("vet"), None);
+    std::fs::remove_dir_all(root.path().join("lib")).unwrap();
+    assert_eq!(file("veth"), None);
+}

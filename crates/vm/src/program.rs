@@ -18,7 +18,8 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<Vec<u8>, VmErr
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let detail = said.trim().lines().last().unwrap_or("it said nothing").to_string();
+    let error = said.lines().find(|line| line.contains("error: ")).or(said.trim().lines().last());
+    let detail = error.unwrap_or("it said nothing").to_string();
     Err(VmError::Program { program: program.into(), detail })
 }
 

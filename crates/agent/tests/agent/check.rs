@@ -2,7 +2,8 @@
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_agent::Reach;
-use livepatch_types::{CheckState, PatchState, Redacted};
+use livepatch_kernel::LoadedModule;
+use livepatch_types::{BuildId, CheckState, ModuleName, PatchState, Redacted};
 
 use crate::support::*;
 
@@ -82,6 +83,11 @@ async fn what_is_refused() {
         ("wrong-module", changed_info("name", "livepatch_1_2")),
         ("wrong-module", changed_info("livepatch_version", "1.2")),
         ("wrong-module", changed_info("livepatch", "N")),
+        ("wrong-module", changed_info("livepatch_object", "cls_u32")),
+        (
+            "wrong-module",
+            changed_info("livepatch_object", "../cls_u32 00112233445566778899aabbccddeeff00112233"),
+        ),
     ];
     for (expected, target) in cases {
         let host = Host::new(&site);
@@ -276,4 +282,34 @@ async fn enrolment() {
     std::fs::create_dir(host.path().join("keys")).unwrap();
     std::fs::write(host.path().join("keys/vendor.pem"), vendor).unwrap();
     host.agent().enable(Redacted::new(TOKEN.into())).await.unwrap();
+}
+
+/// The kernel finds modules by name: a namesake of what a livepatch patches keeps it away.
+#[tokio::test]
+async fn modules_must_be_those_that_the_livepatch_is_for() {
+    let site = Site::new().await;
+    let (ours, other) = (BuildId::from_bytes(&[2; 20]).unwrap(), BuildId::from_bytes(&[3; 20]).unwrap());
+    let mut info = info("1.1", &kernel(1));
+    info.insert("livepatch_object", format!("cls_u32 {ours}"));
+    site.publish(&document(&kernel(1), 1, Some(site.target_of("1.1", &VENDOR.sign(&module(&info))))));
+    let named = |name| ModuleName::parse(name).unwrap();
+    let (shipped, built) = ("kernel/net/sched/cls_u32.ko", "updates/dkms/cls_u32.ko");
+    for (build_id, file, expected) in [
+        (Some(&ours), Some(shipped), "ok"),
+        // What is loaded counts, not what would be.
+        (Some(&ours), Some(built), "ok"),
+        (Some(&other), Some(shipped), "foreign-module"),
+        (None, Some(built), "foreign-module"),
+        (None, Some(shipped), "ok"),
+        (None, None, "ok"),
+    ] {
+        let host = Host::new(&site);
+        let loaded = LoadedModule { name: named("cls_u32"), build_id: build_id.cloned() };
+        let stranger = LoadedModule { name: named("veth"), build_id: Some(other.clone()) };
+        host.kernel.set_modules(vec![(loaded, file.map(str::to_owned)), (stranger, None)]);
+        let agent = host.enabled().await;
+        assert_eq!(code(agent.refresh().await), expected, "{build_id:?} {file:?}");
+        let expected = if expected == "ok" { 1 } else { 0 };
+        assert_eq!(host.kernel.loads().len(), expected, "{build_id:?} {file:?}");
+    }
 }
