@@ -87,6 +87,8 @@ pub(crate) fn package(
     epoch: u64,
     out: &Path,
 ) -> Result<Vec<PathBuf>, Error> {
+    // Some of the tools below work in other directories.
+    let out = &std::path::absolute(out).map_err(|e| Error::io(format!("find {}", out.display()), e))?;
     // Beside it: two can be made at once.
     let work = out.with_added_extension("work");
     for directory in [&work, out] {

@@ -53,7 +53,7 @@ fn from_install_to_purge() {
     machine.give("trust/vendor.pem", 0o644, vendor.certificate_pem.clone());
     machine.give("token", 0o600, site.token("t", &[]));
 
-    let host = machine.boot();
+    let host = machine.start();
     host.note_files("before");
     host.shell("modprobe -a cls_u32 sch_ingress");
 

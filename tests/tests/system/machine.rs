@@ -1,11 +1,15 @@
 //! A machine with systemd on a disk of its own, which stays from boot to boot.
 
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command as Program;
 use std::time::Duration;
 
+use livepatch_manifest::sha256;
+use livepatch_types::{Clock as _, SystemClock};
 use livepatch_vm::testing::{FetchedKernel, REQUIRE_VM};
-use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Output};
+use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Output, Saving, machine_version};
 use tempfile::TempDir;
 
 /// A bound for what takes seconds on a quiet machine.
@@ -14,6 +18,10 @@ pub(crate) const BOUND: Duration = Duration::from_secs(120);
 const PACKAGES: &str = "LIVEPATCH_PACKAGES";
 /// Names the disk that every test gets a copy of.
 const DISK: &str = "LIVEPATCH_SYSTEM_DISK";
+/// What a machine is given, and the disk that brings it. The machine of the snapshot has an empty one.
+const PAYLOAD: &str = "payload";
+const PAYLOAD_DISK: &str = "payload.img";
+const PAYLOAD_BYTES: u64 = 256 << 20;
 
 /// What `cargo xtask test` made for these tests.
 pub(crate) struct Bench {
@@ -56,54 +64,142 @@ impl Bench {
         dpkg_deb(&["--root-owner-group".as_ref(), "-Znone".as_ref(), "--build".as_ref(), &tree, &made]);
         made
     }
+
+    /// A machine that has booted, saved with its disk: made once, and kept beside the disk that it was made from. A
+    /// shared lock comes with it, under which nobody replaces it.
+    fn snapshot(&self, kernel: &FetchedKernel, initrd: &[u8]) -> (PathBuf, File) {
+        let kept = self.disk.with_file_name("booted");
+        let lock = File::create(self.disk.with_file_name("booted.lock")).unwrap();
+        let made = fs::metadata(&self.disk).unwrap().modified().unwrap();
+        let image = fs::read(kernel.tree.vmlinuz()).unwrap();
+        let shape = BootSpec { disks: Vec::new(), ..spec(kernel, Vec::new(), Path::new("")) };
+        let key = format!(
+            "{} {} {} {made:?} {shape:?}",
+            machine_version().unwrap(),
+            sha256(&image),
+            sha256(initrd)
+        );
+        loop {
+            lock.lock_shared().unwrap();
+            if fs::read_to_string(kept.join("key")).is_ok_and(|kept| kept == key) {
+                return (kept, lock);
+            }
+            lock.unlock().unwrap();
+            lock.lock().unwrap();
+            if fs::read_to_string(kept.join("key")).is_ok_and(|kept| kept == key) {
+                lock.unlock().unwrap();
+                continue;
+            }
+            let _ = fs::remove_dir_all(&kept);
+            fs::create_dir(&kept).unwrap();
+            copy(&self.disk, &kept.join("disk"));
+            empty_payload(&kept.join(PAYLOAD_DISK));
+            let spec = spec(kernel, initrd.to_vec(), &kept);
+            let mut running = Running::boot(&spec);
+            let guest = running.guest.take().unwrap();
+            guest.save(&kept.join("state")).unwrap();
+            // Last: what was killed in between is made again.
+            fs::write(kept.join("key"), &key).unwrap();
+            lock.unlock().unwrap();
+        }
+    }
 }
 
 fn dpkg_deb(arguments: &[&Path]) {
-    let output = Program::new("dpkg-deb").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    succeed(Program::new("dpkg-deb").args(arguments));
 }
 
 /// The disk, and what the machine finds in `/run/payload`.
 pub(crate) struct Machine<'a> {
+    bench: &'a Bench,
     kernel: &'a FetchedKernel,
     directory: TempDir,
-    initramfs: Initramfs,
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) fn new(bench: &Bench, kernel: &'a FetchedKernel) -> Self {
+    pub(crate) fn new(bench: &'a Bench, kernel: &'a FetchedKernel) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let copied = Program::new("cp")
-            .args(["--sparse=always", "--reflink=auto"])
-            .args([&bench.disk, &directory.path().join("disk")])
-            .status();
-        assert!(copied.unwrap().success());
-        Self { kernel, directory, initramfs: Initramfs::for_disk(&kernel.tree).unwrap() }
+        fs::create_dir(directory.path().join(PAYLOAD)).unwrap();
+        Self { bench, kernel, directory }
     }
 
-    /// Puts a file into `/run/payload` of every boot from now on.
+    /// Puts a file into `/run/payload` from the next start or boot on.
     pub(crate) fn give(&mut self, name: &str, mode: u32, bytes: impl Into<Vec<u8>>) {
-        self.initramfs.file(&format!("/payload/{name}"), mode, bytes).unwrap();
+        let path = self.directory.path().join(PAYLOAD).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes.into()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     pub(crate) fn give_file(&mut self, name: &str, mode: u32, path: &Path) {
-        self.give(name, mode, std::fs::read(path).unwrap());
+        self.give(name, mode, fs::read(path).unwrap());
     }
 
-    /// Boots until systemd has nothing left to start.
-    pub(crate) fn boot(&self) -> Running {
-        let mut spec = BootSpec::new(self.kernel.tree.vmlinuz(), self.initramfs.build());
-        spec.memory_mib = 1024;
-        spec.disks = vec![self.directory.path().join("disk")];
-        // The journal goes to the console, too, and so into the transcript that a failure keeps.
-        spec.kernel_args =
-            ["systemd.journald.forward_to_console=1", "systemd.show_status=no", "systemd.getty_auto=no"]
-                .map(String::from)
-                .into();
-        let running = Running { guest: Some(Guest::boot(&spec).unwrap()) };
-        running.guest().run(&Command::new("systemctl").args(["is-system-running", "--wait"]), BOUND).unwrap();
+    /// A machine that has just booted for the first time: from the snapshot, which takes a second instead of twenty.
+    pub(crate) fn start(&self) -> Running {
+        let initrd = Initramfs::for_disk(&self.kernel.tree).unwrap().build();
+        let directory = self.directory.path();
+        // Held until the copy is made: another test program may have other snapshots in mind.
+        let (snapshot, lock) = self.bench.snapshot(self.kernel, &initrd);
+        copy(&snapshot.join("disk"), &directory.join("disk"));
+        self.write_payload();
+        let guest = Guest::resume(&spec(self.kernel, initrd, directory), &snapshot.join("state")).unwrap();
+        drop(lock);
+        let running = Running { guest: Some(guest) };
+        // Its time stood still; certificates of today would be those of its future.
+        running.shell(&format!("date --utc --set=@{}", SystemClock.now().as_second()));
+        running.unpack();
         running
     }
+
+    /// Boots the disk as an earlier machine left it, until systemd has nothing left to start.
+    pub(crate) fn boot(&self) -> Running {
+        self.write_payload();
+        let initrd = Initramfs::for_disk(&self.kernel.tree).unwrap().build();
+        let running = Running::boot(&spec(self.kernel, initrd, self.directory.path()));
+        running.unpack();
+        running
+    }
+
+    /// The second disk is an archive.
+    fn write_payload(&self) {
+        let directory = self.directory.path();
+        let image = directory.join(PAYLOAD_DISK);
+        let mut tar = Program::new("tar");
+        tar.args(["--create", "--owner=0", "--group=0", "--file"]).arg(&image);
+        succeed(tar.arg("--directory").arg(directory.join(PAYLOAD)).arg("."));
+        empty_payload(&image);
+    }
+}
+
+/// Makes the second disk as large as it always is.
+fn empty_payload(image: &Path) {
+    let file = File::options().create(true).append(true).open(image).unwrap();
+    assert!(file.metadata().unwrap().len() <= PAYLOAD_BYTES, "the payload is too large");
+    file.set_len(PAYLOAD_BYTES).unwrap();
+}
+
+/// The machine, with its disks in a directory.
+fn spec(kernel: &FetchedKernel, initrd: Vec<u8>, disks: &Path) -> BootSpec {
+    let mut spec = BootSpec::new(kernel.tree.vmlinuz(), initrd);
+    spec.memory_mib = 1024;
+    spec.disks = ["disk", PAYLOAD_DISK].map(|name| disks.join(name)).into();
+    // The journal goes to the console, too, and so into the transcript that a failure keeps.
+    spec.kernel_args =
+        ["systemd.journald.forward_to_console=1", "systemd.show_status=no", "systemd.getty_auto=no"]
+            .map(String::from)
+            .into();
+    spec.saving = Saving::Possible;
+    spec
+}
+
+fn copy(from: &Path, to: &Path) {
+    succeed(Program::new("cp").args(["--sparse=always", "--reflink=auto"]).args([from, to]));
+}
+
+fn succeed(program: &mut Program) {
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A machine that is on.
@@ -122,6 +218,16 @@ impl Drop for Running {
 }
 
 impl Running {
+    fn boot(spec: &BootSpec) -> Self {
+        let running = Self { guest: Some(Guest::boot(spec).unwrap()) };
+        running.guest().run(&Command::new("systemctl").args(["is-system-running", "--wait"]), BOUND).unwrap();
+        running
+    }
+
+    fn unpack(&self) {
+        self.shell("mkdir -p /run/payload && tar --extract --file /dev/vdb --directory /run/payload");
+    }
+
     pub(crate) fn guest(&self) -> &Guest {
         self.guest.as_ref().unwrap()
     }
@@ -158,40 +264,9 @@ impl Running {
         self.guest().wait_for(&Command::shell(script), expected, BOUND).unwrap();
     }
 
-    /// Notes what is on the disk: kind, mode, owner, size, link, and for files the time of the last change.
+    /// Notes what is on the disk.
     pub(crate) fn note_files(&self, name: &str) {
-        // What dpkg, apt, systemd and logs write for themselves is not ours to take away.
-        let excluded = [
-            "/var/log",
-            "/var/cache",
-            "/var/tmp",
-            "/tmp",
-            "/var/lib/apt",
-            "/var/lib/dpkg/status*",
-            "/var/lib/dpkg/lock*",
-            "/var/lib/dpkg/triggers/*",
-            "/var/lib/dpkg/diversions*",
-            "/var/lib/systemd/*",
-            "/var/lib/dpkg/info",
-            "/var/lib/dpkg/updates",
-            // Accounts come and go: their content is compared below.
-            "/etc/passwd*",
-            "/etc/group*",
-            "/etc/shadow*",
-            "/etc/gshadow*",
-            "/etc/.pwd.lock",
-            "/etc",
-            "/run",
-            "/dev",
-        ]
-        .map(|path| format!("-path '{path}' -prune -o"))
-        .join(" ")
-        .replace("-path '/etc' -prune -o ", "");
-        self.shell(&format!(
-            "{{ find / -xdev {excluded} -type d -printf '%p d %m %U:%G\\n' \
-               -o -printf '%p %y %m %U:%G %s %T@ %l\\n' | sort; \
-               ls /var/lib/dpkg/info; getent passwd; getent group; }} >/var/tmp/{name}"
-        ));
+        self.shell(&format!("{{ {} ; }} >/var/tmp/{name}", list_of_files("")));
         let lines: usize = self.shell(&format!("wc -l </var/tmp/{name}")).parse().unwrap();
         assert!(lines > 5000, "{lines} lines are not a whole system");
     }
@@ -213,4 +288,39 @@ impl Running {
         assert_eq!(self.guest().kernel_problems().unwrap(), []);
         self.guest.take().unwrap().shutdown().unwrap();
     }
+}
+
+/// A script that lists all files of a root, which is the machine's own if it is empty: kind, mode, owner, size, link, and
+/// for files the time of the last change; accounts, too.
+pub(crate) fn list_of_files(root: &str) -> String {
+    // What dpkg, apt, systemd and logs write for themselves is not ours to take away.
+    let excluded = [
+        "/var/log",
+        "/var/cache",
+        "/var/tmp",
+        "/tmp",
+        "/var/lib/apt",
+        "/var/lib/dpkg/status*",
+        "/var/lib/dpkg/lock*",
+        "/var/lib/dpkg/triggers/*",
+        "/var/lib/dpkg/diversions*",
+        "/var/lib/systemd/*",
+        "/var/lib/dpkg/info",
+        "/var/lib/dpkg/updates",
+        // Accounts come and go: their content is compared below.
+        "/etc/passwd*",
+        "/etc/group*",
+        "/etc/shadow*",
+        "/etc/gshadow*",
+        "/etc/.pwd.lock",
+        "/run",
+        "/dev",
+    ]
+    .map(|path| format!("-path '{root}{path}' -prune -o"))
+    .join(" ");
+    format!(
+        "find {root}/ -xdev {excluded} -type d -printf '%p %d %m %U:%G\\n' \
+           -o -printf '%p %y %m %U:%G %s %T@ %l\\n' | sort; \
+           ls {root}/var/lib/dpkg/info; cat {root}/etc/passwd {root}/etc/group"
+    )
 }

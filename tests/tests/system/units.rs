@@ -15,7 +15,7 @@ fn units_server_and_legacy_names() {
     for name in ["livepatch", "livepatch-server", "livepatch-legacy-names"] {
         machine.give_file(&format!("{name}.deb"), 0o644, &bench.package(name));
     }
-    let host = machine.boot();
+    let host = machine.start();
     host.note_files("before");
     host.shell("cd /run/payload && dpkg --install livepatch.deb livepatch-server.deb");
 
