@@ -104,6 +104,7 @@ pub(crate) fn package(
         programs,
         manual: &manual,
         keys: recipe.keys.as_deref(),
+        profile: recipe.profile,
         version: recipe.package_version(),
         maintainer: &recipe.maintainer,
         epoch,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Profile;
 use super::control::control;
 use super::packages::Package;
 use super::stage::{Origin, files, normalise, write};
@@ -45,7 +46,12 @@ pub(crate) fn pack(
     let mut build = command("dpkg-deb");
     // Times later than this become this.
     build.env("SOURCE_DATE_EPOCH", origin.epoch.to_string());
-    build.args(["--root-owner-group", "-Zxz", "-z6", "--build"]).arg(root).arg(&deb);
+    // What is made for tests is made and unpacked often, the latter by slow machines.
+    let compression = match origin.profile {
+        Profile::Release => ["-Zxz", "-z6"],
+        Profile::Dev => ["-Zgzip", "-z1"],
+    };
+    build.arg("--root-owner-group").args(compression).arg("--build").arg(root).arg(&deb);
     output(&mut build)?;
     Ok(deb)
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::changelog;
 use super::control::{Maintainer, Version};
 use super::packages::{Keys, Package};
+use super::{Profile, changelog};
 use crate::error::Error;
 use crate::fetch::make_directory;
 use crate::process::{command, output};
@@ -20,6 +20,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) programs: &'a Path,
     pub(crate) manual: &'a Path,
     pub(crate) keys: Option<&'a Path>,
+    pub(crate) profile: Profile,
     pub(crate) version: Version,
     pub(crate) maintainer: &'a Maintainer,
     /// Seconds since 1970.
