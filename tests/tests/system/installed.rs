@@ -1,10 +1,13 @@
 //! The life of the client on a host: from `apt-get install` to `apt-get purge`.
 
+use std::path::{Path, PathBuf};
+use std::process::Command as Program;
+
 use livepatch_tests::cloud_kernel;
 use livepatch_vm::compile_static;
 use livepatch_vm::testing::workspace;
 
-use crate::machine::{Bench, Machine, Running};
+use crate::machine::{Bench, Machine, Running, succeed};
 use crate::patches::{FIXES, Vendor, version};
 use crate::site::{ADDRESS, Site, free_port};
 
@@ -25,6 +28,19 @@ fn nothing_is_left(machine: &Running) {
     assert_eq!(machine.run("diff /var/tmp/before /var/tmp/after").text(), "");
 }
 
+/// A later version of the package as somebody makes it for a fleet: with the keys in it.
+fn for_a_fleet(site: &Site, vendor: &Vendor, directory: &Path) -> PathBuf {
+    let (keys, out) = (directory.join("keys"), directory.join("fleet"));
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::copy(site.file("operator.pub"), keys.join("operator.pub")).unwrap();
+    std::fs::write(keys.join("vendor.pem"), &vendor.certificate_pem).unwrap();
+    let mut xtask = Program::new(env!("CARGO"));
+    xtask.current_dir(workspace()).args(["run", "--quiet", "--package", "xtask", "--", "dist"]);
+    xtask.args(["--profile", "dev", "--version", "9.0", "--keys"]).arg(&keys).arg("--out").arg(&out);
+    succeed(&mut xtask);
+    out.join("livepatch_9.0_amd64.deb")
+}
+
 #[test]
 fn from_install_to_purge() {
     let (Some(bench), Some(kernel)) = (Bench::find(), cloud_kernel()) else { return };
@@ -37,10 +53,9 @@ fn from_install_to_purge() {
     let made = tempfile::tempdir().unwrap();
     let mut machine = Machine::new(&bench, &kernel);
     machine.give_file("livepatch.deb", 0o644, &bench.package("livepatch"));
-    for version in ["9.0", "0.0.1"] {
-        let path = bench.in_version("livepatch", version, made.path());
-        machine.give_file(&format!("livepatch-{version}.deb"), 0o644, &path);
-    }
+    machine.give_file("livepatch-9.0.deb", 0o644, &for_a_fleet(&site, &vendor, made.path()));
+    let older = bench.in_version("livepatch", "0.0.1", made.path());
+    machine.give_file("livepatch-0.0.1.deb", 0o644, &older);
     for cve in FIXES {
         let program = made.path().join(cve);
         compile_static(&workspace().join(format!("checks/{cve}.c")), &program).unwrap();
@@ -56,13 +71,7 @@ fn from_install_to_purge() {
     let host = machine.start();
     host.note_files("before");
     host.shell("modprobe -a cls_u32 sch_ingress");
-
-    // Without systemd it installs and goes all the same.
-    let chroot = "unshare --mount sh -ec 'mount --make-rprivate /; mount --bind / /mnt; mount --bind /dev /mnt/dev; \
-                  mkdir -p /mnt/var/tmp/payload; mount --bind /run/payload /mnt/var/tmp/payload; exec chroot /mnt \"$@\"' sh";
-    host.shell(&format!("{chroot} dpkg --install /var/tmp/payload/livepatch.deb"));
-    host.shell(&format!("{chroot} dpkg --purge livepatch"));
-    nothing_is_left(&host);
+    let up_without = host.time("", "FinishTimestampMonotonic");
 
     // Installed, it runs and waits to be enabled.
     host.shell(&format!("{APT} install /run/payload/livepatch.deb"));
@@ -87,6 +96,17 @@ fn from_install_to_purge() {
     host.expect("livepatch refresh", 0);
     assert_eq!((checks(&host), applications(&host).as_str()), ([0, 0], "1"));
 
+    // The keys that came with it, in both forms, are believed where the host names none.
+    let keys = "/usr/share/livepatch/keys";
+    host.shell(&format!("cmp {keys}/operator.pub /etc/livepatch/trust/operator.pub"));
+    host.shell(&format!("cmp {keys}/vendor.pem /etc/livepatch/trust/vendor.pem"));
+    host.shell(&format!(
+        "grep -v -e '^-----' {keys}/vendor.pem | base64 --decode | cmp - {keys}/vendor.x509"
+    ));
+    host.shell("rm /etc/livepatch/trust/* && systemctl restart livepatchd");
+    host.expect("livepatch refresh", 0);
+    host.expect("livepatch status", 0);
+
     // A downgrade says no and changes nothing.
     let before = host.property("livepatchd", "InvocationID");
     let said =
@@ -99,15 +119,25 @@ fn from_install_to_purge() {
     );
     assert_eq!(checks(&host), [0, 0]);
 
-    // A kernel is installed: the hook makes the daemon check, and holds nobody up.
-    host.shell("run-parts --exit-on-error --arg=6.1.0 --arg=/boot/vmlinuz-6.1.0 /etc/kernel/postinst.d");
-    let finished =
-        "journalctl --quiet --boot --output=cat --unit=livepatch-refresh | grep -c ^Finished || true";
-    host.wait_for(finished, "1");
+    // A kernel is installed, then removed: the hooks make the daemon check, and hold nobody up.
+    for (hooks, checks) in [("postinst.d", "1"), ("postrm.d", "2")] {
+        host.shell(&format!(
+            "run-parts --exit-on-error --arg=6.1.0 --arg=/boot/vmlinuz-6.1.0 /etc/kernel/{hooks}"
+        ));
+        let finished =
+            "journalctl --quiet --boot --output=cat --unit=livepatch-refresh | grep -c ^Finished || true";
+        host.wait_for(finished, checks);
+    }
     host.reboot();
 
     // After a reboot the kernel is patched before the network is up; when the power was cut, too.
     let mut host = patched_again(&machine);
+    say(&format!(
+        "the machine was up after {:.1} s without the daemon, and after {:.1} s with it; {}\n",
+        seconds(up_without),
+        seconds(host.time("", "FinishTimestampMonotonic")),
+        host.shell("systemd-analyze blame --no-pager | grep livepatchd").trim(),
+    ));
     for _ in 0..power_cuts() {
         host.power_cut();
         host = patched_again(&machine);
@@ -126,9 +156,14 @@ fn seconds(microseconds: u64) -> f64 {
     std::time::Duration::from_micros(microseconds).as_secs_f64()
 }
 
+/// Past the test harness, which would hide it.
+fn say(text: &str) {
+    std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).unwrap();
+}
+
 /// How often the power is cut: LIVEPATCH_LONG=1 says often.
 fn power_cuts() -> u32 {
-    if std::env::var_os("LIVEPATCH_LONG").is_some_and(|value| value == "1") { 10 } else { 0 }
+    if std::env::var_os("LIVEPATCH_LONG").is_some_and(|value| value == "1") { 10 } else { 1 }
 }
 
 /// Boots; the kernel must have been patched before the network was allowed.
@@ -143,15 +178,13 @@ fn patched_again(machine: &Machine<'_>) -> Running {
     );
     let began = host.time("livepatchd", "InactiveExitTimestampMonotonic");
     let ready = host.time("livepatchd", "ActiveEnterTimestampMonotonic");
-    let said = format!(
+    say(&format!(
         "after the reboot: patched at {:.1} s, network allowed at {:.1} s, system up at {:.1} s; the daemon held the boot up for {:.1} s\n",
         seconds(patched),
         seconds(network),
         seconds(host.time("", "FinishTimestampMonotonic")),
         seconds(ready - began),
-    );
-    // Past the test harness, which would hide it.
-    std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+    ));
     assert!(patched <= ready && ready <= network, "{patched} {ready} {network}");
     assert!(ready - began < 40_000_000, "the daemon holds the boot up for {} s", seconds(ready - began));
     assert_eq!(host.shell("systemctl list-units --failed --plain --no-legend"), "");

@@ -197,7 +197,7 @@ fn copy(from: &Path, to: &Path) {
     succeed(Program::new("cp").args(["--sparse=always", "--reflink=auto"]).args([from, to]));
 }
 
-fn succeed(program: &mut Program) {
+pub(crate) fn succeed(program: &mut Program) {
     let output = program.output().unwrap();
     assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

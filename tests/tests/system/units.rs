@@ -1,25 +1,39 @@
-//! The units, judged by systemd; and the packages of the server and of the legacy names.
+//! The units, judged by systemd; what comes with the programs; and the packages other than the client.
 
 use livepatch_tests::cloud_kernel;
 
+use crate::elsewhere::PACKAGES;
 use crate::machine::{Bench, Machine, Running};
+use crate::patches::patches;
 
 /// What `systemd-analyze security` may say at most, in tenths: 0 is closed, 100 is open.
 const EXPOSURE: [(&str, u32); 3] =
     [("livepatchd.service", 30), ("livepatch-refresh.service", 10), ("livepatch-server.service", 15)];
 
+/// The programs and the section of the manual that they are in.
+const PROGRAMS: [(&str, u32); 4] =
+    [("livepatch", 1), ("livepatchd", 8), ("livepatch-server", 8), ("livepatch-build", 1)];
+
 #[test]
-fn units_server_and_legacy_names() {
+fn units_documents_and_the_other_packages() {
     let (Some(bench), Some(kernel)) = (Bench::find(), cloud_kernel()) else { return };
     let mut machine = Machine::new(&bench, &kernel);
-    for name in ["livepatch", "livepatch-server", "livepatch-legacy-names"] {
+    let patches = patches(&kernel);
+    machine.give("fix.lpb", 0o644, patches.vendor.sign(patches.first.clone()).to_bytes());
+    for name in PACKAGES {
         machine.give_file(&format!("{name}.deb"), 0o644, &bench.package(name));
     }
     let host = machine.start();
     host.note_files("before");
-    host.shell("cd /run/payload && dpkg --install livepatch.deb livepatch-server.deb");
+    host.shell("cd /run/payload && dpkg --install livepatch.deb livepatch-server.deb livepatch-builder.deb");
+    documents(&host);
+    builder(&host);
 
-    // The units.
+    // The units: all that there are.
+    let shipped = host.shell("dpkg --listfiles livepatch livepatch-server livepatch-builder | grep '^/usr/lib/systemd/[^/]*/.' | sort");
+    let mut judged = EXPOSURE.map(|(unit, _)| format!("/usr/lib/systemd/system/{unit}"));
+    judged.sort();
+    assert_eq!(shipped.lines().collect::<Vec<_>>(), judged);
     for (unit, exposure) in EXPOSURE {
         let said = host.expect(&format!("systemd-analyze verify --man=no {unit}"), 0);
         assert!(!said.contains("livepatch"), "{unit}: {said}");
@@ -35,13 +49,48 @@ fn units_server_and_legacy_names() {
     host.wait_for("ss -ltnH 'sport = :8443' | wc -l", "1");
     let user = host.shell("stat -c %U /proc/$(systemctl show --value --property=MainPID livepatch-server)");
     assert_eq!(user, "livepatch-server");
-    host.shell("dpkg --purge livepatch-server");
+    host.shell("dpkg --purge livepatch-server livepatch-builder");
 
     legacy_names(&host);
     host.shell("dpkg --purge livepatch");
     host.note_files("after");
     assert_eq!(host.run("diff /var/tmp/before /var/tmp/after").text(), "");
     host.finish();
+}
+
+/// What is installed beside the programs.
+fn documents(host: &Running) {
+    let shipped = include_str!("../../../crates/agent/livepatch.toml");
+    assert_eq!(host.guest().read_file("/etc/livepatch/livepatch.toml").unwrap(), shipped.as_bytes());
+    for (program, section) in PROGRAMS {
+        host.shell(&format!(
+            "zcat /usr/share/man/man{section}/{program}.{section}.gz | grep '^.TH {program} '"
+        ));
+        host.shell(&format!("bash -n /usr/share/bash-completion/completions/{program}"));
+        host.shell(&format!("grep '^#compdef {program}$' /usr/share/zsh/vendor-completions/_{program}"));
+        host.shell(&format!(
+            "grep 'complete -c {program} ' /usr/share/fish/vendor_completions.d/{program}.fish"
+        ));
+    }
+    // Every command that the help names has a page of its own.
+    let commands = host
+        .shell("livepatch --help | sed -n '/^Commands:/,/^$/s/^  \\([a-z-]*\\) .*/\\1/p' | grep -v ^help$");
+    assert!(commands.lines().any(|name| name == "enable"), "{commands}");
+    for name in commands.lines() {
+        host.shell(&format!("test -s /usr/share/man/man1/livepatch-{name}.1.gz"));
+    }
+}
+
+/// The builder starts, reads what another machine made, and brings the headers where docs/patch-authors.md says.
+fn builder(host: &Running) {
+    let version = host.shell("livepatch-build --version");
+    assert_eq!(version, format!("livepatch-build {}", env!("CARGO_PKG_VERSION")));
+    let said = host.shell("livepatch-build inspect /run/payload/fix.lpb");
+    assert!(said.contains("CVE-2026-93146") && said.contains("6.1.0-"), "{said}");
+    let include = "/usr/share/livepatch-builder/include";
+    for header in ["livepatch/author.h", "kpatch-macros.h", "kpatch-syscall.h"] {
+        host.shell(&format!("test -s {include}/{header}"));
+    }
 }
 
 /// The names lead to the client; beside the snap they are refused.
@@ -56,4 +105,13 @@ fn legacy_names(host: &Running) {
     }
     host.shell("test -S /var/snap/canonical-livepatch/current/livepatchd.sock");
     host.shell("dpkg --purge livepatch-legacy-names");
+
+    // What is there already stays, now and afterwards.
+    host.shell("mkdir -p /snap/bin && echo theirs >/snap/bin/canonical-livepatch");
+    host.shell("dpkg --install /run/payload/livepatch-legacy-names.deb");
+    host.shell("systemd-tmpfiles --create");
+    assert_eq!(host.shell("cat /snap/bin/canonical-livepatch"), "theirs");
+    host.shell("dpkg --purge livepatch-legacy-names");
+    assert_eq!(host.shell("cat /snap/bin/canonical-livepatch"), "theirs");
+    host.shell("rm -r /snap");
 }
