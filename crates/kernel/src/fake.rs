@@ -115,19 +115,20 @@ impl State {
         }
     }
 
-    /// A look at the list: a transition comes closer to its end, and an ended one takes effect.
+    /// A look at the list: a transition comes closer to its end, and an ended one takes effect. What it has disabled is
+    /// still in the list for a look, since the kernel drops that in its own time.
     fn look(&mut self) {
+        self.patches.retain(|patch| patch.enabled || patch.looks_left.is_some());
         let Some(at) = self.patches.iter().position(|patch| patch.looks_left.is_some()) else { return };
         match self.patches[at].looks_left {
             Some(0) => {
                 let patch = &mut self.patches[at];
                 patch.looks_left = None;
-                if !patch.enabled {
-                    self.patches.remove(at);
-                } else if !patch.turned_around {
+                if patch.enabled && !patch.turned_around {
                     // replace=true: a new livepatch takes the place of all others.
-                    let patch = self.patches.remove(at);
-                    self.patches = vec![patch];
+                    for (index, patch) in self.patches.iter_mut().enumerate() {
+                        patch.enabled = index == at;
+                    }
                 }
             }
             Some(u32::MAX) | None => {}
@@ -208,7 +209,8 @@ impl Kernel for FakeKernel {
         };
         let action = if enabled { "enable" } else { "disable" };
         let busy = |errno| Err(KernelError::LivepatchBusy { action, name: name.clone(), errno });
-        if patch.enabled == enabled {
+        let leaving = !patch.enabled && patch.looks_left.is_none();
+        if patch.enabled == enabled || leaving {
             return busy(Errno::INVAL);
         }
         if other_in_transition {

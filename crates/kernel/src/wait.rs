@@ -45,9 +45,9 @@ pub fn wait_until<E>(
     }
 }
 
-/// Waits until livepatch `name` is not in transition. `Ok(Some(…))` is its last state, `Ok(None)` means that the
-/// kernel has dropped it (what happens at the end of disabling); a state still `in_transition` means that the bound
-/// is over.
+/// Waits until livepatch `name` is enabled and not in transition, or gone. `Ok(Some(…))` is its last state, `Ok(None)`
+/// means that the kernel has dropped it; any state that is not the one waited for means that the bound is over. One that
+/// is disabled and no longer in transition cannot be enabled again: the kernel drops it as soon as it comes to it.
 pub fn wait_for_transition(
     kernel: &dyn Kernel,
     pause: &dyn Pause,
@@ -57,7 +57,7 @@ pub fn wait_for_transition(
     let mut last = None;
     wait_until(pause, bound, || -> Result<bool, KernelError> {
         last = kernel.livepatches()?.into_iter().find(|patch| patch.name == *name);
-        Ok(last.as_ref().is_none_or(|patch| !patch.in_transition))
+        Ok(last.as_ref().is_none_or(|patch| patch.enabled && !patch.in_transition))
     })?;
     Ok(last)
 }
