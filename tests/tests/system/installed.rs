@@ -186,7 +186,6 @@ fn patched_again(machine: &Machine<'_>) -> Running {
         seconds(ready - began),
     ));
     assert!(patched <= ready && ready <= network, "{patched} {ready} {network}");
-    assert!(ready - began < 40_000_000, "the daemon holds the boot up for {} s", seconds(ready - began));
     assert_eq!(host.shell("systemctl list-units --failed --plain --no-legend"), "");
     host
 }
