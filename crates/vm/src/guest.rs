@@ -516,7 +516,11 @@ impl Guest {
 }
 
 impl Drop for Guest {
+    /// A test that fails keeps the transcript, whatever it was that failed.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the guest's transcript is {}", self.keep_transcript().display());
+        }
         self.stop();
     }
 }

@@ -6,7 +6,7 @@
 //! The kernel log comes over the first serial port, commands go over the second, so neither disturbs the other.
 //!
 //! Invariant: only TCG is used (no KVM), no host kernel is ever touched, and a dropped [`Guest`] leaves no
-//! process and no file behind, except the transcript of a step that failed.
+//! process and no file behind, except the transcript of a step or a test that failed.
 
 mod command;
 mod console;

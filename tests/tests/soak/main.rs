@@ -46,13 +46,11 @@ impl Amounts {
         // What can be freed is not piled up.
         host.shell("echo 3 >/proc/sys/vm/drop_caches");
         Self {
-            resident_kib: number(
-                "sed -n 's/^VmRSS: *\\([0-9]*\\) kB/\\1/p' /proc/$(cat /run/pid/livepatchd)/status",
-            ),
+            resident_kib: number("awk '/^VmRSS:/ { print $2 }' /proc/$(pidof livepatchd)/status"),
             kernel_kib: number(
                 "awk '/^(SUnreclaim|VmallocUsed|PageTables|KernelStack):/ { n += $2 } END { print n }' /proc/meminfo",
             ),
-            open: number("ls /proc/$(cat /run/pid/livepatchd)/fd | wc -l"),
+            open: number("ls /proc/$(pidof livepatchd)/fd | wc -l"),
             files: number("find /var/lib/livepatch -type f | wc -l"),
         }
     }

@@ -208,15 +208,6 @@ pub(crate) struct Running {
     guest: Option<Guest>,
 }
 
-impl Drop for Running {
-    /// A failure keeps the transcript, which has the journal.
-    fn drop(&mut self) {
-        if let (Some(guest), true) = (&self.guest, std::thread::panicking()) {
-            eprintln!("the transcript, with the journal, is {}", guest.keep_transcript().display());
-        }
-    }
-}
-
 impl Running {
     fn boot(spec: &BootSpec) -> Self {
         let running = Self { guest: Some(Guest::boot(spec).unwrap()) };
