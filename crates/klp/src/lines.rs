@@ -12,10 +12,10 @@ use iced_x86::{
 use crate::unit::{Item, Reference, Target, Unit};
 
 /// Functions that are told a source line, and which argument it is, from 0. They print or keep it for diagnosis. Each
-/// row was checked against its declaration in Debian's 6.1 and 6.12 sources, in the file named above it, but for the one that says otherwise. A function whose
-/// arguments move between versions has no place here: `__ext4_journal_start_sb` has its line where later kernels have
-/// the superblock, and a wrong row would hide a change.
-const LINE_ARGUMENT: [(&str, usize); 25] = [
+/// row was checked against its declaration in Debian's 6.1 and 6.12 sources, in the file named above it, but for those
+/// that say otherwise. A wrong row would hide a change: where arguments move between versions, a row is right only if
+/// the argument can be no number in the others.
+const LINE_ARGUMENT: [(&str, usize); 26] = [
     // include/linux/kernel.h
     ("__might_sleep", 1),
     // Before 5.16, not in 6.1: file, line, offset of the count, as objects of such kernels call it.
@@ -42,6 +42,9 @@ const LINE_ARGUMENT: [(&str, usize); 25] = [
     ("__ext4_grp_locked_error", 1),
     ("__ext4_check_dir_entry", 1),
     ("__ext4_iget", 4),
+    // Before 6.2; the superblock since, which is never an immediate number. There the line is argument 2, which was the
+    // type of the transaction before, so that it has no row.
+    ("__ext4_journal_start_sb", 1),
     // fs/ext4/ext4_jbd2.h
     ("__ext4_journal_stop", 1),
     ("__ext4_journal_get_write_access", 1),
