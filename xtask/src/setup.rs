@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
@@ -25,6 +25,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("lintian", "checking packages"),
     ("make", "kernel build"),
     ("mmdebstrap", "the Debian system of VMs, toolchain roots"),
+    ("ovmf", "UEFI firmware of VMs with Secure Boot"),
     ("pkg-config", "finding libssl"),
     ("qemu-system-x86", "VMs"),
     ("softhsm2", "a PKCS#11 token for the tests of signing"),

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::command::{Command, Output};
 use crate::console::{KernelProblem, last_lines, panic_line, problems_in, strip_ansi};
+use crate::firmware::Firmware;
 use crate::monitor::{Monitor, Switchboard};
 use crate::protocol::{self, AnswerReader, quote};
 use crate::transcript::Transcript;
@@ -39,6 +40,8 @@ pub struct BootSpec {
     pub cpus: u32,
     /// What is to be different about the processor, as QEMU's `-cpu` takes it (`family=6`).
     pub cpu_properties: Vec<String>,
+    /// What starts the kernel.
+    pub firmware: Firmware,
     /// Added to the kernel's command line.
     pub kernel_args: Vec<String>,
     /// The network card.
@@ -64,7 +67,7 @@ pub enum Saving {
 }
 
 impl BootSpec {
-    /// A machine with two processors, 512 MiB, a network card and two minutes to boot.
+    /// A machine with a BIOS, two processors, 512 MiB, a network card and two minutes to boot.
     pub fn new(vmlinuz: impl Into<PathBuf>, initrd: Vec<u8>) -> Self {
         Self {
             vmlinuz: vmlinuz.into(),
@@ -72,6 +75,7 @@ impl BootSpec {
             memory_mib: 512,
             cpus: 2,
             cpu_properties: Vec::new(),
+            firmware: Firmware::Bios,
             kernel_args: Vec::new(),
             network: Network::User { forwards: Vec::new() },
             disks: Vec::new(),
@@ -115,7 +119,7 @@ pub struct Guest {
     threads: Vec<JoinHandle<()>>,
     boot_time: Duration,
     monitor: Option<Monitor>,
-    /// The initrd, and sockets; for as long as QEMU may look.
+    /// The initrd, the firmware's variables, and sockets; for as long as QEMU may look.
     _files: TempDir,
 }
 
@@ -177,6 +181,9 @@ impl Guest {
 
     fn launch(spec: &BootSpec, saving: Saving, more: &[&str]) -> Result<Self, VmError> {
         program::must_exist(QEMU)?;
+        if saving == Saving::Possible && !matches!(spec.firmware, Firmware::Bios) {
+            return Err(VmError::Invalid("a machine whose firmware keeps variables cannot be saved".into()));
+        }
         let files = tempfile::Builder::new()
             .prefix("livepatch-vm-")
             .tempdir()
@@ -188,6 +195,7 @@ impl Guest {
         let shared = Arc::new(Shared { console: Mutex::default(), changed: Condvar::new(), transcript });
 
         let mut arguments = qemu_arguments(spec, &initrd);
+        arguments.extend(spec.firmware.arguments(files.path())?);
         arguments.extend(more.iter().map(OsString::from));
         let switchboard = match saving {
             Saving::Impossible => None,
@@ -612,7 +620,7 @@ fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
     // One thread for all processors: when one of several threads writes into code, QEMU drops its translation and only
     // then stores, and another may translate the old bytes in between, for good. A kernel that patches its own code
     // under load (jump labels, static calls, ftrace: every livepatch transition) then dies of a stale int3.
-    add(&["-machine", "q35", "-accel", "tcg,thread=single", "-cpu", &cpu]);
+    add(&["-accel", "tcg,thread=single", "-cpu", &cpu]);
     add(&["-m", &spec.memory_mib.to_string(), "-smp", &spec.cpus.to_string()]);
     // The kernel's console goes to standard error, where QEMU's own complaints go too; commands go over
     // standard input and output. Both vanish with the process.

@@ -1,0 +1,155 @@
+//! Kernels that were started with Secure Boot, so that they take only modules of signers that they trust.
+
+use std::error::Error;
+
+use livepatch_build::keygen::{DEFAULT_BITS, KeyPair, generate};
+use livepatch_build::signing::{FileSigner, sign_bundle};
+use livepatch_manifest::Bundle;
+use livepatch_tests::guest::{SHORT, load, unload};
+use livepatch_tests::{build_patches, carved_patch, cloud_kernel, newer_cloud_kernel};
+use livepatch_types::{Clock as _, SystemClock};
+use livepatch_vm::testing::{self, FetchedKernel};
+use livepatch_vm::{BootSpec, Command, Firmware, Guest, Initramfs, Network, SecureBootKeys, compile_static};
+
+const FIX: &str = "CVE-2026-93146";
+/// What a loaded livepatch taints a kernel with: out of its tree (12), livepatch (15), and nothing that says that a module
+/// is not signed (13). Documentation/admin-guide/tainted-kernels.rst.
+const LIVEPATCH_TAINT: u64 = 1 << 12 | 1 << 15;
+
+/// Modules that must not load, and what the kernel logs of each. Of a module that is not what was signed it logs nothing.
+const REFUSALS: [(&str, &str); 3] = [
+    ("/unsigned.ko", "Loading of unsigned module is rejected"),
+    ("/stranger.ko", "Loading of module with unavailable key is rejected"),
+    ("/tampered.ko", ""),
+];
+
+/// One who signs.
+fn pair(name: &str) -> Result<KeyPair, Box<dyn Error>> {
+    Ok(generate(name, DEFAULT_BITS, SystemClock.now())?)
+}
+
+/// The module, signed with this key.
+fn signed(bundle: &Bundle, pair: &KeyPair) -> Result<Vec<u8>, Box<dyn Error>> {
+    let signer = FileSigner::new(&pair.key_pem, &pair.certificate_pem)?;
+    Ok(sign_bundle(bundle.clone(), &signer)?.module)
+}
+
+/// The fix for a kernel, as everyone signed it who takes part.
+struct Case {
+    kernel: FetchedKernel,
+    initrd: Vec<u8>,
+    owner: KeyPair,
+    vendor: KeyPair,
+}
+
+impl Case {
+    fn new(kernel: FetchedKernel) -> Result<Self, Box<dyn Error>> {
+        let [owner, vendor, stranger] = [pair("owner")?, pair("vendor")?, pair("stranger")?];
+        let bundle = build_patches(&kernel, &[carved_patch(&kernel, FIX)])?.bundle;
+        let good = signed(&bundle, &vendor)?;
+        // In the middle of what is signed, which is all but the signature at the end.
+        let mut tampered = good.clone();
+        tampered[bundle.module.len() / 2] ^= 1;
+
+        let mut initramfs = Initramfs::new()?;
+        initramfs.file("/unsigned.ko", 0o644, bundle.module.clone())?;
+        initramfs.file("/stranger.ko", 0o644, signed(&bundle, &stranger)?)?;
+        initramfs.file("/tampered.ko", 0o644, tampered)?;
+        initramfs.file("/livepatch.ko", 0o644, good)?;
+        let directory = tempfile::tempdir()?;
+        let program = directory.path().join("check");
+        compile_static(&testing::workspace().join(format!("checks/{FIX}.c")), &program)?;
+        initramfs.file_from("/usr/bin/check", 0o755, &program)?;
+        Ok(Self { kernel, initrd: initramfs.build(), owner, vendor })
+    }
+
+    /// A guest whose kernel found Secure Boot on, and is locked down.
+    fn boot(&self, keys: SecureBootKeys) -> Result<Guest, Box<dyn Error>> {
+        let platform = self.owner.certificate_der.clone();
+        let spec = BootSpec {
+            network: Network::None,
+            firmware: Firmware::SecureBoot(SecureBootKeys { platform, ..keys }),
+            ..BootSpec::new(self.kernel.tree.vmlinuz(), self.initrd.clone())
+        };
+        let guest = Guest::boot(&spec)?;
+        let cat = |file: &str| guest.check(&Command::new("cat").arg(file), SHORT);
+        assert_eq!(cat("/sys/kernel/security/lockdown")?, "none [integrity] confidentiality");
+        assert_eq!(cat("/sys/module/module/parameters/sig_enforce")?, "Y");
+        for line in ["secureboot: Secure boot enabled", "Kernel is locked down from EFI Secure Boot"] {
+            assert!(guest.console().contains(line), "{line}");
+        }
+        Ok(guest)
+    }
+
+    /// Boots with the vendor's certificate in a variable that kernels read into a keyring, and loads what it signed.
+    fn loads(&self, variable: &str, keys: SecureBootKeys) -> Result<(), Box<dyn Error>> {
+        let guest = self.boot(keys)?;
+        for line in [&format!("Loading X.509 certificate: UEFI:{variable}"), "Loaded X.509 cert 'vendor: "] {
+            assert!(guest.console().contains(&format!("integrity: {line}")), "{line}");
+        }
+        for refusal in REFUSALS {
+            refused(&guest, refusal)?;
+        }
+        assert_eq!((taint(&guest)?, check(&guest)?), (0, 1), "none of them did anything");
+        load(&guest)?;
+        assert_eq!((taint(&guest)?, check(&guest)?), (LIVEPATCH_TAINT, 0), "applied");
+        let of_module = Command::new("cat").arg("/sys/module/livepatch_1_1/taint");
+        assert_eq!(guest.check(&of_module, SHORT)?, "OK");
+        unload(&guest)?;
+        assert_eq!(check(&guest)?, 1, "reverted");
+        load(&guest)?;
+        assert_eq!((taint(&guest)?, check(&guest)?), (LIVEPATCH_TAINT, 0), "applied again");
+        assert_eq!(guest.kernel_problems()?, []);
+        Ok(guest.shutdown()?)
+    }
+
+    /// Boots without it: the same module is that of a stranger.
+    fn is_refused(&self) -> Result<(), Box<dyn Error>> {
+        let guest = self.boot(SecureBootKeys::default())?;
+        let (_, logs) = REFUSALS[1];
+        refused(&guest, ("/livepatch.ko", logs))?;
+        assert_eq!((taint(&guest)?, check(&guest)?), (0, 1), "it did nothing");
+        assert_eq!(guest.kernel_problems()?, []);
+        Ok(guest.shutdown()?)
+    }
+}
+
+/// Tries to load a module; it must be refused for its signature (`EKEYREJECTED`), with these words in the kernel's log.
+fn refused(guest: &Guest, (file, logs): (&str, &str)) -> Result<(), Box<dyn Error>> {
+    let mark = guest.mark()?;
+    let output = guest.run(&Command::new("insmod").arg(file), SHORT)?;
+    let says = output.error_text();
+    assert!(!output.success() && says.ends_with("Key was rejected by service"), "{file}: {says}");
+    let log = guest.console_since(mark)?;
+    assert!(log.contains(logs), "{file}: {log}");
+    Ok(())
+}
+
+fn taint(guest: &Guest) -> Result<u64, Box<dyn Error>> {
+    Ok(guest.check(&Command::new("cat").arg("/proc/sys/kernel/tainted"), SHORT)?.parse()?)
+}
+
+/// What the check program ends with: 1 is vulnerable, 0 fixed.
+fn check(guest: &Guest) -> Result<i32, Box<dyn Error>> {
+    Ok(guest.run(&Command::new("check"), SHORT)?.status)
+}
+
+fn loads_when_its_key_is_trusted_and_not_otherwise(kernel: FetchedKernel) -> Result<(), Box<dyn Error>> {
+    let case = Case::new(kernel)?;
+    let vendor = || vec![case.vendor.certificate_der.clone()];
+    case.loads("db", SecureBootKeys { db: vendor(), ..SecureBootKeys::default() })?;
+    case.loads("MokListRT", SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() })?;
+    case.is_refused()
+}
+
+#[test]
+fn a_signed_livepatch_loads_when_its_key_is_trusted_and_not_otherwise() -> Result<(), Box<dyn Error>> {
+    let Some(kernel) = cloud_kernel() else { return Ok(()) };
+    loads_when_its_key_is_trusted_and_not_otherwise(kernel)
+}
+
+#[test]
+fn a_newer_kernel_does_the_same() -> Result<(), Box<dyn Error>> {
+    let Some(kernel) = newer_cloud_kernel() else { return Ok(()) };
+    loads_when_its_key_is_trusted_and_not_otherwise(kernel)
+}
