@@ -29,15 +29,27 @@ pub(crate) struct Host {
 impl Host {
     /// Boots a host that knows a site, at this port of the loopback. No daemon runs yet.
     pub(crate) fn boot(kernel: &FetchedKernel, patches: &Patches, site: &Site, port: u16) -> Self {
-        Self::boot_with(kernel, patches, site, port, &[], |_| ())
+        Self::boot_with(kernel, patches, site, port, |_| ())
     }
 
+    /// The same with more files.
     pub(crate) fn boot_with(
         kernel: &FetchedKernel,
         patches: &Patches,
         site: &Site,
         port: u16,
-        kernel_args: &[&str],
+        more: impl FnOnce(&mut Initramfs),
+    ) -> Self {
+        Self::boot_on(kernel, patches, site, port, |_| (), more)
+    }
+
+    /// The same on another machine.
+    pub(crate) fn boot_on(
+        kernel: &FetchedKernel,
+        patches: &Patches,
+        site: &Site,
+        port: u16,
+        machine: impl FnOnce(&mut BootSpec),
         more: impl FnOnce(&mut Initramfs),
     ) -> Self {
         let mut initramfs = Initramfs::with_network(&kernel.tree).unwrap();
@@ -59,7 +71,7 @@ impl Host {
         initramfs.file("/etc/livepatch/trust/vendor.pem", 0o644, vendor).unwrap();
         more(&mut initramfs);
         let mut spec = BootSpec::new(kernel.tree.vmlinuz(), initramfs.build());
-        spec.kernel_args = kernel_args.iter().map(ToString::to_string).collect();
+        machine(&mut spec);
         Self { guest: Guest::boot(&spec).unwrap() }
     }
 

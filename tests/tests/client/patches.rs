@@ -17,13 +17,15 @@ pub(crate) const FIXES: [&str; 2] = ["CVE-2026-93146", "CVE-2026-74544"];
 pub(crate) struct Vendor {
     signer: FileSigner,
     pub(crate) certificate_pem: Vec<u8>,
+    /// The same, as firmware takes it.
+    pub(crate) certificate_der: Vec<u8>,
 }
 
 impl Vendor {
     pub(crate) fn new(name: &str) -> Self {
         let pair = keygen::generate(name, 2048, SystemClock.now()).unwrap();
         let signer = FileSigner::new(&pair.key_pem, &pair.certificate_pem).unwrap();
-        Self { signer, certificate_pem: pair.certificate_pem }
+        Self { signer, certificate_pem: pair.certificate_pem, certificate_der: pair.certificate_der }
     }
 
     pub(crate) fn sign(&self, bundle: Bundle) -> Bundle {

@@ -171,7 +171,7 @@ fn an_unpatched_kernel_stays_as_shipped() {
     let expired = base.token("short", &["--expires", "1s"]);
     let unknown = Site::new(&patches.vendor).token("elsewhere", &[]);
     let stage = Stage { patches, base: &base, port: free_port() };
-    let host = Host::boot_with(&kernel, patches, &base, stage.port, &[], |initramfs| {
+    let host = Host::boot_with(&kernel, patches, &base, stage.port, |initramfs| {
         initramfs.file("/foreign.ko", 0o644, stage.foreign()).unwrap();
     });
     let shipped = host.kernel();
@@ -212,7 +212,7 @@ fn what_runs_goes_on_running() {
     base.publish(&patches.vendor.sign(patches.first.clone()));
     let token = base.token("t", &[]);
     let stage = Stage { patches, base: &base, port: free_port() };
-    let host = Host::boot_with(&kernel, patches, &base, stage.port, &[], |initramfs| {
+    let host = Host::boot_with(&kernel, patches, &base, stage.port, |initramfs| {
         initramfs.file("/foreign.ko", 0o644, stage.foreign()).unwrap();
     });
     host.start();
