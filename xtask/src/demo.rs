@@ -6,23 +6,30 @@ mod report;
 mod session;
 mod svg;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
+use livepatch_types::CveId;
 use livepatch_vm::{KernelTree, testing};
 
-use self::host::{Built, Host};
+use self::host::{BuildSeconds, Host, Inspected};
 use self::machine::{Content, Machine};
-use self::report::{FixReport, Report, Seconds, Verdict, rounded, write_whole};
+use self::report::{FixReport, Livepatch, Report, Seconds, Verdict, write_whole};
 use self::session::Session;
-use crate::config::{Demo, Kernel};
+use crate::config::{Demo, Fix, Kernel};
 use crate::error::{Error, Exit};
 use crate::process::tool;
+use crate::series::Series;
+use crate::signer::Signer;
 use crate::{fetch, setup, test};
 
 /// Programs of the host that the demo runs.
 const HOST_CRATES: [&str; 2] = ["livepatch-build", "livepatch-server"];
+const SERIES: &str = "series/debian-12";
+/// The livepatch that the host gets first, and the one that takes its place.
+const VERSIONS: [&str; 2] = ["1.1", "1.2"];
 
 /// Runs the demo; `record` gets its session as a picture.
 pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
@@ -36,11 +43,20 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     fetch::remove_directory(&directory)?;
     fetch::make_directory(&directory)?;
 
+    let packages = testing::kernels_directory().join("packages");
+    let (series, name, last) = series(kernel)?;
+
     let mut session = Session::begin();
     session.shown("install what is needed", setup::setup)?;
     let what = format!("fetch {}: image, headers and source {}", kernel.image.package, kernel.source.old);
     let kernels = testing::kernels_directory();
-    let ((), fetched) = session.shown(&what, || fetch::fetch(&demo, &kernels))?;
+    let ((), fetched) = session.shown(&what, || {
+        fetch::fetch(&demo, &kernels)?;
+        series
+            .packages(std::slice::from_ref(&name))?
+            .iter()
+            .try_for_each(|package| fetch::download(package, &packages).map(drop))
+    })?;
     let (programs, _) = session.step("build our programs", |step| {
         let mut build = test::cargo(workspace);
         build.args(["build", "--target-dir"]).arg(workspace.join("target"));
@@ -53,47 +69,77 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let host = Host {
         programs: workspace.join("target/debug"),
         cache: test::cache(workspace),
-        fetched: kernels.join(kernel.name.as_str()),
+        packages,
+        kernel: &name,
         directory: &directory,
     };
-    let mut seconds = Seconds { fetch: rounded(fetched), ..Seconds::default() };
-    let tree = KernelTree::open(&host.fetched.join("image"))?;
-    let what = format!("build one livepatch for {} with {} fixes", tree.release(), kernel.fix.len());
-    let (built, _) = session.step(&what, |step| host.build(kernel, |line| step.note(line)))?;
-    describe(&built, kernel, &host.fetched.join("carve"), &mut session)?;
-    let (proof, proving) = session
-        .step("prove it in a VM: load, revert, load under load, load before the module", |step| {
-            host.prove(kernel, &programs.1, |line| step.note(line))
-        })?;
-    let last = proof.steps.last().map_or("", |done| done.what.as_str());
-    session.say(&format!("{} steps, the last: {last}", proof.steps.len()));
-    let (signed, signing) = session.step("make a key for this demo and sign the module", |_| host.sign())?;
-    let ((token, server), publishing) =
-        session.step("publish to a server on loopback (TLS, SQLite) and start it", |_| {
-            let token = host.publish()?;
-            Ok((token, host.serve()?))
-        })?;
+    let mut seconds = Seconds { fetch: fetched, ..Seconds::default() };
+    let fetched = kernels.join(kernel.name.as_str());
+    let tree = KernelTree::open(&fetched.join("image"))?;
+    let [before, after] = [
+        series.write(&directory.join("series-before"), VERSIONS[0], 1)?,
+        series.write(&directory.join("series"), VERSIONS[1], 0)?,
+    ];
+    let what =
+        format!("build livepatch {} for {} from {SERIES}, without {}", VERSIONS[0], tree.release(), last.cve);
+    let (built, _) = session.step(&what, |step| host.build(&before, VERSIONS[0], |line| step.note(line)))?;
+    describe(&built, None, &mut session);
+    let what = format!("build livepatch {}: all of that, and {} too", VERSIONS[1], last.cve);
+    let (next, _) = session.step(&what, |step| host.build(&after, VERSIONS[1], |line| step.note(line)))?;
+    describe(&next, Some(&built), &mut session);
+    for fix in &kernel.fix {
+        say_changelog(fix, &fetched.join("carve"), &mut session)?;
+    }
+    for (version, series) in VERSIONS.iter().zip([&before, &after]) {
+        let what = format!("prove {version} in a VM: load, revert, load under load, load before the modules");
+        let (proof, proving) = session.step(&what, |step| host.prove(series, |line| step.note(line)))?;
+        let exchange = proof.previous.map(|v| format!(", exchanged with {v} and back")).unwrap_or_default();
+        session.say(&format!("{} steps passed{exchange}", proof.steps));
+        seconds.prove += proving;
+    }
+    let elsewhere = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir();
+    let elsewhere = elsewhere.map_err(|e| Error::io("make a directory for the signer", e))?;
+    let is_root = setup::is_root()?;
+    let who = match is_root {
+        true => "another user, who reads nothing of ours and has the only key",
+        false => "this user (only root can be another)",
+    };
+    let ((signer, signed), signing) = session.step(&format!("sign both as {who}"), |_| {
+        let make = if is_root { Signer::another_user } else { Signer::this_user };
+        let signer = make(&host.builder(), &elsewhere.path().join("signer"), "demo")?;
+        let signed = [host.sign(&signer, VERSIONS[0])?, host.sign(&signer, VERSIONS[1])?];
+        Ok((signer, signed))
+    })?;
+    let what = format!("publish {} to a server on loopback (TLS, SQLite) and start it", VERSIONS[0]);
+    let ((token, server), publishing) = session.step(&what, |_| {
+        let token = host.make_server(&signer)?;
+        host.publish(VERSIONS[0])?;
+        Ok((token, host.serve()?))
+    })?;
 
     let what = format!("boot {} in QEMU as Debian ships it, with livepatchd", tree.release());
     let content =
         Content { programs: &programs.0, checks: &programs.1, files: &host.guest_files(&server, &token)? };
     let (machine, booting) =
         session.step(&what, |_| Machine::boot(&tree, &kernel.fix, &content, &directory.join("guest.log")))?;
-    let story = story(&machine, &mut session).inspect_err(|_| machine.keep_log());
-    let (verdicts, applying) = story?;
+    let story = story(&machine, &host, last, &mut session).inspect_err(|_| machine.keep_log());
+    let Story { verdicts, applying, republishing, upgrading } = story?;
     machine.shutdown()?;
     drop(server);
 
-    seconds.prepare = rounded(built.seconds.identify + built.seconds.prepare);
-    (seconds.compile, seconds.diff) = (built.seconds.compile, built.seconds.diff);
-    seconds.prove = rounded(proving);
-    (seconds.link, seconds.sign) = (built.seconds.link, rounded(signing));
-    (seconds.publish, seconds.boot, seconds.apply) =
-        (rounded(publishing), rounded(booting), rounded(applying));
-    seconds.total = rounded(started.elapsed().as_secs_f64());
+    for BuildSeconds { identify, prepare, compile, diff, link } in signed.iter().map(|l| &l.report.seconds) {
+        seconds.prepare += identify + prepare;
+        seconds.compile += compile;
+        seconds.diff += diff;
+        seconds.link += link;
+    }
+    (seconds.sign, seconds.publish) = (signing, publishing + republishing);
+    (seconds.boot, seconds.apply, seconds.upgrade) = (booting, applying, upgrading);
+    seconds.total = started.elapsed().as_secs_f64();
+    let seconds = seconds.rounded();
     session.say(&format!("\nthe demo took {:.0} s; the report is target/demo/report.json", seconds.total));
 
-    let [before, applied, reverted, reapplied] = verdicts;
+    let [before, first, applied, reverted, reapplied] = verdicts;
     let fixes: Vec<FixReport> = kernel
         .fix
         .iter()
@@ -101,16 +147,22 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
         .map(|(index, fix)| FixReport {
             cve: fix.cve,
             check_before: before[index],
+            check_before_upgrade: first[index],
             check_after_apply: applied[index],
             check_after_revert: reverted[index],
             check_after_reapply: reapplied[index],
         })
         .collect();
+    let [first, signed] = signed;
+    let cves = signed.fixed();
     let report = Report {
         schema: 1,
-        kernel: built.kernel,
+        kernel: signed.kernel,
         patch_version: signed.version,
         module_sha256: signed.module.sha256,
+        upgraded_from: Livepatch { patch_version: first.version, module_sha256: first.module.sha256 },
+        cves,
+        signed_by_another_user: signer.user().is_some(),
         first: fixes.first().cloned(),
         fixes,
         seconds,
@@ -122,35 +174,75 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     write_whole(&directory.join("report.json"), &report.to_json()?)
 }
 
-/// What happens in the guest; gives what the checks said before, after applying, after reverting and after applying
-/// again, and the seconds that applying took.
-fn story(machine: &Machine, session: &mut Session) -> Result<([Vec<Verdict>; 4], f64), Error> {
-    let before = machine.check(Verdict::Vulnerable, session)?;
-    let applying = machine.livepatch("enable --token-file /root/token", "applied", session)?;
-    let applied = machine.check(Verdict::Fixed, session)?;
-    machine.is_well(session)?;
-    machine.status(session)?;
-    machine.livepatch("revert", "unapplied", session)?;
-    let reverted = machine.check(Verdict::Vulnerable, session)?;
-    machine.livepatch("apply", "applied", session)?;
-    let reapplied = machine.check(Verdict::Fixed, session)?;
-    machine.is_well(session)?;
-    Ok(([before, applied, reverted, reapplied], applying))
+/// What happened in the guest.
+struct Story {
+    /// What the checks said before, with the first livepatch, with the second, without, and with it again.
+    verdicts: [Vec<Verdict>; 5],
+    applying: f64,
+    republishing: f64,
+    upgrading: f64,
 }
 
-/// Says what the livepatch changes, and what Debian says of each fix.
-fn describe(built: &Built, kernel: &Kernel, carved: &Path, session: &mut Session) -> Result<(), Error> {
+/// Lets it happen.
+fn story(machine: &Machine, host: &Host, last: &Fix, session: &mut Session) -> Result<Story, Error> {
+    let [first, second] = VERSIONS;
+    let before = machine.check(|_| Verdict::Vulnerable, session)?;
+    let applying = machine.livepatch("enable --token-file /root/token", Some(first), session)?;
+    let with_first = machine
+        .check(|fix| if fix.cve == last.cve { Verdict::Vulnerable } else { Verdict::Fixed }, session)?;
+    machine.is_well(session)?;
+    let what = format!("publish {second}, which fixes {} too", last.cve);
+    let ((), republishing) = session.step(&what, |_| host.publish(second))?;
+    let upgrading = machine.livepatch("refresh", Some(second), session)?;
+    let applied = machine.check(|_| Verdict::Fixed, session)?;
+    machine.is_well(session)?;
+    machine.status(session)?;
+    machine.livepatch("revert", None, session)?;
+    let reverted = machine.check(|_| Verdict::Vulnerable, session)?;
+    machine.livepatch("apply", Some(second), session)?;
+    let reapplied = machine.check(|_| Verdict::Fixed, session)?;
+    machine.is_well(session)?;
+    let verdicts = [before, with_first, applied, reverted, reapplied];
+    Ok(Story { verdicts, applying, republishing, upgrading })
+}
+
+/// The series, its name for this kernel, and the fix that the first livepatch is without: the last one that demo.toml has
+/// a check for.
+fn series(kernel: &Kernel) -> Result<(Series, String, &Fix), Error> {
+    let series = Series::read(&testing::workspace().join(SERIES))?;
+    let missing = |what: &str| Error::Config(format!("{SERIES}/series.toml has no {what}"));
+    let last = kernel.fix.last().ok_or_else(|| Error::Config(format!("{} has no fix", kernel.name)))?;
     for fix in &kernel.fix {
-        let source = fix.file.as_str().trim_end_matches(".c");
-        let of_fix = |unit: &&host::Unit| unit.unit.trim_end_matches(".o") == source;
-        for unit in built.units.iter().filter(of_fix) {
-            let functions = unit.changed_functions.join(", ");
-            session.say(&format!("{} in {}: {functions} of {}", fix.cve, unit.object, fix.file.as_str()));
+        if !series.has_fix(fix.cve) {
+            return Err(missing(&format!("fix of {}", fix.cve)));
         }
-        match fetch::changelog_item(fix, carved)? {
-            Some(item) => session.say(&format!("  {} in {}", item.text, item.version)),
-            None => session.say(&format!("  {} (the changelog does not name it)", fix.title)),
+    }
+    let name =
+        series.kernel_of(&kernel.image).ok_or_else(|| missing(kernel.image.package.as_str()))?.to_owned();
+    Ok((series.with_last(last.cve), name, last))
+}
+
+/// Says what a livepatch fixes and changes; beside another one, only what is new.
+fn describe(built: &Inspected, before: Option<&Inspected>, session: &mut Session) {
+    let new = |cve: &CveId| before.is_none_or(|before| before.cves.iter().all(|known| known.id != *cve));
+    let fixed = built.fixed();
+    let cves: Vec<String> = fixed.iter().copied().filter(new).map(|id| id.to_string()).collect();
+    session.say(&format!("it fixes {} CVEs; new: {}", fixed.len(), cves.join(" ")));
+    for object in &built.objects {
+        let known = before.is_some_and(|before| before.objects.iter().any(|known| known.name == object.name));
+        if !known {
+            let functions: Vec<&str> =
+                object.functions.iter().map(|function| function.name.as_str()).collect();
+            session.say(&format!("  in {}: {}", object.name, functions.join(", ")));
         }
+    }
+}
+
+/// What Debian says of a fix.
+fn say_changelog(fix: &Fix, carved: &Path, session: &mut Session) -> Result<(), Error> {
+    match fetch::changelog_item(fix, carved)? {
+        Some(item) => session.say(&format!("  {} in {}", item.text, item.version)),
+        None => session.say(&format!("  {} (the changelog does not name it)", fix.title)),
     }
     Ok(())
 }

@@ -13,7 +13,9 @@ mod matrix;
 mod process;
 mod progress;
 mod release;
+mod series;
 mod setup;
+mod signer;
 mod system;
 mod test;
 
@@ -39,7 +41,7 @@ enum Chore {
     Setup,
     /// Download and extract the kernels that demo.toml names
     Fetch,
-    /// Show the whole path: build, sign, publish, apply in a VM, revert
+    /// Show the whole path: build a series, prove, sign, publish, apply in a VM; one fix more; revert, apply again
     Demo {
         /// Also write the session as a picture (SVG)
         #[arg(long, value_name = "FILE")]

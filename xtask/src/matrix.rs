@@ -4,7 +4,6 @@
 //! What an earlier run finished stays in `target/matrix/out`; a run that was killed goes on there.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
@@ -12,17 +11,16 @@ use std::time::Instant;
 use livepatch_vm::testing;
 use serde_json::{Value, json};
 
-use crate::config::{Package, Word};
 use crate::error::{Error, Exit};
 use crate::fetch::{self, make_directory, remove_directory};
 use crate::process::{cannot_start, command, output, tool};
 use crate::progress::Step;
+use crate::series::Series;
+use crate::signer::Signer;
 use crate::{setup, test};
 
 /// The livepatch before, and the one after a fix was added.
 const VERSIONS: [&str; 2] = ["1.1", "1.2"];
-/// Who signs: Debian's `nobody`, who can read nothing of whoever builds, and whose key nobody else can read.
-const SIGNER: u32 = 65_534;
 const KEY: &str = "matrix";
 /// Exit codes of `livepatch-build` that come with a table.
 const WITH_TABLE: [i32; 3] = [0, 8, 9];
@@ -79,74 +77,6 @@ pub(crate) fn matrix(only: &[String], jobs: Option<usize>) -> Result<(), Error> 
     if complete { Ok(()) } else { Err(Error::TestsFailed { what: "a part of the matrix".into() }) }
 }
 
-/// `series.toml` as a table: only the builder knows what it means.
-struct Series {
-    directory: PathBuf,
-    table: toml::Table,
-}
-
-impl Series {
-    fn read(directory: &Path) -> Result<Self, Error> {
-        let path = directory.join("series.toml");
-        let text = fs::read_to_string(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
-        let table = text.parse().map_err(|e: toml::de::Error| Error::Config(e.to_string()))?;
-        Ok(Self { directory: directory.to_owned(), table })
-    }
-
-    fn tables(&self, name: &str) -> impl Iterator<Item = &toml::Table> {
-        self.table
-            .get(name)
-            .and_then(|all| all.as_array())
-            .into_iter()
-            .flatten()
-            .filter_map(|one| one.as_table())
-    }
-
-    /// The packages of these kernels, and those that fixes are carved out of.
-    fn packages(&self, only: &[String]) -> Result<Vec<Package>, Error> {
-        let is_wanted = |kernel: &&toml::Table| {
-            let name = kernel.get("name").and_then(|name| name.as_str()).unwrap_or_default();
-            only.is_empty() || only.iter().any(|wanted| wanted == name)
-        };
-        let kernels: Vec<&toml::Table> = self.tables("kernel").filter(is_wanted).collect();
-        let branches = self.table.get("branch").and_then(|all| all.as_table()).into_iter().flatten();
-        let branches = branches.filter_map(|(_, branch)| branch.as_table());
-        let files =
-            (kernels.iter().flat_map(|kernel| ["image", "headers", "source"].map(|name| kernel.get(name))))
-                .chain(branches.flat_map(|branch| ["carve-from", "carve-to"].map(|name| branch.get(name))));
-        let mut names: Vec<&str> = files.flatten().filter_map(|file| file.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.into_iter().map(package).collect()
-    }
-
-    /// Writes it with another version and without its last fixes.
-    fn write(&self, to: &Path, version: &str, without: usize) -> Result<PathBuf, Error> {
-        remove_directory(to)?;
-        // Links lead elsewhere from there.
-        output(command("cp").arg("-rL").arg(&self.directory).arg(to))?;
-        let mut table = self.table.clone();
-        table.insert("version".into(), version.into());
-        if let Some(fixes) = table.get_mut("fix").and_then(|fixes| fixes.as_array_mut()) {
-            fixes.truncate(fixes.len().saturating_sub(without));
-        }
-        let text = toml::to_string(&table).map_err(|e| Error::Config(e.to_string()))?;
-        fs::write(to.join("series.toml"), text).map_err(|e| Error::io("write the series", e))?;
-        Ok(to.to_owned())
-    }
-}
-
-/// The package of a file name.
-fn package(file: &str) -> Result<Package, Error> {
-    let wrong = || Error::Config(format!("{file:?} in series.toml is not the file name of a package"));
-    let mut parts = file.strip_suffix(".deb").ok_or_else(wrong)?.splitn(3, '_');
-    let (Some(name), Some(version), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(wrong());
-    };
-    let word = |text: &str| Word::try_from(text.to_owned()).map_err(Error::Config);
-    Ok(Package { package: word(name)?, version: word(version)? })
-}
-
 struct Builder<'b> {
     program: PathBuf,
     cache: PathBuf,
@@ -187,46 +117,19 @@ impl Builder<'_> {
     }
 }
 
-/// Hands what is proven to the signer, and takes it back. The key is the signer's alone.
+/// Hands what is proven to the signer, and keeps what comes back.
 fn sign(builder: &Builder<'_>, directory: &Path, proofs: &Value) -> Result<Vec<Value>, Error> {
-    if !setup::is_root()? {
-        return Err(Error::Tool {
-            what: "signing as another user".into(),
-            message: "only root can be another user".into(),
-            hint: Some("run it as root, in a container for example".into()),
-            exit: Exit::NeedsRoot,
-        });
-    }
-    let home = directory.join("signer");
-    remove_directory(&home)?;
-    make_directory(&home)?;
-    let program = directory.join("livepatch-build");
-    let io = |what: &str| {
-        let what = what.to_owned();
-        move |e| Error::io(what, e)
-    };
-    fs::copy(&builder.program, &program).map_err(io("copy the builder"))?;
-    chown(&home, Some(SIGNER), Some(SIGNER)).map_err(io("give the signer a directory"))?;
-    fs::set_permissions(&home, fs::Permissions::from_mode(0o755))
-        .map_err(io("open the signer's directory"))?;
-    let signer = |program: &Path| {
-        let user = SIGNER.to_string();
-        let mut command = command("setpriv");
-        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--no-new-privs", "--"]);
-        command.arg(program).current_dir(&home);
-        command
-    };
-    output(signer(&program).arg("keygen").arg(&home).args(["--name", KEY]))?;
+    let (host, signed) = (directory.join("signer"), directory.join("signed"));
+    remove_directory(&host)?;
+    make_directory(&signed)?;
+    let signer = Signer::another_user(&builder.program, &host, KEY)?;
     let mut done = Vec::new();
     for proof in list(proofs).iter().filter(|proof| word(&proof["state"]).starts_with("passed")) {
         let name = word(&proof["kernel"]);
         let module = format!("livepatch_{}.lpb", VERSIONS[1].replace('.', "_"));
         let from = builder.out.join(name).join(&module);
-        let to = home.join(format!("{name}.lpb"));
-        output(signer(Path::new("/bin/cp")).arg(&from).arg(&to))?;
-        let mut sign = signer(&program);
-        sign.arg("sign").arg(&to).arg("--key").arg(home.join(format!("{KEY}.key.pem")));
-        output(sign.arg("--certificate").arg(home.join(format!("{KEY}.cert.pem"))))?;
+        let to = signed.join(format!("{name}.lpb"));
+        signer.sign(&from, &to)?;
         let inspected = output(
             command(&builder.program.display().to_string())
                 .arg("inspect")
@@ -238,7 +141,7 @@ fn sign(builder: &Builder<'_>, directory: &Path, proofs: &Value) -> Result<Vec<V
         done.push(json!({
             "kernel": name,
             "bundle": to,
-            "user": SIGNER,
+            "user": signer.user(),
             "signed": inspected["signed"],
             "module": inspected["module"],
             "cves": inspected["cves"],
@@ -321,15 +224,6 @@ fn table(report: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_committed_series_names_packages() {
-        let series = Series::read(&testing::workspace().join("series/debian-12")).unwrap();
-        let all = series.packages(&[]).unwrap();
-        assert!(all.iter().any(|package| package.package.as_str() == "linux-source-6.12"));
-        assert!(series.packages(&["6.12.107-rt".into()]).unwrap().len() < all.len());
-        assert!(series.tables("kernel").count() >= 6 && series.tables("fix").count() >= 9);
-    }
 
     #[test]
     fn the_table_shows_what_is_not_plain() {

@@ -7,19 +7,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use livepatch_types::{CveCoverage, CveId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::machine::GuestFile;
 use super::report::KernelId;
-use crate::config::{Fix, Kernel};
 use crate::error::{Error, Exit};
 use crate::process::{cannot_start, command, tool, tool_error};
+use crate::signer::Signer;
 
-const VERSION: &str = "1.1";
 /// As a guest on QEMU's user network sees the host's loopback.
 const HOST_ADDRESS: &str = "10.0.2.2";
-const KEY_NAME: &str = "demo";
 const START: Duration = Duration::from_secs(30);
 
 /// Where everything is.
@@ -28,25 +27,64 @@ pub(crate) struct Host<'a> {
     pub(crate) programs: PathBuf,
     /// Prepared kernel sources.
     pub(crate) cache: PathBuf,
-    /// The fetched kernel.
-    pub(crate) fetched: PathBuf,
+    /// The packages that the series names.
+    pub(crate) packages: PathBuf,
+    /// The kernel, as the series calls it.
+    pub(crate) kernel: &'a str,
     /// What the demo makes.
     pub(crate) directory: &'a Path,
 }
 
-/// What `livepatch-build build` printed.
+/// What `livepatch-build series build` printed for a kernel.
 #[derive(Deserialize)]
-pub(crate) struct Built {
+struct Outcome {
+    state: String,
+    why: Option<String>,
+}
+
+/// A livepatch as `livepatch-build inspect` shows it.
+#[derive(Deserialize)]
+pub(crate) struct Inspected {
+    pub(crate) version: String,
     pub(crate) kernel: KernelId,
-    pub(crate) units: Vec<Unit>,
-    pub(crate) seconds: BuildSeconds,
+    pub(crate) module: Module,
+    pub(crate) cves: Vec<Cve>,
+    pub(crate) objects: Vec<Object>,
+    pub(crate) report: BuildReport,
+}
+
+impl Inspected {
+    /// What it fixes whole.
+    pub(crate) fn fixed(&self) -> Vec<CveId> {
+        self.cves.iter().filter(|cve| cve.coverage == CveCoverage::Whole).map(|cve| cve.id).collect()
+    }
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Unit {
-    pub(crate) object: String,
-    pub(crate) unit: String,
-    pub(crate) changed_functions: Vec<String>,
+pub(crate) struct Module {
+    pub(crate) sha256: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Cve {
+    pub(crate) id: CveId,
+    pub(crate) coverage: CveCoverage,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Object {
+    pub(crate) name: String,
+    pub(crate) functions: Vec<Function>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct BuildReport {
+    pub(crate) seconds: BuildSeconds,
 }
 
 #[derive(Deserialize)]
@@ -58,87 +96,63 @@ pub(crate) struct BuildSeconds {
     pub(crate) link: f64,
 }
 
-/// What `livepatch-build prove` printed.
+/// What `livepatch-build series prove` printed for a kernel.
 #[derive(Deserialize)]
 pub(crate) struct Proof {
-    pub(crate) steps: Vec<ProofStep>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct ProofStep {
-    pub(crate) what: String,
-}
-
-/// What `livepatch-build inspect` says of the signed bundle.
-#[derive(Deserialize)]
-pub(crate) struct Signed {
-    pub(crate) version: String,
-    pub(crate) module: Module,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Module {
-    pub(crate) sha256: String,
+    pub(crate) steps: usize,
+    pub(crate) previous: Option<String>,
 }
 
 impl Host<'_> {
-    /// Builds one livepatch with all fixes.
-    pub(crate) fn build(&self, kernel: &Kernel, note: impl Fn(&str)) -> Result<Built, Error> {
-        let source = &kernel.source;
-        let mut build = self.builder("build");
-        build.arg("--kernel").arg(self.fetched.join("image"));
-        build.arg("--headers").arg(self.fetched.join("headers"));
-        build
-            .arg("--source")
-            .arg(self.fetched.join(format!("packages/{}_{}_all.deb", source.package, source.old)));
-        for fix in &kernel.fix {
-            build.arg("--patch").arg(self.fetched.join(format!("carve/{}.patch", fix.cve)));
-            build.arg("--cve").arg(cve_argument(fix)?);
+    /// Builds the livepatch of a series.
+    pub(crate) fn build(
+        &self,
+        series: &Path,
+        version: &str,
+        note: impl Fn(&str),
+    ) -> Result<Inspected, Error> {
+        let mut build = self.series("build", series);
+        let outcome: Outcome =
+            self.only(&tool(&mut build, "the build of the livepatch", Exit::Build, note)?)?;
+        if outcome.state != "built" {
+            let said = outcome.why.unwrap_or(outcome.state);
+            return Err(tool_error("the build of the livepatch", Exit::Build, &said));
         }
-        build.args(["--patch-version", VERSION, "--format", "json"]);
-        build.arg("--cache").arg(&self.cache).arg("--out").arg(self.bundle());
-        answer(&tool(&mut build, "the build of the livepatch", Exit::Build, note)?)
+        self.inspect(&self.unsigned(version))
     }
 
-    /// Proves the livepatch with the checks of its fixes; gives what was done.
-    pub(crate) fn prove(&self, kernel: &Kernel, checks: &Path, note: impl Fn(&str)) -> Result<Proof, Error> {
-        let mut prove = self.builder("prove");
-        prove.arg(self.bundle()).arg("--kernel").arg(self.fetched.join("image"));
-        for fix in &kernel.fix {
-            let program = checks.join(Path::new(fix.check.as_str()).file_stem().unwrap_or_default());
-            prove.arg("--check").arg(format!("{}={}", fix.cve, program.display()));
-            prove.args(fix.needs.iter().flat_map(|module| ["--needs", module.as_str()]));
-        }
-        answer(&tool(prove.args(["--format", "json"]), "the proof of the livepatch", Exit::Build, note)?)
+    /// Proves it, and that it can take the place of the one before.
+    pub(crate) fn prove(&self, series: &Path, note: impl Fn(&str)) -> Result<Proof, Error> {
+        let mut prove = self.series("prove", series);
+        self.only(&tool(&mut prove, "the proof of the livepatch", Exit::Build, note)?)
     }
 
-    /// Makes a key and signs with it.
-    pub(crate) fn sign(&self) -> Result<Signed, Error> {
-        let run = |command: &mut Command, what: &str| tool(command, what, Exit::Build, |_| ());
-        let keys = self.directory.join("keys");
-        fs::create_dir(&keys).map_err(|e| Error::io("make a directory for keys", e))?;
-        run(self.builder("keygen").arg(&keys).args(["--name", KEY_NAME]), "making a key")?;
-        let mut sign = self.builder("sign");
-        sign.arg(self.bundle()).arg("--key").arg(keys.join(format!("{KEY_NAME}.key.pem")));
-        run(sign.arg("--certificate").arg(self.certificate()), "signing")?;
-        answer(&run(
-            self.builder("inspect").arg(self.bundle()).args(["--format", "json"]),
-            "inspecting the bundle",
-        )?)
+    /// Has it signed; what is then in the bundle.
+    pub(crate) fn sign(&self, signer: &Signer, version: &str) -> Result<Inspected, Error> {
+        signer.sign(&self.unsigned(version), &self.bundle(version))?;
+        self.inspect(&self.bundle(version))
     }
 
-    /// Makes a server's data directory, publishes into it and makes a token.
-    pub(crate) fn publish(&self) -> Result<String, Error> {
-        let run = |arguments: &[&str], path: Option<PathBuf>| {
-            let mut server = self.server(arguments);
-            server.args(path);
-            tool(&mut server, &format!("livepatch-server {}", arguments[0]), Exit::Server, |_| ())
-        };
-        run(&["init", "--ip", HOST_ADDRESS], None)?;
-        run(&["vendor", "add"], Some(self.certificate()))?;
-        run(&["publish", "--tier", "stable"], Some(self.bundle()))?;
-        let token = run(&["token", "create", "--name", "demo", "--tier", "stable"], None)?;
+    /// Makes a server's data directory, in which this vendor is trusted, and a token.
+    pub(crate) fn make_server(&self, signer: &Signer) -> Result<String, Error> {
+        let certificate = self.certificate();
+        fs::write(&certificate, signer.certificate()?)
+            .map_err(|e| Error::io("keep the vendor's certificate", e))?;
+        self.serve_chore(&["init", "--ip", HOST_ADDRESS], None)?;
+        self.serve_chore(&["vendor", "add"], Some(certificate))?;
+        let token = self.serve_chore(&["token", "create", "--name", "demo", "--tier", "stable"], None)?;
         Ok(String::from_utf8_lossy(&token).trim().to_string())
+    }
+
+    /// Publishes a signed livepatch, whether the server runs or not.
+    pub(crate) fn publish(&self, version: &str) -> Result<(), Error> {
+        self.serve_chore(&["publish", "--tier", "stable"], Some(self.bundle(version))).map(drop)
+    }
+
+    fn serve_chore(&self, arguments: &[&str], path: Option<PathBuf>) -> Result<Vec<u8>, Error> {
+        let mut server = command(&self.programs.join("livepatch-server").to_string_lossy());
+        server.arg("--data").arg(self.data()).args(arguments).args(path);
+        tool(&mut server, &format!("livepatch-server {}", arguments[0]), Exit::Server, |_| ())
     }
 
     /// Starts the server on a free port of loopback.
@@ -193,24 +207,45 @@ ca-file = \"/etc/livepatch/ca.pem\"
         ])
     }
 
-    fn builder(&self, action: &str) -> Command {
-        let mut builder = command(&self.programs.join("livepatch-build").to_string_lossy());
-        builder.arg(action);
-        builder
+    /// The builder itself.
+    pub(crate) fn builder(&self) -> PathBuf {
+        self.programs.join("livepatch-build")
     }
 
-    fn server(&self, arguments: &[&str]) -> Command {
-        let mut server = command(&self.programs.join("livepatch-server").to_string_lossy());
-        server.arg("--data").arg(self.data()).args(arguments);
-        server
+    fn series(&self, action: &str, series: &Path) -> Command {
+        let mut program = command(&self.builder().to_string_lossy());
+        program.args(["series", action]).arg(series).args(["--kernel", self.kernel]);
+        program.arg("--packages").arg(&self.packages).arg("--cache").arg(&self.cache);
+        program.arg("--out").arg(self.out()).args(["--format", "json"]);
+        program
     }
 
-    fn bundle(&self) -> PathBuf {
-        self.directory.join("livepatch.lpb")
+    fn inspect(&self, bundle: &Path) -> Result<Inspected, Error> {
+        let mut inspect = command(&self.builder().to_string_lossy());
+        inspect.arg("inspect").arg(bundle).args(["--format", "json"]);
+        answer(&tool(&mut inspect, "inspecting the bundle", Exit::Build, |_| ())?)
+    }
+
+    /// The only kernel of a table.
+    fn only<T: DeserializeOwned>(&self, json: &[u8]) -> Result<T, Error> {
+        let mut table: Vec<T> = answer(json)?;
+        table.pop().ok_or_else(|| Error::Config(format!("the series says nothing of {}", self.kernel)))
+    }
+
+    fn out(&self) -> PathBuf {
+        self.directory.join("out")
+    }
+
+    fn unsigned(&self, version: &str) -> PathBuf {
+        self.out().join(self.kernel).join(file_name(version))
+    }
+
+    fn bundle(&self, version: &str) -> PathBuf {
+        self.directory.join(file_name(version))
     }
 
     fn certificate(&self) -> PathBuf {
-        self.directory.join(format!("keys/{KEY_NAME}.cert.pem"))
+        self.directory.join("vendor.cert.pem")
     }
 
     fn data(&self) -> PathBuf {
@@ -231,10 +266,8 @@ impl Drop for Server {
     }
 }
 
-/// `ID:RATING:TITLE`
-fn cve_argument(fix: &Fix) -> Result<String, Error> {
-    let rating = serde_json::to_value(fix.rating).map_err(|e| Error::Config(e.to_string()))?;
-    Ok(format!("{}:{}:{}", fix.cve, rating.as_str().unwrap_or_default(), fix.title))
+fn file_name(version: &str) -> String {
+    format!("livepatch_{}.lpb", version.replace('.', "_"))
 }
 
 fn answer<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {

@@ -71,10 +71,15 @@ impl<'a> Machine<'a> {
         Ok(Self { guest, fixes, boot_id, transcript: transcript.into() })
     }
 
-    /// Runs every check as an ordinary user; each must say what is expected.
-    pub(crate) fn check(&self, expected: Verdict, session: &mut Session) -> Result<Vec<Verdict>, Error> {
+    /// Runs every check as an ordinary user; each must say what is expected of it.
+    pub(crate) fn check(
+        &self,
+        expected: impl Fn(&Fix) -> Verdict,
+        session: &mut Session,
+    ) -> Result<Vec<Verdict>, Error> {
         let mut verdicts = Vec::new();
         for fix in self.fixes {
+            let expected = expected(fix);
             let program = program(fix);
             let (output, _) = session.step(&format!("guest$ {program}"), |_| {
                 Ok(self.guest.run(&Command::new(&program).as_user(), SHORT)?)
@@ -95,17 +100,23 @@ impl<'a> Machine<'a> {
         Ok(verdicts)
     }
 
-    /// Runs `livepatch` and waits until the status says `state`; gives the seconds of both.
+    /// Runs `livepatch` and waits until the status says that this version is applied, or none; gives the seconds of both.
     pub(crate) fn livepatch(
         &self,
         arguments: &str,
-        state: &str,
+        applied: Option<&str>,
         session: &mut Session,
     ) -> Result<f64, Error> {
         let ((), seconds) = session.step(&format!("guest# livepatch {arguments}"), |_| {
             self.guest.check(&Command::new("livepatch").args(arguments.split(' ')), LONG)?;
-            let count = format!("livepatch status --format json | grep -c '\"state\": \"{state}\"'");
-            Ok(self.guest.wait_for(&Command::shell(count), "1", LONG)?)
+            let (lines, count) = match applied {
+                Some(version) => {
+                    (format!("-e '\"state\": \"applied\"' -e '\"version\": \"{version}\"'"), "2")
+                }
+                None => ("-e '\"state\": \"unapplied\"'".to_owned(), "1"),
+            };
+            let status = format!("livepatch status --format json | grep -c {lines}");
+            Ok(self.guest.wait_for(&Command::shell(status), count, LONG)?)
         })?;
         Ok(seconds)
     }

@@ -33,7 +33,8 @@ impl Verdict {
     }
 }
 
-/// The whole report. At its top stands the first fix again, for simple readers.
+/// The whole report. At its top stands the first fix again, for simple readers. `patch_version` is the livepatch that is
+/// applied at the end, `upgraded_from` the one whose place it took.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Version of this format: 1.
@@ -42,10 +43,24 @@ pub(crate) struct Report {
     pub(crate) patch_version: String,
     /// Of the signed module.
     pub(crate) module_sha256: String,
+    pub(crate) upgraded_from: Livepatch,
+    /// All that the livepatch fixes; only some have a check.
+    pub(crate) cves: Vec<CveId>,
+    /// Whether whoever signed could read nothing of whoever built; else it was the same user (only root can be another).
+    pub(crate) signed_by_another_user: bool,
     #[serde(flatten)]
     pub(crate) first: Option<FixReport>,
+    /// The fixes that have a check.
     pub(crate) fixes: Vec<FixReport>,
     pub(crate) seconds: Seconds,
+}
+
+/// A livepatch before.
+#[derive(Debug, Serialize)]
+pub(crate) struct Livepatch {
+    pub(crate) patch_version: String,
+    /// Of the signed module.
+    pub(crate) module_sha256: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,17 +69,19 @@ pub(crate) struct KernelId {
     pub(crate) build_id: String,
 }
 
-/// One fix, and what its check said each time.
+/// One fix, and what its check said each time. All but the second are of `patch_version`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct FixReport {
     pub(crate) cve: CveId,
     pub(crate) check_before: Verdict,
+    /// With the livepatch of `upgraded_from`, which lacks the last fix.
+    pub(crate) check_before_upgrade: Verdict,
     pub(crate) check_after_apply: Verdict,
     pub(crate) check_after_revert: Verdict,
     pub(crate) check_after_reapply: Verdict,
 }
 
-/// What took how long.
+/// What took how long, for both livepatches together.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Seconds {
     pub(crate) fetch: f64,
@@ -76,7 +93,10 @@ pub(crate) struct Seconds {
     pub(crate) sign: f64,
     pub(crate) publish: f64,
     pub(crate) boot: f64,
+    /// Enrolling, and applying the first livepatch.
     pub(crate) apply: f64,
+    /// From the host's question for something new until the next livepatch is applied.
+    pub(crate) upgrade: f64,
     /// All of the demo, also what has no name of its own here.
     pub(crate) total: f64,
 }
@@ -89,8 +109,28 @@ impl Report {
     }
 }
 
+impl Seconds {
+    /// All of them as people read them.
+    pub(crate) fn rounded(self) -> Self {
+        Self {
+            fetch: rounded(self.fetch),
+            prepare: rounded(self.prepare),
+            compile: rounded(self.compile),
+            diff: rounded(self.diff),
+            link: rounded(self.link),
+            prove: rounded(self.prove),
+            sign: rounded(self.sign),
+            publish: rounded(self.publish),
+            boot: rounded(self.boot),
+            apply: rounded(self.apply),
+            upgrade: rounded(self.upgrade),
+            total: rounded(self.total),
+        }
+    }
+}
+
 /// Seconds as people read them.
-pub(crate) fn rounded(seconds: f64) -> f64 {
+fn rounded(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
 }
 
@@ -112,6 +152,7 @@ mod tests {
         let fix = FixReport {
             cve: CveId::parse("CVE-2026-93146").unwrap(),
             check_before: Verdict::Vulnerable,
+            check_before_upgrade: Verdict::Fixed,
             check_after_apply: Verdict::Fixed,
             check_after_revert: Verdict::Vulnerable,
             check_after_reapply: Verdict::Fixed,
@@ -121,6 +162,9 @@ mod tests {
             kernel: KernelId { release: "6.1.0".into(), build_id: "ab".into() },
             patch_version: "1.1".into(),
             module_sha256: "00".into(),
+            upgraded_from: Livepatch { patch_version: "1.0".into(), module_sha256: "01".into() },
+            cves: vec![fix.cve],
+            signed_by_another_user: true,
             first: Some(fix.clone()),
             fixes: vec![fix],
             seconds: Seconds::default(),
@@ -129,6 +173,7 @@ mod tests {
         for (field, value) in [
             ("cve", "CVE-2026-93146"),
             ("check_before", "vulnerable"),
+            ("check_before_upgrade", "fixed"),
             ("check_after_apply", "fixed"),
             ("check_after_revert", "vulnerable"),
             ("check_after_reapply", "fixed"),
@@ -136,7 +181,7 @@ mod tests {
             assert_eq!(json[field], value);
             assert_eq!(json["fixes"][0][field], value);
         }
-        for field in ["kernel", "patch_version", "module_sha256", "seconds"] {
+        for field in ["kernel", "patch_version", "module_sha256", "upgraded_from", "cves", "seconds"] {
             assert!(!json[field].is_null(), "{field}");
         }
     }

@@ -5,6 +5,8 @@ const LINE_HEIGHT: usize = 18;
 /// Of a glyph of the usual monospace fonts at that size, in tenths.
 const GLYPH_WIDTH_TENTHS: usize = 79;
 const MARGIN: usize = 14;
+/// Longer lines go on in the next one.
+const COLUMNS: usize = 120;
 
 /// Styles by what a line says; the first that matches holds.
 const STYLES: [(&str, &str); 4] =
@@ -12,7 +14,7 @@ const STYLES: [(&str, &str); 4] =
 
 /// Text as SVG, dark on light, the same bytes for the same text.
 pub(crate) fn svg(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<String> = text.lines().flat_map(fold).collect();
     let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
     let width = longest * GLYPH_WIDTH_TENTHS / 10 + 2 * MARGIN;
     let height = lines.len() * LINE_HEIGHT + 2 * MARGIN;
@@ -38,6 +40,25 @@ pub(crate) fn svg(text: &str) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// A line as several where it is too long, broken at spaces; what goes on is indented more.
+fn fold(line: &str) -> Vec<String> {
+    let said = line.trim_start();
+    let indent = line.len() - said.len() + 2;
+    let mut lines = vec![line[..line.len() - said.len()].to_owned()];
+    for word in said.split_inclusive(' ') {
+        let full = lines.last().is_some_and(|last| {
+            !last.trim().is_empty() && last.chars().count() + word.trim_end().chars().count() > COLUMNS
+        });
+        if full {
+            lines.push(" ".repeat(indent));
+        }
+        if let Some(last) = lines.last_mut() {
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 /// The style's attribute; the seconds in front of a command do not count.
@@ -70,6 +91,19 @@ mod tests {
         let picture = svg("<script>&\u{1b}[1m\n");
         assert!(picture.contains(">&lt;script&gt;&amp; [1m</text>"), "{picture}");
         assert_eq!(picture, svg("<script>&\u{1b}[1m\n"));
+    }
+
+    #[test]
+    fn long_lines_are_folded() {
+        assert_eq!(fold("  a  b"), ["  a  b"]);
+        assert_eq!(fold(""), [""]);
+        let long = format!("  {}", "word ".repeat(30));
+        let folded = fold(&long);
+        assert_eq!(folded.len(), 2);
+        assert!(folded.iter().all(|line| line.trim_end().len() <= COLUMNS), "{folded:?}");
+        assert!(folded[1].starts_with("    word"));
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&folded.concat()), words(&long));
     }
 
     #[test]
