@@ -69,6 +69,7 @@ pub fn livepatch_request() -> LivepatchRequest {
         }],
         version: PatchVersion::parse("1.1").unwrap_or_else(|_| unreachable!("a version")),
         omissions: Omissions::MustBeArgued,
+        keep_debug: false,
     }
 }
 

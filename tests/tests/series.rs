@@ -211,6 +211,9 @@ fn a_series_grows_and_every_step_is_proven() -> TestResult {
         ]
     );
     assert!(list(&built).iter().all(|kernel| word(&kernel["previous"]) == "1.1"), "{built}");
+    for kernel in list(&built) {
+        assert!(out.join(word(&kernel["kernel"])).join(word(&kernel["debug"])).is_file(), "{kernel}");
+    }
 
     let proofs = keeper.run("prove", &out, SUCCESS)?;
     let said = |proof: &Value| {

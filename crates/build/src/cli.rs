@@ -176,6 +176,9 @@ struct BuildArguments {
     /// The bundle to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Keep the module's debug information below this directory, as .build-id/XX/YY.debug, where debuggers find it
+    #[arg(long, value_name = "DIR")]
+    debug: Option<PathBuf>,
     /// Build although places are left out that nobody argued: the CVEs are then only partially fixed
     #[arg(long)]
     allow_partial: bool,
@@ -446,8 +449,12 @@ fn run_build(arguments: &BuildArguments) -> Result<String, Shown> {
         cves: arguments.cve.clone(),
         version: arguments.patch_version,
         omissions: if arguments.allow_partial { Omissions::MakePartial } else { Omissions::MustBeArgued },
+        keep_debug: arguments.debug.is_some(),
     };
-    let built = with_progress(|progress| build(&kernel, &patches, &livepatch, &SystemClock, progress))?;
+    let mut built = with_progress(|progress| build(&kernel, &patches, &livepatch, &SystemClock, progress))?;
+    if let Some((debug, directory)) = built.debug.take().transpose()?.zip(arguments.debug.as_deref()) {
+        debug.write(directory)?;
+    }
     write(&arguments.out, &built.bundle.to_bytes())?;
     Ok(match arguments.input.format {
         Format::Json => json(&built.report),
@@ -502,7 +509,7 @@ pub(crate) fn lost_text(report: &BuildReport) -> String {
 }
 
 fn built_text(built: &Built, out: &Path) -> String {
-    let Built { bundle, report } = built;
+    let Built { bundle, report, .. } = built;
     let mut text = format!(
         "livepatch {} for {} ({})\n",
         bundle.manifest.version, report.kernel.release, report.kernel.build_id

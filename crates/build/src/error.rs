@@ -82,6 +82,9 @@ pub enum BuildError {
     /// A module that is patched has no build-id.
     #[error("the module {0} has no gnu build-id")]
     NoModuleBuildId(String),
+    /// Debug information cannot be kept.
+    #[error("the debug information cannot be kept: {0}")]
+    NoDebug(String),
     /// The parts do not make a bundle.
     #[error(transparent)]
     Bundle(#[from] livepatch_manifest::BundleError),
@@ -112,7 +115,7 @@ impl BuildError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Kbuild(error) => Self::exit_code_of(error),
-            Self::Bundle(_) => ExitCode::Environment,
+            Self::Bundle(_) | Self::NoDebug(_) => ExitCode::Environment,
             Self::Image { .. } | Self::NoRelease { .. } | Self::NoModuleBuildId(_) | Self::Symvers(_) => {
                 ExitCode::Kernel
             }
@@ -140,6 +143,7 @@ impl BuildError {
             Self::NoModuleBuildId(_) => {
                 "the module is not as the distribution shipped it; use the linux-image package"
             }
+            Self::NoDebug(_) => "build without it; the livepatch does not depend on it",
             Self::Bundle(_) => "the livepatch is larger than any should be; patch less at once",
             Self::Symvers(_) => "use the Module.symvers of the linux-headers package of this kernel",
         };

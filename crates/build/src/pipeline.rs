@@ -13,13 +13,13 @@ use livepatch_klp::author::{Marks, State};
 use livepatch_klp::compare::{Comparison, compare};
 use livepatch_klp::debug::DebugError;
 use livepatch_klp::elf::Object;
-use livepatch_klp::extract::{Callback, Extracted, STATIC_CALL, STATIC_CALL_KEY, extract, left_behind};
+use livepatch_klp::extract::{Callback, Extracted, STATIC_CALL, STATIC_CALL_KEY, left_behind};
 use livepatch_klp::finish::{Finished, finish};
 use livepatch_klp::resolve::{Context, LivepatchSymbol, Redirect, Resolution, modules_used, resolve, sympos};
-use livepatch_klp::second_compilation::{Pair, Reason, extract_second, late_keys};
+use livepatch_klp::second_compilation::Reason;
 use livepatch_klp::shipped::{Fidelity, Shipped, ShippedModule, prove};
 use livepatch_klp::symvers::Exports;
-use livepatch_klp::{EntrySizes, Refusal, Rule, Unit};
+use livepatch_klp::{Refusal, Rule, Unit};
 use livepatch_manifest::{
     Bundle, CveEntry, ModuleObject, ObjectName, PatchManifest, PatchSources, PatchedFunction, PatchedObject,
     SourceEntry, sha256,
@@ -30,7 +30,9 @@ use livepatch_types::{
 
 use crate::always_running;
 use crate::debug::{ChangedSource, TypesReport, UnitDebug, unreadable};
+use crate::debug_file::{self, DebugFile};
 use crate::error::BuildError;
+use crate::extraction::{Extraction, Taken, TwoObjects, command_for};
 use crate::glue::{self, LIVEPATCH_SYMBOL, NOTES_SYMBOLS, ObjectRedirects};
 use crate::report::{
     BuildReport, CallbackReport, Finding, FunctionReport, NotCompared, StateReport, StepSeconds,
@@ -75,6 +77,8 @@ pub struct LivepatchRequest {
     pub version: PatchVersion,
     /// What becomes of places that are left out and that nobody argued.
     pub omissions: Omissions,
+    /// Whether debug information is wanted, for debuggers.
+    pub keep_debug: bool,
 }
 
 /// What to do when a livepatch leaves something out.
@@ -95,15 +99,17 @@ pub struct Built {
     pub bundle: Bundle,
     /// What was done.
     pub report: BuildReport,
+    /// The module's debug information, when it was wanted, or why there is none.
+    pub debug: Option<Result<DebugFile, BuildError>>,
 }
 
 /// One unit between compiling and linking.
-struct UnitWork {
-    unit: String,
-    object: ObjectName,
-    command: CompilerCommand,
-    original: Unit,
-    patched: Unit,
+pub(crate) struct UnitWork {
+    pub(crate) unit: String,
+    pub(crate) object: ObjectName,
+    pub(crate) command: CompilerCommand,
+    pub(crate) original: Unit,
+    pub(crate) patched: Unit,
 }
 
 /// A kernel that is ready to be built for: any number of livepatches, one after another.
@@ -120,7 +126,7 @@ pub struct Workbench {
 
 /// Patches compiled for a kernel, not compared yet.
 pub struct CompiledPatches {
-    mirror: Mirror,
+    pub(crate) mirror: Mirror,
     sources: Vec<ChangedSource>,
     pairs: Vec<CompiledPair>,
     seconds: f64,
@@ -133,8 +139,16 @@ impl CompiledPatches {
     }
 }
 
+/// A module as the linker made it, and as it is loaded.
+pub(crate) struct Linked {
+    pub(crate) plain: Vec<u8>,
+    module: Vec<u8>,
+    pub(crate) glue: String,
+}
+
 /// Everything that is known before a module is linked.
 struct Analysis {
+    work: Vec<UnitWork>,
     shipped: ShippedObjects,
     compared: Vec<Compared>,
     resolved: ResolvedUnits,
@@ -300,7 +314,7 @@ impl Workbench {
         if let Some(refused) = analysis.refused {
             return Err(refused);
         }
-        let Analysis { shipped, compared, resolved, mut report, .. } = analysis;
+        let Analysis { work, shipped, compared, resolved, mut report, .. } = analysis;
         if report.verdict == Verdict::NotAffected {
             let why = match report.units.as_slice() {
                 [] => "it does not compile any of these files, nor anything that includes them",
@@ -331,7 +345,12 @@ impl Workbench {
         let partial = !open.is_empty() && livepatch.omissions != Omissions::AsStated;
 
         let objects = patched_objects(&resolved.objects, &self.identity, &shipped)?;
-        let module = self.link(livepatch.version, &compared, &resolved, &objects, &mut report, progress)?;
+        let linked = self.link(livepatch.version, &compared, &resolved, &objects, &mut report, progress)?;
+        let debug = livepatch.keep_debug.then(|| {
+            progress("keeping the debug information");
+            debug_file::make(self, compiled, work.iter().zip(&compared), livepatch.version, &linked)
+        });
+        let module = linked.module;
 
         let manifest = PatchManifest {
             schema: 1,
@@ -347,7 +366,7 @@ impl Workbench {
         // Our own report of plain values always serialises.
         let report_bytes = serde_json::to_vec(&report).unwrap_or_default();
         let bundle = Bundle::new(manifest, module, Some(report_bytes))?.with_sources(&sources_of(patches))?;
-        Ok(Built { bundle, report })
+        Ok(Built { bundle, report, debug })
     }
 
     /// Links the extracted units into a finished module, not signed.
@@ -359,7 +378,7 @@ impl Workbench {
         patched: &[PatchedObject],
         report: &mut BuildReport,
         progress: &Progress<'_>,
-    ) -> Result<Vec<u8>, BuildError> {
+    ) -> Result<Linked, BuildError> {
         let mut watch = Instant::now();
         progress("linking the livepatch module");
         let kernel = ShippedKernel::new(&self.image);
@@ -369,16 +388,18 @@ impl Workbench {
         }
         let objects: Vec<Vec<u8>> =
             compared.iter().filter_map(|c| c.extracted.as_ref()).map(|e| e.object.to_bytes()).collect();
-        let linked = self.tree.link_module(&LinkInput {
+        let glue = glue::source(version, &self.identity, &resolved.objects, patched, &resolved.states);
+        let plain = self.tree.link_module(&LinkInput {
             module_name: version.module_name().as_str(),
-            glue: &glue::source(version, &self.identity, &resolved.objects, patched, &resolved.states),
+            glue: &glue,
             objects: &objects,
+            keep_debug: false,
         })?;
-        let finished = finish(&linked, &symbols, &self.exports);
+        let finished = finish(&plain, &symbols, &self.exports);
         let Finished { module, lost } = finished.map_err(BuildError::refused(THE_LIVEPATCH))?;
         report.lost = lost;
         report.seconds.link = lap(&mut watch);
-        Ok(module)
+        Ok(Linked { module, plain, glue })
     }
 
     fn analyse(
@@ -427,15 +448,7 @@ impl Workbench {
         };
         let again = |unit: &UnitWork, reasons: &[Reason]| {
             progress(&format!("compiling {} in another way, original and patched", unit.unit));
-            let mut command = unit.command.clone();
-            for reason in reasons {
-                command = match reason {
-                    Reason::RuntimeConstants => command.with_generic_runtime_constants(),
-                    Reason::StaticKeys => command.with_static_keys_read(),
-                    Reason::SiblingCalls => command.without_sibling_calls(),
-                };
-            }
-            pair(unit, &command)
+            pair(unit, &command_for(&unit.command, reasons))
         };
         let with_debug = |unit: &UnitWork| {
             progress(&format!("compiling {} with debug information, original and patched", unit.unit));
@@ -490,7 +503,7 @@ impl Workbench {
             lost: BTreeSet::new(),
             seconds,
         };
-        Ok(Analysis { shipped, compared, resolved, report, refused: findings.refused })
+        Ok(Analysis { work, shipped, compared, resolved, report, refused: findings.refused })
     }
 }
 
@@ -619,9 +632,12 @@ impl ShippedObjects {
     }
 }
 
-struct Compared {
+pub(crate) struct Compared {
     fidelity: Fidelity,
-    extracted: Option<Extracted>,
+    pub(crate) extracted: Option<Extracted>,
+    /// The patched object that it was taken from, when that is of a second compilation, and why it is.
+    pub(crate) second_code: Option<Object>,
+    pub(crate) reasons: Vec<Reason>,
     marks: Marks,
     /// Whether anything that the kernel keeps differs, or may: then it could not be compared.
     changes: bool,
@@ -649,12 +665,10 @@ impl Compared {
                 && comparison.omitted.is_empty())
         });
         let marks = Marks::default();
-        Self { fidelity: fidelity.unwrap_or_default(), extracted: None, marks, changes, changed, added }
+        let (fidelity, reasons) = (fidelity.unwrap_or_default(), Vec::new());
+        Self { fidelity, extracted: None, second_code: None, reasons, marks, changes, changed, added }
     }
 }
-
-/// The objects of a unit, original and patched.
-type TwoObjects = (Vec<u8>, Vec<u8>);
 
 /// What the debug information of a unit says. Most kernels are compiled with it; else the unit is compiled again.
 fn read_debug(
@@ -668,16 +682,6 @@ fn read_debug(
     let (original, patched) = with_debug(unit)?;
     let parse = |bytes: &[u8]| Object::parse(bytes).map_err(|error| DebugError::Damaged(error.to_string()));
     Ok(parse(&original).and_then(|original| UnitDebug::read(&original, &parse(&patched)?, sources)))
-}
-
-/// Compiles a unit again, original and patched, so that it lacks what only the kernel's own code can have.
-type Again<'a> = dyn Fn(&UnitWork, &[Reason]) -> Result<TwoObjects, BuildError> + 'a;
-
-/// What taking out the changed functions works with.
-struct Extraction<'a> {
-    again: &'a Again<'a>,
-    sizes: EntrySizes,
-    exports: &'a Exports,
 }
 
 fn compare_units(
@@ -705,8 +709,11 @@ fn compare_units(
         let mut compared = Compared::new(unit, proof, comparison.as_ref());
         compared.extracted = match comparison {
             Some(comparison) => {
-                let extracted = extraction.extract(unit, &comparison, prefix)?;
-                findings.take(&unit.unit, extracted).flatten()
+                let taken = extraction.extract(unit, &comparison, prefix)?;
+                findings.take(&unit.unit, taken).flatten().map(|Taken { extracted, code, reasons }| {
+                    (compared.second_code, compared.reasons) = (code, reasons);
+                    extracted
+                })
             }
             None => None,
         };
@@ -763,44 +770,6 @@ fn livepatch_states(
 fn has_states(tree: &Path) -> bool {
     let header = std::fs::read_to_string(tree.join("include/linux/livepatch.h"));
     header.is_ok_and(|text| text.contains("struct klp_state {"))
-}
-
-impl Extraction<'_> {
-    /// The changed functions; those that only work in the kernel itself from a second pair of compilations.
-    fn extract(
-        &self,
-        unit: &UnitWork,
-        comparison: &Comparison,
-        prefix: usize,
-    ) -> Result<Result<Option<Extracted>, Refusal>, BuildError> {
-        let own = Pair { original: &unit.original, patched: &unit.patched };
-        let second = |reasons: &[Reason]| {
-            let (original, patched) = (self.again)(unit, reasons)?;
-            let parse = |object: &[u8]| Unit::parse(object, &self.sizes);
-            let units = parse(&original).and_then(|original| Ok((original, parse(&patched)?)));
-            Ok::<_, BuildError>(units.and_then(|(original, patched)| {
-                let pair = Pair { original: &original, patched: &patched };
-                extract_second(own, comparison, pair, prefix, reasons)
-            }))
-        };
-        let mut reasons = Vec::new();
-        let mut extracted = extract(own.original, own.patched, comparison, prefix);
-        if extracted.as_ref().is_err_and(|refusal| refusal.rule == Rule::RuntimeConstant) {
-            reasons.push(Reason::RuntimeConstants);
-            extracted = second(&reasons)?;
-        }
-        let is_early = |name: &str| self.exports.of_vmlinux(name).is_some();
-        let has_late_keys = matches!(&extracted, Ok(Some(found)) if !late_keys(found, &is_early).is_empty());
-        if unit.object != ObjectName::Vmlinux && has_late_keys {
-            reasons.push(Reason::StaticKeys);
-            extracted = second(&reasons)?;
-        }
-        if matches!(&extracted, Ok(Some(found)) if !found.ended_in.is_empty()) {
-            reasons.push(Reason::SiblingCalls);
-            extracted = second(&reasons)?;
-        }
-        Ok(extracted)
-    }
 }
 
 struct ResolvedUnits {

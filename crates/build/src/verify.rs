@@ -47,6 +47,7 @@ pub fn verify(
         cves: bundle.manifest.cves.clone(),
         version: bundle.manifest.version,
         omissions: Omissions::AsStated,
+        keep_debug: false,
     };
     let rebuilt = bench.build(&patches, &livepatch, clock, progress)?.bundle;
     Ok(compare(bundle, &rebuilt))

@@ -85,7 +85,7 @@ impl PreparedTree {
         scratch: &Path,
     ) -> Result<Vec<u8>, KbuildError> {
         let what = format!("compiling {} with the patch", original.command.source());
-        let command = original.command.with_author_headers();
+        let command = original.command.with_author_headers().with_debug_paths_below(mirror.root());
         let compile = || self.compile(&command, mirror.root(), scratch, &what);
         let compiled = match compile()? {
             Err(output) if lacks_a_file(&output) => {

@@ -155,6 +155,8 @@ pub struct LinkInput<'a> {
     pub glue: &'a str,
     /// Objects of the patched functions, not touched by objtool.
     pub objects: &'a [Vec<u8>],
+    /// Whether their debug information is kept. It is part of the linker's build-id.
+    pub keep_debug: bool,
 }
 
 impl PreparedTree {
@@ -399,7 +401,12 @@ impl PreparedTree {
         if objtool == Objtool::LeftOut {
             make.arg("objtool=true");
         }
-        make.arg(format!("KCFLAGS=-ffile-prefix-map={}=.", directory.display()));
+        // Neither directory may be seen in what is made.
+        make.arg(format!(
+            "KCFLAGS=-ffile-prefix-map={}=. -fdebug-prefix-map={}=.",
+            directory.display(),
+            self.path.display()
+        ));
         // The object that objtool works on.
         let name = match self.objtool_time {
             ObjtoolTime::PerUnit => format!("{module}-main.o"),
@@ -432,7 +439,10 @@ impl PreparedTree {
         let mut link = Job::new("ld", scratch.path());
         link.reads(&self.path).writes(scratch.path());
         // Debug information names the directory of the tree, and would make the build-id another one in another place.
-        link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--strip-debug", "--build-id=sha1", "-T"]);
+        if !input.keep_debug {
+            link.arg("--strip-debug");
+        }
+        link.args(["-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1", "-T"]);
         link.arg(self.path.join("scripts/module.lds"));
         link.args(["-o", "linked.ko", "glue.o"]);
         let mut names = Vec::new();

@@ -74,6 +74,11 @@ impl CompilerCommand {
         self.with(["-fno-optimize-sibling-calls".to_owned()])
     }
 
+    /// The same with debug information that names files from this directory on, whatever its own name is.
+    pub(crate) fn with_debug_paths_below(&self, directory: &std::path::Path) -> Self {
+        self.with([format!("-fdebug-prefix-map={}=.", directory.display())])
+    }
+
     fn including(&self, header: &str) -> Self {
         self.with(["-include".to_owned(), header.to_owned()])
     }

@@ -58,6 +58,21 @@ pub enum Original {
     External(String),
 }
 
+/// Where something of the patched unit went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Section of the unit's object.
+    pub section: usize,
+    /// Offset in it, in bytes.
+    pub start: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Section of the extracted object.
+    pub to_section: usize,
+    /// Offset in that.
+    pub to: u64,
+}
+
 /// The changed functions in an object of their own.
 #[derive(Debug)]
 pub struct Extracted {
@@ -79,6 +94,8 @@ pub struct Extracted {
     /// on its stack by which the kernel, which only knows the redirected ones, could see that it is in the livepatch
     /// (kernel/livepatch/transition.c, `klp_check_stack_func`): unloading would take the code away under it.
     pub ended_in: BTreeSet<String>,
+    /// Where everything was, and where it is.
+    pub places: Vec<Place>,
     /// The number that tells its names from those of other units.
     prefix: usize,
 }
@@ -485,6 +502,11 @@ impl<'p, 'u> Writer<'p, 'u> {
                 }
             }
         }
+        let place = |index: &usize| {
+            let (item, (to_section, to)) = (&patched.items[*index], self.placed[index]);
+            Place { section: item.section, start: item.start, size: item.size, to_section, to }
+        };
+        let places = included.iter().map(place).collect();
         let callbacks = self.write_callbacks();
         self.write_imported_namespaces();
         let Self { object, originals, addresses, ended_in, prefix, .. } = self;
@@ -497,6 +519,7 @@ impl<'p, 'u> Writer<'p, 'u> {
             added_functions,
             added_data,
             ended_in,
+            places,
             prefix,
         })
     }

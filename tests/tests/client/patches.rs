@@ -63,6 +63,7 @@ pub(crate) fn version(kernel: &FetchedKernel, version: &str) -> Bundle {
         cves: FIXES.map(entry).into(),
         version: PatchVersion::parse(version).unwrap(),
         omissions: Omissions::MustBeArgued,
+        keep_debug: false,
     };
     build(&kernel_request(kernel), &patches, &livepatch, &SystemClock, &|_| ()).unwrap().bundle
 }

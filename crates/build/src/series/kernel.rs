@@ -9,6 +9,7 @@ use livepatch_kbuild::{KbuildError, PatchState, PatchedFile, SourcePatch};
 use livepatch_manifest::{Bundle, CveEntry, PatchManifest, PatchSources, SourceEntry};
 use livepatch_types::{Clock, CveCoverage, PatchVersion};
 
+use crate::debug_file::DebugFile;
 use crate::error::BuildError;
 use crate::files::read;
 use crate::pipeline::{Built, LivepatchRequest, Omissions, PatchRequest, Progress, Workbench};
@@ -36,6 +37,8 @@ pub struct Wanted<'w> {
 pub struct Outcome {
     /// The unsigned bundle, if there is one.
     pub bundle: Option<Bundle>,
+    /// Debug information of its module.
+    pub debug: Option<DebugFile>,
     /// What became of each fix, in the order of the series.
     pub fixes: Vec<FixOutcome>,
     /// Why there is no bundle although there are fixes.
@@ -73,7 +76,7 @@ pub fn build(
         applying = one_by_one(bench, applying, &mut fixes, progress)?;
         built = together(bench, wanted, &applying, clock, progress);
     }
-    let Built { mut bundle, report } = match built {
+    let Built { mut bundle, report, debug } = match built {
         Ok(built) => built,
         Err(BuildError::NoChange(_)) => {
             for fix in &applying {
@@ -116,14 +119,16 @@ pub fn build(
         return Ok(without_bundle(wanted, fixes, &lost));
     }
     let bundle = bundle.with_sources(&sources(&applying))?;
-    Ok(Outcome { bundle: Some(bundle), fixes, why: None })
+    // A livepatch is as good without: that is no reason to go without fixes.
+    let debug = debug.and_then(|debug| debug.inspect_err(|error| progress(&error.to_string())).ok());
+    Ok(Outcome { bundle: Some(bundle), debug, fixes, why: None })
 }
 
 /// No bundle: that is only right if the one before has nothing that would be lost.
 fn without_bundle(wanted: &Wanted<'_>, fixes: Vec<FixOutcome>, lost: &[String]) -> Outcome {
     let lost = if lost.is_empty() { losses(wanted.previous, &[], wanted.withdrawn) } else { lost.to_vec() };
     let why = (!lost.is_empty()).then(|| format!("a livepatch would lose fixes: {}", lost.join("; ")));
-    Outcome { bundle: None, fixes, why }
+    Outcome { bundle: None, debug: None, fixes, why }
 }
 
 /// What the livepatch before has and these CVEs have not, unless it is withdrawn.
@@ -277,6 +282,7 @@ fn together(
         cves: cves.collect(),
         version: wanted.version,
         omissions: if partial { Omissions::AsStated } else { Omissions::MustBeArgued },
+        keep_debug: true,
     };
     bench.build(&request(applying), &livepatch, clock, progress)
 }

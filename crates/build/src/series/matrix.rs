@@ -24,6 +24,8 @@ use crate::series::kernel::{self, Wanted};
 use crate::series::outcome::{BuiltModule, FixVerdict, KernelOutcome, KernelState};
 use crate::series::{Fix, OpenError, Series};
 
+/// Directory for debug information, beside the bundles of a kernel.
+const DEBUG: &str = "debug";
 /// Changes when the same inputs would give another result.
 const INPUTS_FORMAT: &str =
     concat!("livepatch series, format 1, livepatch-build ", env!("CARGO_PKG_VERSION"));
@@ -245,6 +247,7 @@ fn try_one(
             sha256: bundle.manifest.module.sha256,
             size_bytes: bundle.manifest.module.size_bytes,
         }),
+        debug: result.debug.as_ref().map(|debug| Path::new(DEBUG).join(debug.path())),
         ..KernelOutcome::new(&entry.name, version)
     };
     let directory = run.out.join(&entry.name);
@@ -253,6 +256,9 @@ fn try_one(
         path: directory,
         source,
     })?;
+    if let Some(debug) = &result.debug {
+        debug.write(&run.out.join(&entry.name).join(DEBUG))?;
+    }
     match &result.bundle {
         Some(bundle) => write(&bundle_path, &bundle.to_bytes())?,
         // What an earlier run made of other inputs.

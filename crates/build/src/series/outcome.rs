@@ -1,5 +1,7 @@
 //! What came of a series for a kernel: the record beside its bundle, and what people and programs are shown.
 
+use std::path::PathBuf;
+
 use livepatch_types::{CveId, KernelIdentity, PatchVersion, Sha256Digest, plural};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +114,9 @@ pub struct KernelOutcome {
     /// The bundle's module, without signature: digest and size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<BuiltModule>,
+    /// The module's debug information, below the kernel's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<PathBuf>,
     /// Whether the run found it finished.
     #[serde(default)]
     pub resumed: bool,
@@ -144,6 +149,7 @@ impl KernelOutcome {
             fixes: Vec::new(),
             previous: None,
             module: None,
+            debug: None,
             resumed: false,
             seconds: 0.0,
             failure: None,

@@ -4,10 +4,11 @@
 //! new code, is seen only in its members' offsets; that a function lives on as a copy inside others, only here.
 //!
 //! [`DebugInfo::read`] keeps what these questions need, in the order of the file; [`layout`] compares the types of two
-//! compilations; [`inline`] says which functions are copied into which.
+//! compilations; [`inline`] says which functions are copied into which; [`keep`] leads it along with extracted code.
 
 mod describe;
 pub mod inline;
+pub mod keep;
 pub mod layout;
 mod read;
 mod same;
