@@ -120,6 +120,13 @@ pub struct Prepared {
     parent: String,
 }
 
+impl Prepared {
+    /// Where create-diff-object writes its object.
+    pub fn output(&self) -> PathBuf {
+        self.directory.join(OUTPUT).join(&self.file)
+    }
+}
+
 impl Kpatch {
     /// Takes a built checkout of kpatch. An error says why it cannot serve this kernel.
     pub fn open(checkout: &Path, bench: &Workbench) -> Result<Self, Box<dyn Error>> {
@@ -176,14 +183,13 @@ impl Kpatch {
     ) -> Result<Prepared, Box<dyn Error>> {
         let directory = self.scratch.path().join(name);
         let file = pair.unit.rsplit('/').next().unwrap_or_default().to_owned();
-        for (side, bytes) in [(ORIGINAL, &pair.original), (PATCHED, &pair.patched), (OUTPUT, &Vec::new())] {
+        for (side, bytes) in [(ORIGINAL, &pair.original), (PATCHED, &pair.patched)] {
             fs::create_dir_all(directory.join(side))?;
             let path = directory.join(side).join(&file);
             fs::write(&path, bytes)?;
-            if side != OUTPUT {
-                self.run_objtool(&pair.unit, &path)?;
-            }
+            self.run_objtool(&pair.unit, &path)?;
         }
+        fs::create_dir_all(directory.join(OUTPUT))?;
         let own: Vec<Symbol> = Object::parse(&pair.original)?.symbols;
         let patched = Object::parse(&pair.patched)?.symbols;
         // It looks up no other names, and reading all of a kernel's would take most of its time.
@@ -223,7 +229,9 @@ impl Kpatch {
 
 /// A program under timeout(1), which sees nothing of the caller's environment but where programs are.
 pub fn bounded(program: &Path) -> Command {
-    let mut command = Command::new("timeout");
+    // With a path, so that the standard library can use posix_spawn(3): a fork of this process, which has a kernel in
+    // memory, costs more than most of these programs.
+    let mut command = Command::new("/usr/bin/timeout");
     command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
     command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command.args(["--kill-after=5", TIME_OUT_SECONDS]).arg(program);

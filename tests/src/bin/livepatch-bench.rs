@@ -250,6 +250,7 @@ fn differ(arguments: &Arguments, kernel: &KernelRequest, figures: &mut Value) ->
                 own.push(seconds);
                 peak = peak.max(kib);
                 if let (Some(kpatch), Some(prepared)) = (&kpatch, &prepared) {
+                    remove_output(&prepared.output())?;
                     let start = Instant::now();
                     kpatch.command(prepared).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
                     other.push(start.elapsed().as_secs_f64());
@@ -279,7 +280,7 @@ fn own_differ(
     pair: &CompiledPair,
     scratch: &Path,
 ) -> Result<(f64, u64)> {
-    let (original, patched) = (scratch.join("original.o"), scratch.join("patched.o"));
+    let [original, patched, output] = ["original.o", "patched.o", "output.o"].map(|name| scratch.join(name));
     fs::write(&original, &pair.original)?;
     fs::write(&patched, &pair.patched)?;
     let sizes = bench.tree().entry_sizes();
@@ -288,12 +289,22 @@ fn own_differ(
     // Both are run in the same way.
     let mut command = kpatch::bounded(&arguments.differ.canonicalize()?);
     command.arg("--sizes").args(sizes.map(|bytes| bytes.to_string()));
-    command.arg(original).arg(patched).arg(scratch.join("output.o"));
+    command.arg(original).arg(patched).arg(&output);
+    remove_output(&output)?;
     let start = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let seconds = start.elapsed().as_secs_f64();
     let kib = String::from_utf8_lossy(&output.stdout).trim().parse();
     Ok((seconds, kib.map_err(|_| format!("the differ: {}", String::from_utf8_lossy(&output.stderr)))?))
+}
+
+/// What the round before left: ext4 waits for the disk when a file that was emptied is closed (`auto_da_alloc` of ext4(5)),
+/// which would be measured instead of the program.
+fn remove_output(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn median(values: &mut [f64]) -> f64 {
