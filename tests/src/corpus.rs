@@ -296,8 +296,15 @@ impl Tally {
 
     /// Our verdicts against kpatch's, then every case that was not built whole or where the two differ.
     pub fn table(&self) -> String {
-        const VERDICTS: [&str; 6] =
-            ["built_whole", "built_partial", "no_change", "refused", "failed", "does_not_compile"];
+        const VERDICTS: [&str; 7] = [
+            "built_whole",
+            "built_partial",
+            "no_change",
+            "no_effect",
+            "refused",
+            "failed",
+            "does_not_compile",
+        ];
         const THEIRS: [&str; 3] = ["ok", "no change", "refused"];
         let mut out = format!(
             "{:<17}{:>6}   kpatch:{:>5}{:>11}{:>9}\n",

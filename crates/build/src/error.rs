@@ -8,6 +8,8 @@ use livepatch_kimage::ImageError;
 use livepatch_klp::Refusal;
 use livepatch_types::plural;
 
+use crate::report::Finding;
+
 /// Exit codes of `livepatch-build`. They are an interface: scripts decide by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -66,12 +68,10 @@ pub enum BuildError {
     #[error("the patch changes nothing in this kernel: {0}")]
     NoChange(String),
     /// All that changes must be left out, and nobody has argued that.
-    #[error("nothing of the patch can be in a livepatch: {place} (rule {rule})")]
+    #[error("nothing of the patch can be in a livepatch: {}", list(findings))]
     NothingLeft {
-        /// The first finding: place and unit.
-        place: String,
-        /// Its rule.
-        rule: String,
+        /// What was left out.
+        findings: Vec<Finding>,
     },
     /// Findings that nobody has argued.
     #[error("{} must be argued by a person before this is built: {}", plural(places.len(), "finding", "findings"), places.join("; "))]
@@ -91,6 +91,12 @@ pub enum BuildError {
     /// `Module.symvers` is damaged.
     #[error(transparent)]
     Symvers(#[from] livepatch_klp::symvers::SymversError),
+}
+
+/// Places with their rules.
+fn list(findings: &[Finding]) -> String {
+    let place = |f: &Finding| format!("{} in {} (rule {})", f.place, f.unit, f.rule);
+    findings.iter().map(place).collect::<Vec<_>>().join("; ")
 }
 
 impl BuildError {

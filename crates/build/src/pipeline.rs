@@ -323,9 +323,8 @@ impl Workbench {
             return Err(BuildError::NoChange(why.into()));
         }
         let open: Vec<&Finding> = report.findings.iter().filter(|f| f.argument.is_none()).collect();
-        if let (Some(finding), true) = (open.first(), resolved.objects.is_empty()) {
-            let place = format!("{} in {}", finding.place, finding.unit);
-            return Err(BuildError::NothingLeft { place, rule: finding.rule.clone() });
+        if !open.is_empty() && resolved.objects.is_empty() {
+            return Err(BuildError::NothingLeft { findings: open.into_iter().cloned().collect() });
         }
         let must_be_argued =
             |f: &&Finding| livepatch.omissions == Omissions::MustBeArgued || !f.can_be_partial();
