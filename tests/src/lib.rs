@@ -53,6 +53,7 @@ pub fn kernel_request(kernel: &FetchedKernel) -> KernelRequest {
             headers: kernel.directory.join("headers"),
         },
         source: source_package(kernel),
+        source_patches: None,
         environment: Environment::new(&cache()),
         cache: cache(),
     }

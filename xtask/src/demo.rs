@@ -52,10 +52,7 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let kernels = testing::kernels_directory();
     let ((), fetched) = session.shown(&what, || {
         fetch::fetch(&demo, &kernels)?;
-        series
-            .packages(std::slice::from_ref(&name))?
-            .iter()
-            .try_for_each(|package| fetch::download(package, &packages).map(drop))
+        series.download(std::slice::from_ref(&name), &packages)
     })?;
     let (programs, _) = session.step("build our programs", |step| {
         let mut build = test::cargo(workspace);

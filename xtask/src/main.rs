@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 mod fuzz;
 mod matrix;
+mod packaging;
 mod process;
 mod progress;
 mod release;

@@ -12,7 +12,7 @@ use livepatch_vm::testing;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Exit};
-use crate::fetch::{self, make_directory, remove_directory};
+use crate::fetch::{make_directory, remove_directory};
 use crate::process::{cannot_start, command, output, tool};
 use crate::progress::Step;
 use crate::series::Series;
@@ -34,9 +34,7 @@ pub(crate) fn matrix(only: &[String], jobs: Option<usize>) -> Result<(), Error> 
     let series = Series::read(&workspace.join("series/debian-12"))?;
     let packages = testing::kernels_directory().join("packages");
     make_directory(&packages.join("partial"))?;
-    for package in series.packages(only)? {
-        fetch::download(&package, &packages)?;
-    }
+    series.download(only, &packages)?;
     let step = Step::begin("built the builder");
     let mut build = test::cargo(workspace);
     build.args(["build", "--package", "livepatch-build", "--target-dir"]).arg(workspace.join("target"));

@@ -7,7 +7,8 @@ use livepatch_types::CveId;
 
 use crate::config::{Package, Word};
 use crate::error::Error;
-use crate::fetch::remove_directory;
+use crate::fetch::{self, remove_directory};
+use crate::packaging;
 use crate::process::{command, output};
 
 /// `series.toml` as a table: only the builder knows what it means.
@@ -34,8 +35,19 @@ impl Series {
             .filter_map(|one| one.as_table())
     }
 
-    /// The packages of these kernels, and those that fixes are carved out of.
-    pub(crate) fn packages(&self, only: &[String]) -> Result<Vec<Package>, Error> {
+    /// Downloads the packages of these kernels, and those that fixes are carved out of.
+    pub(crate) fn download(&self, only: &[String], packages: &Path) -> Result<(), Error> {
+        for file in self.files(only) {
+            if packaging::is_packaging(file) {
+                packaging::download(file, packages)?;
+            } else {
+                fetch::download(&package(file)?, packages)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn files(&self, only: &[String]) -> Vec<&str> {
         let is_wanted = |kernel: &&toml::Table| {
             only.is_empty() || only.iter().any(|wanted| wanted == text(kernel, "name"))
         };
@@ -47,10 +59,12 @@ impl Series {
         let files =
             (kernels.iter().flat_map(|kernel| ["image", "headers", "source"].map(|name| kernel.get(name))))
                 .chain(branches.flat_map(|branch| ["carve-from", "carve-to"].map(|name| branch.get(name))));
-        let mut names: Vec<&str> = files.flatten().filter_map(|file| file.as_str()).collect();
+        let packaged = kernels.iter().filter_map(|kernel| kernel.get("source-patches")?.get("archive"));
+        let files = files.flatten().chain(packaged);
+        let mut names: Vec<&str> = files.filter_map(|file| file.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(package).collect()
+        names
     }
 
     /// The name of the kernel whose image is this package.
@@ -118,13 +132,12 @@ mod tests {
     #[test]
     fn the_committed_series_names_packages() {
         let series = debian();
-        let all = series.packages(&[]).unwrap();
-        assert!(all.iter().any(|package| package.package.as_str() == "linux-source-6.12"));
-        let one = series.packages(&["6.1.0-50-cloud".into()]).unwrap();
-        assert!(
-            one.len() < all.len() && one.iter().any(|package| package.package.as_str() == "linux-source-6.1")
-        );
-        assert!(one.iter().all(|package| !package.package.as_str().contains("6.12")), "{one:?}");
+        let all = series.files(&[]);
+        assert!(all.iter().all(|file| packaging::is_packaging(file) || package(file).is_ok()), "{all:?}");
+        assert!(all.iter().any(|file| file.starts_with("linux-source-6.12_")), "{all:?}");
+        let one = series.files(&["6.1.0-50-cloud".into()]);
+        assert!(one.len() < all.len() && one.iter().any(|file| file.starts_with("linux-source-6.1_")));
+        assert!(one.iter().all(|file| !file.contains("6.12")), "{one:?}");
         assert!(series.tables("kernel").count() >= 6 && series.tables("fix").count() >= 9);
     }
 

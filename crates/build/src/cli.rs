@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use livepatch_kbuild::{KbuildError, KernelOrigin, ToolchainChoice};
+use livepatch_kbuild::{KbuildError, KernelOrigin, PackagedPatches, ToolchainChoice};
 use livepatch_manifest::{Bundle, CveEntry, ProofResult, VmProof};
 use livepatch_types::{Clock, CveCoverage, CveId, ModuleName, PatchVersion, Rating, SystemClock, plural};
 
@@ -92,6 +92,13 @@ struct KernelArguments {
     /// linux-source package of the same version, or a source tree
     #[arg(long, value_name = "PACKAGE|DIR")]
     source: PathBuf,
+    /// Packaging of the same version (linux_VERSION.debian.tar.xz), for kernels that have patches which linux-source has
+    /// not: Debian's rt kernels
+    #[arg(long, value_name = "FILE")]
+    source_patches: Option<PathBuf>,
+    /// Directory with these patches and their series, below debian/ in it
+    #[arg(long, value_name = "NAME", default_value = "patches-rt", requires = "source_patches")]
+    source_patches_from: String,
     /// Which toolchain to use: the name of a root, or `host`; if not said, the root with the kernel's compiler, else the
     /// host if it has that very compiler
     #[arg(long, value_name = "NAME|host", value_parser = toolchain::parse_choice)]
@@ -119,7 +126,17 @@ struct InputArguments {
 impl KernelArguments {
     fn request(&self) -> Result<KernelRequest, Shown> {
         let (cache, environment) = self.environment.open(self.toolchain.clone().unwrap_or_default())?;
-        Ok(KernelRequest { kernel: self.kernel_origin()?, source: self.source.clone(), cache, environment })
+        let packaged = |archive: &PathBuf| PackagedPatches {
+            archive: archive.clone(),
+            directory: self.source_patches_from.clone(),
+        };
+        Ok(KernelRequest {
+            kernel: self.kernel_origin()?,
+            source: self.source.clone(),
+            source_patches: self.source_patches.as_ref().map(packaged),
+            cache,
+            environment,
+        })
     }
 
     fn kernel_origin(&self) -> Result<KernelOrigin, Shown> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use livepatch_kbuild::{
     CompilerCommand, Environment, KernelFiles, KernelOrigin, LinkInput, Membership, Mirror, PackageId,
-    PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
+    PackagedPatches, PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
 };
 use livepatch_kimage::{KernelImage, gnu_build_id};
 use livepatch_klp::author::{Marks, State};
@@ -53,6 +53,8 @@ pub struct KernelRequest {
     pub kernel: KernelOrigin,
     /// linux-source package or source tree.
     pub source: PathBuf,
+    /// Patches of the distribution's packaging that the kernel has beside.
+    pub source_patches: Option<PackagedPatches>,
     /// Where prepared trees are kept.
     pub cache: PathBuf,
     /// Which compiler is used, and how it is kept apart.
@@ -201,6 +203,7 @@ impl Workbench {
         let inputs = TreeInputs {
             release: identity.release.clone(),
             source: SourceOrigin::new(&request.source)?,
+            source_patches: request.source_patches.clone(),
             config: files.config.clone(),
             symvers: files.symvers.clone(),
             package_id: image.banner().and_then(PackageId::from_banner),

@@ -145,8 +145,8 @@ impl KbuildError {
                 "such a kernel cannot be livepatched; choose a flavour with CONFIG_LIVEPATCH=y"
             }
             Self::OtherConfiguration { .. } => {
-                "give the source and compiler that the kernel was built from; Debian's rt kernels before 6.12 have patches \
-                 that no linux-source package has"
+                "give the source and compiler that the kernel was built from; Debian's rt kernels have patches that no \
+                 linux-source package has: give the packaging, too (--source-patches)"
             }
             Self::Patch(_) => "give a unified diff with a/ and b/ paths, such as git format-patch makes",
             Self::DoesNotApply { .. } => "make the patch against exactly the source version of this kernel",

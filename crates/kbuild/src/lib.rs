@@ -17,6 +17,7 @@ mod inside;
 mod mirror;
 mod objects;
 mod package;
+mod packaged_patches;
 mod patch;
 mod probe;
 mod sandbox;
@@ -28,6 +29,7 @@ pub use compile::CompiledUnit;
 pub use error::KbuildError;
 pub use mirror::Mirror;
 pub use package::{KernelFiles, KernelOrigin, SourceOrigin, unpack_deb};
+pub use packaged_patches::PackagedPatches;
 pub use patch::{PatchState, PatchedFile, SourcePatch};
 pub use sandbox::{Isolation, Limits};
 pub use toolchain::{

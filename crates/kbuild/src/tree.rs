@@ -14,6 +14,7 @@ use crate::KbuildError;
 use crate::command::tail;
 use crate::compile::{SECTION_FLAGS, STATIC_KEYS_FILE, STATIC_KEYS_HEADER, read_output};
 use crate::package::SourceOrigin;
+use crate::packaged_patches::PackagedPatches;
 use crate::probe;
 use crate::sandbox::{Isolation, Job, Limits, Sandbox};
 use crate::toolchain::{self, Environment, Toolchain, WantedCompiler};
@@ -26,6 +27,8 @@ pub struct TreeInputs {
     pub release: KernelRelease,
     /// Its source.
     pub source: SourceOrigin,
+    /// Patches that belong to it and stand elsewhere.
+    pub source_patches: Option<PackagedPatches>,
     /// Its configuration.
     pub config: PathBuf,
     /// Its `Module.symvers`.
@@ -190,7 +193,14 @@ impl PreparedTree {
         fs::create_dir_all(&trees).map_err(KbuildError::io("make", &trees))?;
         let trees = trees.canonicalize().map_err(KbuildError::io("find", &trees))?;
         let sources = cache.join("source-digests");
-        let source = inputs.source.identity(&sources)?;
+        let identity = || -> Result<String, KbuildError> {
+            let source = inputs.source.identity(&sources)?;
+            match &inputs.source_patches {
+                None => Ok(source),
+                Some(patches) => Ok(format!("{source} with {}", patches.identity()?)),
+            }
+        };
+        let source = identity()?;
         let key = cache_key(inputs, &source, &config, &symvers, &toolchain);
         let path = trees.join(&key);
         let lock_path = trees.join(format!("{key}.lock"));
@@ -218,7 +228,7 @@ impl PreparedTree {
         };
         // Whatever lacks the last file that is written was left by a build that did not end.
         if !tree.marks.is_whole() {
-            let is_same = || Ok(inputs.source.identity(&sources)? == source);
+            let is_same = || Ok(identity()? == source);
             tree.prepare(inputs, &is_same, &config, progress)?;
         }
         let Marks { ready, units, .. } = &tree.marks;
@@ -243,6 +253,10 @@ impl PreparedTree {
         fs::create_dir(&self.path).map_err(KbuildError::io("make", &self.path))?;
         progress("unpacking the kernel source");
         inputs.source.unpack(&self.path, &self.sandbox)?;
+        if let Some(patches) = &inputs.source_patches {
+            progress("applying the patches of the packaging");
+            patches.apply(&self.path, &self.sandbox)?;
+        }
         if !source_is_same()? {
             return Err(KbuildError::SourceChanged);
         }

@@ -114,6 +114,7 @@ impl Tiny {
         let inputs = TreeInputs {
             release: KernelRelease::parse("6.1.0-tiny").unwrap(),
             source: SourceOrigin::new(&self.at("source"))?,
+            source_patches: None,
             config: self.at("config"),
             symvers: self.at("symvers"),
             package_id: None,

@@ -77,6 +77,7 @@ fn main() -> Result<()> {
             headers: arguments.headers.clone(),
         },
         source: arguments.source.clone(),
+        source_patches: None,
         environment: Environment::new(&arguments.cache),
         cache: arguments.cache.clone(),
     };
@@ -130,6 +131,7 @@ fn from_packages(arguments: &Arguments, patch: &str, figures: &mut Value) -> Res
             headers: arguments.headers_package.clone(),
         },
         source: arguments.source.clone(),
+        source_patches: None,
         environment: Environment::new(&arguments.cache),
         cache: cache.path().into(),
     };

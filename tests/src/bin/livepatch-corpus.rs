@@ -154,7 +154,7 @@ fn outcome(result: Result<Built, BuildError>, start: Instant) -> Outcome {
 fn is_without_effect(finding: &Finding) -> bool {
     match finding.rule.as_str() {
         "init-changed" => true,
-        "table-changed" => finding.place.starts_with("___ksymtab"),
+        "table-changed" => finding.place.starts_with("___ksymtab") || finding.place == "__ksymtab_strings",
         _ => false,
     }
 }
@@ -199,6 +199,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             headers: arguments.headers.clone(),
         },
         source: arguments.source.clone(),
+        source_patches: None,
         environment: Environment::new(&arguments.cache),
         cache: arguments.cache.clone(),
     };

@@ -65,6 +65,19 @@ pub struct KernelEntry {
     pub modules: Option<PathBuf>,
     /// linux-source package of the same version, or a source tree.
     pub source: PathBuf,
+    /// Patches of the distribution's packaging that this kernel has beside (Debian's rt kernels).
+    #[serde(rename = "source-patches")]
+    pub source_patches: Option<PatchesEntry>,
+}
+
+/// Patches that stand in a distribution's packaging.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchesEntry {
+    /// The packaging: `linux_6.1.176-1.debian.tar.xz`, in a `--packages` directory or below the series' directory.
+    pub archive: PathBuf,
+    /// The directory below `debian/` in it that has them and their `series`.
+    pub directory: String,
 }
 
 /// Packages of kernels to come. Image, headers and source of one kernel have one version.

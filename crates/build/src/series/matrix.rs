@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use livepatch_kbuild::{Environment, KbuildError, KernelOrigin, SourceOrigin};
+use livepatch_kbuild::{Environment, KbuildError, KernelOrigin, PackagedPatches, SourceOrigin};
 use livepatch_manifest::{Bundle, PatchManifest, sha256};
 use livepatch_types::{Clock, PatchVersion, Sha256Digest};
 
@@ -344,6 +344,7 @@ fn inputs(
         SourceOrigin::Package(path) => digest_of(&path, "")?,
         SourceOrigin::Tree(path) => format!("tree {}", path.display()),
     });
+    parts.extend(request.source_patches.as_ref().map(PackagedPatches::identity).transpose()?);
     // What `Debug` says of plain values has every one of them.
     parts.extend(fixes.iter().map(|fix| format!("{fix:?}")));
     parts.push(format!("{:?}", series.file.withdrawn));

@@ -17,11 +17,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use livepatch_kbuild::{Environment, Isolation, KbuildError, KernelOrigin, SourceOrigin};
+use livepatch_kbuild::{Environment, Isolation, KbuildError, KernelOrigin, PackagedPatches, SourceOrigin};
 use livepatch_types::CveId;
 
 use crate::pipeline::KernelRequest;
-use file::{Branch, FILE_NAME, FixEntry, KernelEntry, SeriesError, SeriesFile};
+use file::{Branch, FILE_NAME, FixEntry, KernelEntry, PatchesEntry, SeriesError, SeriesFile};
 
 /// What is wrong with a series.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +116,14 @@ impl Series {
                 modules: locate(modules)?,
             },
         };
+        let with_place = |patches: &PatchesEntry| {
+            let archive = self.locate(&patches.archive)?;
+            Ok::<_, OpenError>(PackagedPatches { archive, directory: patches.directory.clone() })
+        };
         Ok(KernelRequest {
             kernel: origin,
             source: self.locate(&kernel.source)?,
+            source_patches: kernel.source_patches.as_ref().map(with_place).transpose()?,
             cache: cache.to_owned(),
             environment: environment.clone(),
         })

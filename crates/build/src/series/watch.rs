@@ -192,6 +192,7 @@ fn series_of(watch: &Watch<'_>, kernels: &[FoundKernel]) -> Series {
                 symvers: None,
                 modules: None,
                 source,
+                source_patches: None,
             }
         })
         .collect();
