@@ -26,6 +26,7 @@ const PACKAGES: [(&str, &str); 24] = [
     ("make", "kernel build"),
     ("mmdebstrap", "the Debian system of VMs, toolchain roots"),
     ("ovmf", "UEFI firmware of VMs with Secure Boot"),
+    ("patch", "sources of kernels with patches of the packaging"),
     ("pkg-config", "finding libssl"),
     ("qemu-system-x86", "VMs"),
     ("softhsm2", "a PKCS#11 token for the tests of signing"),

@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use livepatch_kbuild::{
-    Environment, Isolation, KbuildError, Limits, PreparedTree, SourceOrigin, SourcePatch, TreeInputs,
+    Environment, Isolation, KbuildError, Limits, PackagedPatches, PreparedTree, SourceOrigin, SourcePatch,
+    TreeInputs,
 };
 use livepatch_types::KernelRelease;
 
@@ -111,10 +112,34 @@ impl Tiny {
     }
 
     fn open_by(&self, isolation: Isolation) -> Result<PreparedTree, KbuildError> {
+        self.open_with(isolation, None)
+    }
+
+    /// Packaging with these patches, in this order.
+    fn packaging(&self, patches: &[(&str, &str)]) -> PackagedPatches {
+        fs::create_dir_all(self.at("packaging/debian/patches-rt")).unwrap();
+        let mut series = String::new();
+        for (name, text) in patches {
+            series.push_str(&format!("{name}\n"));
+            self.write(&format!("packaging/debian/patches-rt/{name}"), text);
+        }
+        self.write("packaging/debian/patches-rt/series", &series);
+        let archive = self.at("tiny.debian.tar.xz");
+        let mut tar = Command::new("tar");
+        tar.arg("-cJf").arg(&archive).arg("-C").arg(self.at("packaging")).arg("debian");
+        assert!(tar.status().unwrap().success());
+        PackagedPatches { archive, directory: "patches-rt".into() }
+    }
+
+    fn open_with(
+        &self,
+        isolation: Isolation,
+        source_patches: Option<PackagedPatches>,
+    ) -> Result<PreparedTree, KbuildError> {
         let inputs = TreeInputs {
             release: KernelRelease::parse("6.1.0-tiny").unwrap(),
             source: SourceOrigin::new(&self.at("source"))?,
-            source_patches: None,
+            source_patches,
             config: self.at("config"),
             symvers: self.at("symvers"),
             package_id: None,
@@ -185,6 +210,44 @@ fn a_hostile_makefile_changes_nothing_outside() {
     for path in ["../../etc/passwd", "/etc/passwd", "kernel/../../x.c"] {
         let text = format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-secret\n+known\n");
         assert!(SourcePatch::parse(&text).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn patches_of_the_packaging_are_part_of_the_source() {
+    if !works_here() {
+        return;
+    }
+    let change = |from: &str, to: &str| {
+        format!(
+            "--- a/kernel/a.c\n+++ b/kernel/a.c\n@@ -1,3 +1,3 @@\n int a;\n-int {from};\n+int {to};\n int c;\n"
+        )
+    };
+    let tiny = Tiny::new();
+    let plain = tiny.open().unwrap().path().to_owned();
+    let patches = tiny.packaging(&[("1.patch", &change("b", "rt")), ("2.patch", &change("rt", "rt2"))]);
+    let tree = tiny.open_with(Isolation::Bubblewrap, Some(patches)).unwrap();
+    assert_eq!(fs::read_to_string(tree.path().join("kernel/a.c")).unwrap(), "int a;\nint rt2;\nint c;\n");
+    assert_ne!(tree.path(), plain, "another source is another tree");
+
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "int b;\n").unwrap();
+    let escape = format!("--- a/../../x\n+++ b/{}/made\n@@ -0,0 +1 @@\n+x\n", outside.path().display());
+    let link = "--- a/link/secret\n+++ b/link/secret\n@@ -1 +1 @@\n-int b;\n+int x;\n";
+    let cases = [
+        ("does not fit", change("other", "x")),
+        ("leaves the tree", escape),
+        ("goes through a link", link.to_owned()),
+        ("is no patch", "nothing\n".to_owned()),
+    ];
+    for (what, patch) in cases {
+        let tiny = Tiny::new();
+        symlink(outside.path(), tiny.at("source/link")).unwrap();
+        let patches = tiny.packaging(&[("1.patch", &patch)]);
+        let error = tiny.open_with(Isolation::Bubblewrap, Some(patches)).unwrap_err();
+        assert!(error.to_string().contains("applying 1.patch"), "{what}: {error}");
+        assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "int b;\n", "{what}");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{what}");
     }
 }
 
