@@ -21,6 +21,20 @@ pub struct Case {
     texts: (String, String),
 }
 
+/// The C file that a unit is compiled from. Some directories compile what lies in another one
+/// (`arch/x86/kvm/../../../virt/kvm/kvm_main.o`); patches name the file itself.
+pub fn source_of(unit: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in unit.split('/') {
+        match part {
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    let path = parts.join("/");
+    path.strip_suffix(".o").map_or(path.clone(), |stem| format!("{stem}.c"))
+}
+
 /// The whole difference of each of these C files that changed.
 pub fn whole_file_changes(older: &Path, newer: &Path, sources: &[String]) -> std::io::Result<Vec<Case>> {
     let mut out = Vec::new();
@@ -342,6 +356,12 @@ mod tests {
     use super::*;
 
     const CHANGELOG: &str = "linux (6.1.9-1) bookworm; urgency=high\n\n  * New upstream:\n    - net/sched: cls_u32: check\n      offset (CVE-2026-1111)\n    - [x86] kvm: foo_bar() again (CVE-2026-2222,\n      CVE-2026-3333)\n    - no number here\n\nlinux (6.1.8-1) bookworm; urgency=low\n\n    - old: thing (CVE-2025-1)\n";
+
+    #[test]
+    fn a_unit_is_made_from_a_file() {
+        assert_eq!(source_of("kernel/fork.o"), "kernel/fork.c");
+        assert_eq!(source_of("arch/x86/kvm/../../../virt/kvm/kvm_main.o"), "virt/kvm/kvm_main.c");
+    }
 
     #[test]
     fn titles_end_at_the_older_version() {

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),

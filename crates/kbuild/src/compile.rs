@@ -6,8 +6,9 @@ use std::process::Output;
 
 use crate::command::tail;
 use crate::inside::{Inside, Links};
+use crate::mirror::Sees;
 use crate::sandbox::Job;
-use crate::units::{CompilerCommand, Membership};
+use crate::units::{CompilerCommand, Membership, plain_path};
 use crate::{KbuildError, Mirror, PreparedTree};
 
 /// Options that are added to the distribution's own: each function and variable in a section of its own.
@@ -95,10 +96,16 @@ impl PreparedTree {
             compiled => compiled,
         };
         match compiled {
-            Ok((object, dependencies)) => {
-                mirror.check_dependencies(&dependencies)?;
-                Ok(object)
-            }
+            Ok((object, dependencies)) => match mirror.see_patched_files(&dependencies)? {
+                Sees::All => Ok(object),
+                Sees::Now => match compile()? {
+                    Ok((object, dependencies)) => {
+                        mirror.check_dependencies(&dependencies)?;
+                        Ok(object)
+                    }
+                    Err(output) => Err(KbuildError::Failed { what, output: tail(&output) }),
+                },
+            },
             Err(output) => Err(KbuildError::Failed { what, output: tail(&output) }),
         }
     }
@@ -123,8 +130,7 @@ impl PreparedTree {
         }
         let text = read_output(scratch.path(), "unit.d")?;
         let text = String::from_utf8_lossy(&text);
-        let name = |word: &str| word.strip_prefix("./").unwrap_or(word).to_owned();
-        Ok(text.split_whitespace().any(|word| files.contains(&name(word))))
+        Ok(text.split_whitespace().any(|word| files.contains(&plain_path(word))))
     }
 
     /// One run of the compiler: the object and the list of what it read, or what it said.

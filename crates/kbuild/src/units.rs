@@ -367,7 +367,7 @@ impl IncludeGraph {
 }
 
 /// A path without `.` and with `..` resolved by text, as the tree has no links between directories.
-fn plain_path(path: &str) -> String {
+pub(crate) fn plain_path(path: &str) -> String {
     let mut out = PathBuf::new();
     for part in path.split('/') {
         match part {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use clap::Parser;
 use livepatch_build::pipeline::{CompiledPair, KernelRequest, PatchRequest, Workbench, build};
 use livepatch_kbuild::{CompilerCommand, Environment, KbuildError, KernelOrigin};
-use livepatch_tests::corpus::{spread, whole_file_changes};
+use livepatch_tests::corpus::{source_of, spread, whole_file_changes};
 use livepatch_tests::kpatch::{self, Kpatch};
 use livepatch_tests::livepatch_request;
 use livepatch_types::SystemClock;
@@ -233,7 +233,7 @@ fn bare(kernel: &KernelRequest, units: &[(String, CompilerCommand)]) -> Result<C
 fn differ(arguments: &Arguments, kernel: &KernelRequest, figures: &mut Value) -> Result<()> {
     let bench = Workbench::open(kernel, &|_| ())?;
     let kpatch = arguments.kpatch.as_deref().map(|checkout| Kpatch::open(checkout, &bench)).transpose()?;
-    let sources: Vec<String> = bench.tree().units().names().map(|unit| unit.replace(".o", ".c")).collect();
+    let sources: Vec<String> = bench.tree().units().names().map(source_of).collect();
     let cases =
         spread(whole_file_changes(bench.tree().path(), &arguments.newer, &sources)?, Some(arguments.pairs));
     println!("compiling the pairs of {} changed files", cases.len());

@@ -16,7 +16,7 @@ use livepatch_build::error::BuildError;
 use livepatch_build::pipeline::{Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench};
 use livepatch_build::report::Finding;
 use livepatch_kbuild::{Environment, KbuildError, KernelOrigin};
-use livepatch_tests::corpus::{Case, Row, Tally, fixes_by_title, spread, whole_file_changes};
+use livepatch_tests::corpus::{Case, Row, Tally, fixes_by_title, source_of, spread, whole_file_changes};
 use livepatch_tests::kpatch::{self, Kpatch};
 use livepatch_tests::livepatch_request;
 use livepatch_types::{CveCoverage, SystemClock, plural};
@@ -206,7 +206,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bench = Workbench::open(&request, &|text| println!("{text}"))?;
     println!("looking for changes");
     let older = bench.tree().path();
-    let sources: Vec<String> = bench.tree().units().names().map(|unit| unit.replace(".o", ".c")).collect();
+    let sources: Vec<String> = bench.tree().units().names().map(source_of).collect();
     let whole = whole_file_changes(older, &arguments.newer, &sources)?;
     let changelog = std::fs::read_to_string(&arguments.changelog)?;
     let fixes = fixes_by_title(&changelog, &arguments.from, &whole);
