@@ -19,7 +19,7 @@ use crate::files::read;
 use crate::pipeline::{Progress, identify};
 
 /// One command in the guest, the programs that tell of a fix included. TCG on a busy host is slow.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(300);
 /// A transition.
 const TRANSITION: Duration = Duration::from_secs(180);
 /// Booting: the generic kernels of distributions take longest.
@@ -522,6 +522,7 @@ fn initramfs(
     patched: &BTreeSet<ModuleName>,
 ) -> Result<Initramfs, ProveError> {
     let mut initramfs = Initramfs::new()?;
+    initramfs.crypto_algorithms(tree)?;
     let patched: Vec<&str> = patched.iter().map(ModuleName::as_str).collect();
     for check in request.checks {
         let needs: Vec<&str> = check.needs.iter().map(ModuleName::as_str).collect();

@@ -1,6 +1,6 @@
 //! What the guest boots from: busybox, an init script, kernel modules and the caller's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -26,6 +26,8 @@ pub struct Initramfs {
     entries: BTreeMap<String, Entry>,
     load_list: Vec<String>,
     dependencies: BTreeMap<String, Vec<String>>,
+    /// Lines of modules.alias.
+    aliases: BTreeSet<String>,
 }
 
 impl Initramfs {
@@ -111,6 +113,16 @@ impl Initramfs {
         Ok(self)
     }
 
+    /// Adds the algorithms of the kernel's crypto API: a kernel that has them as modules calls modprobe when a module wants
+    /// one (btrfs crc32c, for example), and that module cannot be loaded without.
+    pub fn crypto_algorithms(&mut self, tree: &KernelTree) -> Result<&mut Self, VmError> {
+        for (module, aliases) in tree.algorithms() {
+            self.aliases.extend(aliases.iter().map(|alias| format!("alias {alias} {module}\n")));
+            self.add_module(tree, &module)?;
+        }
+        Ok(self)
+    }
+
     /// The archive's bytes.
     pub fn build(&self) -> Vec<u8> {
         let mut writer = Writer::default();
@@ -148,9 +160,9 @@ impl Initramfs {
             .map(|(module, needs)| format!("{module}: {}\n", needs.join(" ")))
             .collect();
         self.file(&format!("{directory}/modules.dep"), 0o644, table)?;
-        for empty in ["modules.alias", "modules.symbols"] {
-            self.file(&format!("{directory}/{empty}"), 0o644, "")?;
-        }
+        let aliases: String = self.aliases.iter().map(String::as_str).collect();
+        self.file(&format!("{directory}/modules.alias"), 0o644, aliases)?;
+        self.file(&format!("{directory}/modules.symbols"), 0o644, "")?;
         Ok(paths)
     }
 

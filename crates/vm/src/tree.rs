@@ -15,6 +15,9 @@ pub struct KernelTree {
     dependencies: BTreeMap<Module, Vec<Module>>,
     /// Modules that are part of the kernel image.
     builtin: Vec<String>,
+    /// What the kernel's crypto API calls its algorithms when it asks modprobe for them, and the module of each. From
+    /// modules.alias.
+    aliases: Vec<(String, String)>,
 }
 
 /// A module's path below `lib/modules/RELEASE`.
@@ -57,7 +60,8 @@ impl KernelTree {
         };
         let dependencies = parse_dependencies(&read(&table)?);
         let builtin = read(&modules.join("modules.builtin"))?.lines().map(module_name).collect();
-        Ok(Self { root: root.into(), release, dependencies, builtin })
+        let aliases = parse_aliases(&read(&modules.join("modules.alias")).unwrap_or_default());
+        Ok(Self { root: root.into(), release, dependencies, builtin, aliases })
     }
 
     /// The kernel release, as `uname -r` says it.
@@ -110,6 +114,21 @@ impl KernelTree {
         self.root.join("lib/modules").join(&self.release)
     }
 
+    /// Modules with algorithms of the crypto API (`kernel/crypto`), each with the names that the kernel asks for. The
+    /// accelerated ones of processors are not among them.
+    pub(crate) fn algorithms(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut out: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for module in self.dependencies.keys().filter(|module| module.0.starts_with("kernel/crypto/")) {
+            let name = module.name();
+            let aliases = self.aliases.iter().filter(|(_, of)| *of == name);
+            let aliases: Vec<&str> = aliases.map(|(alias, _)| alias.as_str()).collect();
+            if !aliases.is_empty() {
+                out.insert(name, aliases);
+            }
+        }
+        out
+    }
+
     fn find(&self, name: &str) -> Result<&Module, VmError> {
         let wanted = module_name(name);
         self.dependencies
@@ -135,12 +154,32 @@ fn parse_dependencies(text: &str) -> BTreeMap<Module, Vec<Module>> {
         .collect()
 }
 
+/// Lines of modules.alias about the crypto API: `alias crypto-crc32c crc32c_generic`.
+fn parse_aliases(text: &str) -> Vec<(String, String)> {
+    let read = |line: &str| {
+        let mut words = line.strip_prefix("alias ")?.split(' ');
+        let (alias, module) = (words.next()?, words.next()?);
+        alias.starts_with("crypto-").then(|| (alias.to_owned(), module_name(module)))
+    };
+    text.lines().filter_map(read).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALIASES: &str = "# by depmod\nalias pci:v1* virtio_pci\nalias crypto-crc32c crc32c_generic\n\
+        alias crypto-crc32c-generic crc32c_generic\nalias crypto-crc32c crc32c-intel\nalias crypto-x unknown\n";
+
+    #[test]
+    fn algorithms_are_known_by_what_the_kernel_asks_for() {
+        let expected = [("crc32c_generic".to_owned(), vec!["crypto-crc32c", "crypto-crc32c-generic"])];
+        assert_eq!(tree().algorithms(), BTreeMap::from(expected));
+    }
+
     fn tree() -> KernelTree {
-        let table = "kernel/net/virtio_net.ko.xz: kernel/core/net_failover.ko.xz kernel/core/failover.ko.xz\n\
+        let table = "kernel/crypto/crc32c_generic.ko:\nkernel/arch/x86/crypto/crc32c-intel.ko:\n\
+                     kernel/net/virtio_net.ko.xz: kernel/core/net_failover.ko.xz kernel/core/failover.ko.xz\n\
                      kernel/core/net_failover.ko.xz: kernel/core/failover.ko.xz\n\
                      kernel/core/failover.ko.xz:\n";
         KernelTree {
@@ -148,6 +187,7 @@ mod tests {
             release: "6.1.0".into(),
             dependencies: parse_dependencies(table),
             builtin: vec!["virtio_pci".into()],
+            aliases: parse_aliases(ALIASES),
         }
     }
 
