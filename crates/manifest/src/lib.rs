@@ -15,7 +15,7 @@ mod patch;
 
 pub use assignment::{AssignmentError, HostAssignment};
 pub use bundle::{Bundle, BundleError};
-pub use document::{DocumentError, KernelDocument, Target};
+pub use document::{DocumentError, KernelDocument, MetadataFile, Target, VendorMetadata};
 pub use envelope::{EnvelopeError, VerifyingKey};
 pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry, VmProof};
 pub use patch::{CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject};

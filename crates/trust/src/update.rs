@@ -263,6 +263,32 @@ impl Vendor {
         Ok(TargetFile { path, meta: meta.clone() })
     }
 
+    /// Every target's file.
+    pub fn target_files(&self) -> Result<Vec<TargetFile>, Refusal> {
+        let file = |(name, meta): (&String, &FileMeta)| {
+            let name = TargetName::parse(name)?;
+            let path = format!("{TARGETS}/{}", name.consistent_path(&meta.hashes.sha256));
+            Ok(TargetFile { path, meta: meta.clone() })
+        };
+        self.targets.targets.iter().map(file).collect()
+    }
+
+    /// What is allowed for all kernels: for whoever hands the repository on. `read` gets each target's path.
+    pub fn all_allowances(
+        &self,
+        mut read: impl FnMut(&TargetFile) -> Option<Vec<u8>>,
+    ) -> Result<Vec<KernelAllowance>, Refusal> {
+        let files = self.target_files()?;
+        let allowances = files.iter().map(|file| {
+            let bytes = read(file).ok_or_else(|| Refusal::Missing(file.path.clone()))?;
+            file.meta.check(&bytes, &file.path)?;
+            let allowance = KernelAllowance::parse(&bytes)?;
+            // By the name under which hosts look for it.
+            self.allowance(&allowance.kernel, &bytes)
+        });
+        allowances.collect()
+    }
+
     /// What is allowed for a kernel, from the bytes of its [`Vendor::kernel_file`].
     pub fn allowance(&self, kernel: &KernelIdentity, bytes: &[u8]) -> Result<KernelAllowance, Refusal> {
         let file = self.kernel_file(kernel)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{KeyType, ObjectHandle};
 use cryptoki::session::Session;
-use livepatch_manifest::sha256;
+use livepatch_manifest::{VerifyingKey, sha256};
 use livepatch_trust::{PublicKey, SignedFile};
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
@@ -93,11 +93,14 @@ fn public_of(key: &PKey<Private>) -> Result<PublicKey, TrustError> {
     Ok(PublicKey::from_pem(&String::from_utf8_lossy(&pem))?)
 }
 
-/// Reads a public key (PEM).
+/// Reads a public key: PEM, or the one line of base64 that a server's `operator.pub` is.
 pub fn read_public(path: &Path) -> Result<PublicKey, TrustError> {
     let bytes = read(path)?;
-    PublicKey::from_pem(&String::from_utf8_lossy(&bytes))
-        .map_err(|source| TrustError::RefusedFile { path: path.to_owned(), source })
+    let text = String::from_utf8_lossy(&bytes);
+    if let Ok(key) = VerifyingKey::parse(&text) {
+        return Ok(PublicKey::Ed25519(*key.as_bytes()));
+    }
+    PublicKey::from_pem(&text).map_err(|source| TrustError::RefusedFile { path: path.to_owned(), source })
 }
 
 /// Makes an Ed25519 key: `NAME.key.pem`, mode 0600, and `NAME.pub.pem`. What was made, and where.

@@ -331,17 +331,7 @@ impl Repository {
             return Ok(Verified::Operator(Box::new(state)));
         }
         let vendor = Update::run(state, |wanted| read(&wanted.path))?;
-        let mut allowances = Vec::new();
-        for (name, meta) in &vendor.targets().targets {
-            let name = TargetName::parse(name).map_err(Refusal::from)?;
-            let path = format!("{TARGETS}/{}", name.consistent_path(&meta.hashes.sha256));
-            let bytes = read(&path).ok_or_else(|| Refusal::Missing(path.clone()))?;
-            meta.check(&bytes, &path)?;
-            let allowance = KernelAllowance::parse(&bytes)?;
-            // By the name that hosts will look for it.
-            vendor.allowance(&allowance.kernel, &bytes)?;
-            allowances.push(allowance);
-        }
+        let allowances = vendor.all_allowances(|file| read(&file.path))?;
         Ok(Verified::Vendor(Box::new(vendor), allowances))
     }
 }
