@@ -1,6 +1,6 @@
 //! The ceremony of repositories, on the command line: the commands of docs/trust.md as they stand there, and what must be
 //! refused.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, outside of test functions")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
