@@ -123,6 +123,7 @@ fn document(bundle: &Bundle) -> Result<KernelDocument> {
             released: Timestamp::UNIX_EPOCH,
         }),
         withdrawn: vec![PatchVersion::parse("112.1")?],
+        vendor: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures of the builder, from a real kernel.
+//! `cargo xtask bench`: figures of the builder, from a real kernel, and of signed metadata, from a real server.
 
 use std::path::Path;
 
@@ -16,6 +16,7 @@ const HEADER: &str = "include/linux/iversion.h";
 /// The programs, and the package that has them.
 const PACKAGE: &str = "livepatch-tests";
 const PROGRAMS: [&str; 2] = ["livepatch-bench", "livepatch-differ"];
+const TRUST_PROGRAMS: [&str; 2] = ["livepatch-bench-trust", "livepatch-server-for-tests"];
 
 /// Measures the builder on the first kernel of demo.toml; writes target/bench/builder.json.
 pub(crate) fn builder(kpatch: Option<&Path>) -> Result<(), Error> {
@@ -52,6 +53,26 @@ pub(crate) fn builder(kpatch: Option<&Path>) -> Result<(), Error> {
     if let Some(kpatch) = kpatch {
         bench.arg("--kpatch").arg(kpatch);
     }
+    let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
+    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
+}
+
+/// Measures signed metadata with a server on this machine; writes target/bench/trust.json.
+pub(crate) fn trust() -> Result<(), Error> {
+    let workspace = testing::workspace();
+    let step = Step::begin("built the bench and the server, optimised");
+    let mut build = test::cargo(workspace);
+    build.args(["build", "--release", "--package", PACKAGE]);
+    build.args(TRUST_PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+    build.arg("--target-dir").arg(workspace.join("target"));
+    tool(&mut build, "cargo build", Exit::Failure, |line| step.note(line))?;
+    step.done();
+
+    let programs = workspace.join("target/release");
+    let out = workspace.join("target/bench");
+    make_directory(&out)?;
+    let mut bench = command(&programs.join(TRUST_PROGRAMS[0]).display().to_string());
+    bench.arg("--server").arg(programs.join(TRUST_PROGRAMS[1])).arg("--out").arg(out.join("trust.json"));
     let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
     if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
 }

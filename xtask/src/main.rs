@@ -123,6 +123,9 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         kpatch: Option<PathBuf>,
     },
+    /// What a poll and a first contact cost a host, in bytes and requests, with 3,000 kernels; writes
+    /// target/bench/trust.json
+    Trust,
 }
 
 fn main() -> ExitCode {
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
         }
         Chore::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
+        Chore::Bench { what: Bench::Trust } => bench::trust(),
         Chore::Matrix { kernel, jobs } => matrix::matrix(&kernel, jobs),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };

@@ -5,6 +5,8 @@
 //! | `POST /v1/enroll` | anyone with a token | [`EnrollRequest`] → [`EnrollResponse`] |
 //! | `GET /v1/kernels/{channel}/{build_id}` | anyone | → signed [kernel document]; `ETag`, 304, 404 when this kernel is unknown |
 //! | `GET /v1/objects/{sha256}` | anyone | → module bytes, immutable |
+//! | `GET /v1/vendor/{repository}/{path}` | anyone | → file of a vendor's repository, byte for byte; `ETag`, 304 |
+//! | `GET /v1/operator/{path}` | anyone | → file of the operator's root, byte for byte; `ETag`, 304 |
 //! | `POST /v1/reports` | `Authorization: Bearer` machine token | [`Report`] → 204 |
 //! | `GET /healthz` | anyone | → `ok` |
 //!

@@ -23,8 +23,9 @@ use crate::report::{BuildReport, UnitReport, Verdict};
 use crate::series::cli::{SeriesArguments, WatchArguments, run_series, run_watch};
 use crate::token::{PinSource, TokenKey, TokenSigner};
 use crate::toolchain::{self, EnvironmentArguments, ToolchainCommand};
+use crate::trust::cli::TrustCommand;
 use crate::verify::{VerifyError, verify};
-use crate::{keygen, signing};
+use crate::{keygen, signing, trust};
 
 /// Build livepatches: from a source patch to a signed bundle for one exact kernel.
 #[derive(Debug, Parser)]
@@ -66,6 +67,9 @@ enum Action {
     /// Make and list toolchain roots: compilers of kernels that are not this host's.
     #[command(subcommand)]
     Toolchain(ToolchainCommand),
+    /// Make, sign and check the repositories that say what may run, and who says so: a vendor's or an operator's.
+    #[command(subcommand)]
+    Trust(TrustCommand),
 }
 
 /// The kernel.
@@ -342,7 +346,7 @@ impl From<KbuildError> for Shown {
     }
 }
 
-fn signing_error(error: impl std::error::Error, hint: &str) -> Shown {
+pub(crate) fn signing_error(error: impl std::error::Error, hint: &str) -> Shown {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -394,6 +398,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Action::Identify(arguments) => run_identify(&arguments),
         Action::Keygen(arguments) => run_keygen(&arguments),
         Action::Toolchain(command) => toolchain::run(&command),
+        Action::Trust(command) => trust::cli::run(&command, &SystemClock),
     };
     end(result.map(|text| (text, ExitCode::Success)))
 }
@@ -549,7 +554,7 @@ fn built_text(built: &Built, out: &Path) -> String {
     text
 }
 
-fn parse_bundle(path: &Path) -> Result<Bundle, Shown> {
+pub(crate) fn parse_bundle(path: &Path) -> Result<Bundle, Shown> {
     let hint = "give a file that livepatch-build made";
     Bundle::parse(&read(path)?).map_err(|error| {
         let mut shown = signing_error(error, hint);

@@ -116,14 +116,22 @@ pub fn write(pair: &KeyPair, directory: &Path, name: &str) -> Result<KeyFiles, K
     let at = |suffix: &str| directory.join(format!("{name}.{suffix}"));
     let files =
         KeyFiles { key_pem: at("key.pem"), certificate_pem: at("cert.pem"), certificate_der: at("cert.der") };
-    let plan = [
-        (&files.key_pem, &pair.key_pem, 0o600),
-        (&files.certificate_pem, &pair.certificate_pem, 0o644),
-        (&files.certificate_der, &pair.certificate_der, 0o644),
-    ];
+    write_files(
+        directory,
+        &[
+            (&files.key_pem, &pair.key_pem, 0o600),
+            (&files.certificate_pem, &pair.certificate_pem, 0o644),
+            (&files.certificate_der, &pair.certificate_der, 0o644),
+        ],
+    )?;
+    Ok(files)
+}
+
+/// Writes files (path, bytes, mode) in one directory: all of them or none, and never over a file that is there.
+pub(crate) fn write_files(directory: &Path, plan: &[(&PathBuf, &Vec<u8>, u32)]) -> Result<(), KeygenError> {
     // Everything that can fail for lack of space or rights comes first, under temporary names.
     let mut staged = Vec::new();
-    for (path, bytes, mode) in plan {
+    for &(path, bytes, mode) in plan {
         let file = stage(directory, bytes, mode)
             .map_err(|source| KeygenError::Write { path: path.clone(), source })?;
         staged.push((path, file));
@@ -144,8 +152,7 @@ pub fn write(pair: &KeyPair, directory: &Path, name: &str) -> Result<KeyFiles, K
     }
     std::fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(|source| KeygenError::Write { path: directory.to_owned(), source })?;
-    Ok(files)
+        .map_err(|source| KeygenError::Write { path: directory.to_owned(), source })
 }
 
 fn stage(directory: &Path, bytes: &[u8], mode: u32) -> std::io::Result<NamedTempFile> {
@@ -156,7 +163,7 @@ fn stage(directory: &Path, bytes: &[u8], mode: u32) -> std::io::Result<NamedTemp
     Ok(file)
 }
 
-fn check_name(name: &str) -> Result<(), KeygenError> {
+pub(crate) fn check_name(name: &str) -> Result<(), KeygenError> {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if name.is_empty() || name.len() > 64 || !plain {
         return Err(KeygenError::Name(name.chars().take(80).collect()));

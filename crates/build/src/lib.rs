@@ -23,5 +23,6 @@ mod shipped;
 pub mod signing;
 pub mod token;
 mod toolchain;
+pub mod trust;
 mod units;
 pub mod verify;

@@ -129,38 +129,8 @@ impl TokenSigner {
     /// Opens a session at the token, and finds the key. That key and certificate are a pair is tried by signing once.
     pub fn open(key: &TokenKey, pin: &PinSource, certificate: &Path) -> Result<Self, TokenError> {
         let certificate = crate::signing::read_certificate(certificate)?;
-        let pin = read_pin(pin)?;
+        let (session, object) = log_in(key, pin, KeyType::RSA, "RSA")?;
         let failed = |what: String| |source| TokenError::Pkcs11 { what, source };
-        let at_library = || format!("cannot use the PKCS#11 library {}", key.library.display());
-        let library = Pkcs11::new(&key.library).map_err(failed(at_library()))?;
-        library
-            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-            .map_err(failed(at_library()))?;
-        let mut slots = Vec::new();
-        for slot in library.get_slots_with_token().map_err(failed(at_library()))? {
-            let token = library.get_token_info(slot).map_err(failed(at_library()))?;
-            if token.label() == key.token {
-                slots.push(slot);
-            }
-        }
-        let [slot] = slots[..] else {
-            return Err(TokenError::NotOne { what: format!("token {:?}", key.token), found: slots.len() });
-        };
-        let at_token = || format!("cannot log in at the token {:?}", key.token);
-        let session = library.open_ro_session(slot).map_err(failed(at_token()))?;
-        session.login(UserType::User, Some(&pin)).map_err(failed(at_token()))?;
-        let wanted = [
-            Attribute::Class(ObjectClass::PRIVATE_KEY),
-            Attribute::KeyType(KeyType::RSA),
-            Attribute::Label(key.key.clone().into_bytes()),
-        ];
-        let keys = session.find_objects(&wanted).map_err(failed(at_token()))?;
-        let [object] = keys[..] else {
-            return Err(TokenError::NotOne {
-                what: format!("private RSA key {:?} in the token {:?}", key.key, key.token),
-                found: keys.len(),
-            });
-        };
         let signer = Self { session, key: object, certificate };
         let at_key = || format!("cannot sign with the key {:?}", key.key);
         let tried = signer.raw(b"").map_err(failed(at_key()))?;
@@ -193,6 +163,48 @@ impl Signer for TokenSigner {
             .map_err(|error| SignError(error.into()))?;
         Ok(der)
     }
+}
+
+/// Opens a session at the token, and finds the private key of this kind.
+pub(crate) fn log_in(
+    key: &TokenKey,
+    pin: &PinSource,
+    kind: KeyType,
+    kind_name: &str,
+) -> Result<(Session, ObjectHandle), TokenError> {
+    let pin = read_pin(pin)?;
+    let failed = |what: String| |source| TokenError::Pkcs11 { what, source };
+    let at_library = || format!("cannot use the PKCS#11 library {}", key.library.display());
+    let library = Pkcs11::new(&key.library).map_err(failed(at_library()))?;
+    library
+        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+        .map_err(failed(at_library()))?;
+    let mut slots = Vec::new();
+    for slot in library.get_slots_with_token().map_err(failed(at_library()))? {
+        let token = library.get_token_info(slot).map_err(failed(at_library()))?;
+        if token.label() == key.token {
+            slots.push(slot);
+        }
+    }
+    let [slot] = slots[..] else {
+        return Err(TokenError::NotOne { what: format!("token {:?}", key.token), found: slots.len() });
+    };
+    let at_token = || format!("cannot log in at the token {:?}", key.token);
+    let session = library.open_ro_session(slot).map_err(failed(at_token()))?;
+    session.login(UserType::User, Some(&pin)).map_err(failed(at_token()))?;
+    let wanted = [
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::KeyType(kind),
+        Attribute::Label(key.key.clone().into_bytes()),
+    ];
+    let keys = session.find_objects(&wanted).map_err(failed(at_token()))?;
+    let [object] = keys[..] else {
+        return Err(TokenError::NotOne {
+            what: format!("private {kind_name} key {:?} in the token {:?}", key.key, key.token),
+            found: keys.len(),
+        });
+    };
+    Ok((session, object))
 }
 
 /// The first line.

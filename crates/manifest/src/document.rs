@@ -1,7 +1,7 @@
 //! What a server tells the hosts of one kernel in one channel. A host polls this and nothing else.
 
 use jiff::Timestamp;
-use livepatch_types::{KernelIdentity, PatchVersion, Tier};
+use livepatch_types::{KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, VerifyingKey};
@@ -41,6 +41,30 @@ pub struct KernelDocument {
     /// Livepatches that must not run any more.
     #[serde(default)]
     pub withdrawn: Vec<PatchVersion>,
+    /// The vendor's metadata about this kernel, as the server has it: a host fetches it only when this has moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<VendorMetadata>,
+}
+
+/// Which vendor's metadata is the newest. It cannot widen what the vendor allows: it only says that there is news, and
+/// that a mirror which serves less is behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VendorMetadata {
+    /// Name of the repository.
+    pub repository: String,
+    /// The newest root.
+    pub root: MetadataFile,
+    /// The timestamp, which names all the rest.
+    pub timestamp: MetadataFile,
+}
+
+/// One metadata file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataFile {
+    /// Its version.
+    pub version: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Sha256Digest,
 }
 
 /// One livepatch as a server offers it.

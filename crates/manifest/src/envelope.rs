@@ -47,6 +47,10 @@ impl VerifyingKey {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
+    /// The 32 raw bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
     /// Reads the text form: base64 of the raw bytes, surrounding white space allowed.
     pub fn parse(text: &str) -> Result<Self, EnvelopeError> {
         let bytes =

@@ -2,17 +2,20 @@
 //!
 //! - [`Bundle`]: the one file that the builder makes: module, manifest, report, source patches, proof, signature.
 //! - [`KernelDocument`]: what a server tells hosts of one kernel in one channel, inside a signed [`envelope`].
+//! - [`HostAssignment`]: what an operator decided about one host, inside a signed envelope.
 //!
 //! Everything is bytes to values and back; caps come before allocation, signatures before deep parsing.
 
+pub mod assignment;
 pub mod bundle;
 pub mod document;
 pub mod envelope;
 mod evidence;
 mod patch;
 
+pub use assignment::{AssignmentError, HostAssignment};
 pub use bundle::{Bundle, BundleError};
-pub use document::{DocumentError, KernelDocument, Target};
+pub use document::{DocumentError, KernelDocument, MetadataFile, Target, VendorMetadata};
 pub use envelope::{EnvelopeError, VerifyingKey};
 pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry, VmProof};
 pub use patch::{CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject};

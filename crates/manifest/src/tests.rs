@@ -130,6 +130,7 @@ fn document() -> KernelDocument {
         poll_hint_seconds: None,
         target: None,
         withdrawn: vec![],
+        vendor: None,
     }
 }
 
@@ -190,6 +191,57 @@ fn a_document_has_its_time() {
     assert_eq!(at("2026-11-23T23:56:00Z"), Ok(()), "within the allowed skew");
     assert!(matches!(at("1970-01-01T00:00:00Z"), Err(DocumentError::NotYetValid { .. })));
     assert!(matches!(at("2026-12-01T00:00:00Z"), Err(DocumentError::Expired(_))));
+}
+
+fn host(byte: u8) -> HostId {
+    HostId::from_bytes([byte; 16])
+}
+
+fn assignment() -> HostAssignment {
+    HostAssignment {
+        schema: 1,
+        critical: vec![],
+        host: host(1),
+        tier: Tier::parse("beta").unwrap(),
+        cohort: Some("databases/2".into()),
+        version: 3,
+        issued: "2026-11-24T00:00:00Z".parse().unwrap(),
+    }
+}
+
+fn signed_assignment(payload: &[u8], key: &Ed25519KeyPair) -> Vec<u8> {
+    let sig = key.sign(&signing_input(assignment::PAYLOAD_TYPE, payload)).as_ref().to_vec();
+    assemble(assignment::PAYLOAD_TYPE, payload, &[(public(key).key_id(), sig)])
+}
+
+#[test]
+fn attack_assignment_of_another_host() {
+    let key = Ed25519KeyPair::generate().unwrap();
+    let bytes = signed_assignment(&assignment().to_payload(), &key);
+    let open = |host: &HostId| HostAssignment::open(&bytes, &[public(&key)], host, 0);
+    assert_eq!(open(&host(1)), Ok(assignment()));
+    let refusal = AssignmentError::WrongHost { expected: host(2), actual: host(1) };
+    assert_eq!(open(&host(2)), Err(refusal));
+}
+
+#[test]
+fn attack_old_forged_and_later_assignments() {
+    let (key, other) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
+    let open = |bytes: &[u8], seen| HostAssignment::open(bytes, &[public(&key)], &host(1), seen);
+    let bytes = signed_assignment(&assignment().to_payload(), &key);
+    assert_eq!(open(&bytes, 3), Ok(assignment()));
+    assert_eq!(open(&bytes, 4), Err(AssignmentError::Rollback { offered: 3, seen: 4 }));
+    let untrusted = EnvelopeError::UntrustedSigner(public(&other).key_id());
+    assert_eq!(open(&signed_assignment(&assignment().to_payload(), &other), 0), Err(untrusted.into()));
+    // What the same key signed as a kernel document is no assignment.
+    let (expected, actual) = (assignment::PAYLOAD_TYPE.to_owned(), document::PAYLOAD_TYPE.to_owned());
+    let wrong = EnvelopeError::WrongType { expected, actual };
+    assert_eq!(open(&signed(&assignment().to_payload(), &key), 0), Err(wrong.into()));
+    let critical = HostAssignment { critical: vec!["moon".into()], ..assignment() };
+    let refusal = AssignmentError::Critical("moon".into());
+    assert_eq!(open(&signed_assignment(&critical.to_payload(), &key), 0), Err(refusal));
+    let later = HostAssignment { schema: 2, ..assignment() };
+    assert_eq!(open(&signed_assignment(&later.to_payload(), &key), 0), Err(AssignmentError::Schema(2)));
 }
 
 proptest! {

@@ -48,6 +48,9 @@ pub enum Command {
     /// Vendors whose bundles are taken.
     #[command(subcommand)]
     Vendor(Vendor),
+    /// The operator's root, by which hosts know this server's keys.
+    #[command(subcommand)]
+    Operator(Operator),
     /// Enrolled machines.
     #[command(subcommand)]
     Machine(Machine),
@@ -150,6 +153,24 @@ pub enum Vendor {
     },
     /// List trusted certificates.
     List(List),
+    /// Take a vendor's repository (`livepatch-build trust`), verified as hosts do, and serve it. The first import decides
+    /// which root is trusted; later ones must follow it.
+    Import {
+        /// The repository.
+        directory: PathBuf,
+    },
+    /// List the repositories that are served.
+    Repositories(List),
+}
+
+/// Commands on the operator's root.
+#[derive(Debug, Subcommand)]
+pub enum Operator {
+    /// Take an operator's root (`livepatch-build trust init --kind operator`) that names this server's key, and serve it.
+    Import {
+        /// The repository.
+        directory: PathBuf,
+    },
 }
 
 /// Commands on machines.

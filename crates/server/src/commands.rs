@@ -6,7 +6,7 @@ use livepatch_store::{NewToken, Store as _};
 use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
 use serde_json::json;
 
-use crate::arguments::{Arguments, Command, Format, Kernel, Machine, Patch, Token, Vendor};
+use crate::arguments::{Arguments, Command, Format, Kernel, Machine, Operator, Patch, Token, Vendor};
 use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
 use crate::publish::publish;
@@ -48,6 +48,14 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
         }
         Command::Vendor(Vendor::Add { certificate }) => add_vendor(&data, &certificate),
         Command::Vendor(Vendor::List(how)) => list_vendors(&data, how.format),
+        Command::Vendor(Vendor::Import { directory }) => import_vendor(&data, &directory, now).await,
+        Command::Vendor(Vendor::Repositories(how)) => list_repositories(&data, how.format),
+        Command::Operator(Operator::Import { directory }) => {
+            let key = data.key()?;
+            let state = data.repositories().import_operator(&directory, key.public(), now)?;
+            let version = state.root().header.version;
+            print(&format!("serving root {version} of operator {}\n", state.root().repository))
+        }
         Command::Machine(Machine::List(how)) => list_machines(&data, how.format).await,
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
     }
@@ -213,6 +221,37 @@ fn list_vendors(data: &DataDir, format: Format) -> Result<(), Failure> {
     let objects =
         vendors.iter().map(|c| json!({ "key_id": c.key_id_hex(), "subject": c.subject() })).collect();
     list(format, &["key id", "subject"], &rows, objects)
+}
+
+async fn import_vendor(data: &DataDir, directory: &std::path::Path, now: Timestamp) -> Result<(), Failure> {
+    let served = data.repositories().import_vendor(directory, now)?;
+    let store = data.store().await?;
+    store.touch_documents().await?;
+    store.close().await;
+    print(&format!(
+        "serving repository {}: root {}, timestamp {}; {}\nhosts learn it with their next check\n",
+        served.newest.repository,
+        served.newest.root.version,
+        served.newest.timestamp.version,
+        plural(served.kernels.len(), "kernel", "kernels")
+    ))
+}
+
+fn list_repositories(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let repositories = data.repositories().served();
+    let rows: Vec<_> = repositories
+        .iter()
+        .map(|served| {
+            let newest = &served.newest;
+            let numbers = [newest.root.version, newest.timestamp.version, served.kernels.len() as u64];
+            std::iter::once(newest.repository.clone())
+                .chain(numbers.iter().map(ToString::to_string))
+                .chain([served.expires.to_string()])
+                .collect()
+        })
+        .collect();
+    let objects = repositories.iter().map(|served| json!(served)).collect();
+    list(format, &["repository", "root", "timestamp", "kernels", "expires"], &rows, objects)
 }
 
 async fn list_machines(data: &DataDir, format: Format) -> Result<(), Failure> {

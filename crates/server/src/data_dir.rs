@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use livepatch_store::{ObjectStore, SqliteStore};
 
-use crate::{Exit, Failure, OperatorKey};
+use crate::{Exit, Failure, OperatorKey, Repositories};
 
 /// What is where in a data directory.
 #[derive(Debug, Clone)]
@@ -50,6 +50,10 @@ impl DataDir {
     pub fn vendor_dir(&self) -> PathBuf {
         self.root.join("vendors")
     }
+    /// Copies of vendors' repositories, by name, and of the operator's root.
+    pub fn repositories_dir(&self) -> PathBuf {
+        self.root.join("repositories")
+    }
     /// The private key that signs documents (PKCS#8 PEM). It is there last: with it the directory is complete.
     pub fn operator_key(&self) -> PathBuf {
         self.root.join("operator.key")
@@ -79,6 +83,10 @@ impl DataDir {
     pub fn objects(&self) -> ObjectStore {
         ObjectStore::new(&self.objects_dir())
     }
+    /// The repositories that are served.
+    pub fn repositories(&self) -> Repositories {
+        Repositories::new(&self.repositories_dir())
+    }
     /// Reads the signing key.
     pub fn key(&self) -> Result<OperatorKey, Failure> {
         let path = self.operator_key();
@@ -88,6 +96,21 @@ impl DataDir {
                 .hint("the file must be the Ed25519 key that `init` made, with mode 600")
         })
     }
+}
+
+/// Writes a file wholly or not at all, in place of what was there.
+pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let write = || -> std::io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|error| {
+        Failure::new(Exit::Failed, error).context(format!("cannot write {}", path.display()))
+    })
 }
 
 /// Writes a file that was not there, wholly or not at all, readable by its owner alone.

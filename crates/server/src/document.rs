@@ -1,11 +1,11 @@
 //! What hosts are told. [`plan`] decides, purely; [`current`] does it.
 
 use jiff::{SignedDuration, Timestamp};
-use livepatch_manifest::{KernelDocument, Target, envelope, sha256};
+use livepatch_manifest::{KernelDocument, Target, VendorMetadata, envelope, sha256};
 use livepatch_store::{DocumentFacts, Store, StoreError, StoredDocument};
 use livepatch_types::{BuildId, Sha256Digest, Tier};
 
-use crate::OperatorKey;
+use crate::{OperatorKey, Repositories};
 
 /// How long a document is valid. It is signed anew when less than half of this is left.
 pub const VALIDITY: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -30,7 +30,7 @@ fn is_fresh(document: &StoredDocument, now: Timestamp) -> bool {
 }
 
 /// What the facts say, as a document without version and times.
-fn content(facts: &DocumentFacts, tier: &Tier) -> KernelDocument {
+fn content(facts: &DocumentFacts, tier: &Tier, vendor: Option<&VendorMetadata>) -> KernelDocument {
     let target = facts.target.as_ref().map(|(manifest, released)| Target {
         version: manifest.version,
         module: manifest.module,
@@ -48,6 +48,7 @@ fn content(facts: &DocumentFacts, tier: &Tier) -> KernelDocument {
         poll_hint_seconds: None,
         target,
         withdrawn: facts.withdrawn.clone(),
+        vendor: vendor.cloned(),
     }
 }
 
@@ -57,8 +58,8 @@ fn digest(content: &KernelDocument) -> Sha256Digest {
 }
 
 /// Decides whether the stored document still stands. The version rises if and only if the content changes.
-pub fn plan(facts: &DocumentFacts, tier: &Tier, now: Timestamp) -> Plan {
-    let content = content(facts, tier);
+pub fn plan(facts: &DocumentFacts, tier: &Tier, vendor: Option<&VendorMetadata>, now: Timestamp) -> Plan {
+    let content = content(facts, tier, vendor);
     let version = match &facts.stored {
         None => 1,
         Some(stored) if stored.content_sha256 != digest(&content) => stored.version + 1,
@@ -76,6 +77,7 @@ pub fn plan(facts: &DocumentFacts, tier: &Tier, now: Timestamp) -> Plan {
 pub async fn current(
     store: &dyn Store,
     key: &OperatorKey,
+    repositories: &Repositories,
     build_id: &BuildId,
     tier: &Tier,
     now: Timestamp,
@@ -90,7 +92,8 @@ pub async fn current(
     }
     for _ in 0..ATTEMPTS {
         let Some(facts) = store.document_facts(build_id, tier).await? else { return Ok(None) };
-        let document = match plan(&facts, tier, now) {
+        let vendor = repositories.newest_for(build_id);
+        let document = match plan(&facts, tier, vendor.as_ref(), now) {
             Plan::Keep(document) => document,
             Plan::Sign(document) => {
                 let body = key.sign(&document);
@@ -103,7 +106,7 @@ pub async fn current(
                     tier: tier.clone(),
                     version: document.version,
                     revision: facts.revision,
-                    content_sha256: digest(&content(&facts, tier)),
+                    content_sha256: digest(&content(&facts, tier, vendor.as_ref())),
                     issued: document.issued,
                     expires: document.expires,
                     body,
@@ -135,13 +138,15 @@ mod tests {
     }
 
     fn signed(facts: &DocumentFacts, now: Timestamp) -> StoredDocument {
-        let Plan::Sign(document) = plan(facts, &Tier::parse("stable").unwrap(), now) else { panic!("kept") };
+        let Plan::Sign(document) = plan(facts, &Tier::parse("stable").unwrap(), None, now) else {
+            panic!("kept")
+        };
         StoredDocument {
             kernel: document.kernel.clone(),
             tier: document.channel.clone(),
             version: document.version,
             revision: facts.revision,
-            content_sha256: digest(&content(facts, &document.channel)),
+            content_sha256: digest(&content(facts, &document.channel, None)),
             issued: document.issued,
             expires: document.expires,
             body: vec![],
@@ -157,7 +162,11 @@ mod tests {
         let mut later = facts(Some(first.clone()));
         later.revision = 4;
         let noted = StoredDocument { revision: 4, ..first.clone() };
-        assert_eq!(plan(&later, &tier, at(83)), Plan::Keep(noted), "another revision, the same content");
+        assert_eq!(
+            plan(&later, &tier, None, at(83)),
+            Plan::Keep(noted),
+            "another revision, the same content"
+        );
         let renewed = signed(&later, at(84));
         assert_eq!(
             (renewed.version, renewed.issued, renewed.expires),

@@ -4,6 +4,7 @@
 //! - [`Arguments`], [`run`]: the command line; admin commands work on the data directory, also while a server runs.
 //! - [`DataDir`]: what is where on disk. [`init`] makes it.
 //! - [`vendor`]: which bundles are taken. [`document`]: what hosts are told, and when it is signed anew.
+//! - [`Repositories`]: vendors' metadata and the operator's root, verified when they come in, served as they are.
 //! - [`http`]: the routes of `livepatch_api::server`. [`listener`]: TLS, time-outs, shutdown.
 //!
 //! Invariant: the server's key chooses among patches that the vendor signed; it cannot make one.
@@ -20,6 +21,7 @@ mod data_dir;
 mod failure;
 mod output;
 mod publish;
+mod repositories;
 mod serve;
 mod signing;
 mod token;
@@ -28,5 +30,6 @@ pub use arguments::Arguments;
 pub use commands::run;
 pub use data_dir::DataDir;
 pub use failure::{Exit, Failure};
+pub use repositories::{Repositories, Served};
 pub use signing::OperatorKey;
 pub use token::Token;

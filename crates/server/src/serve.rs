@@ -35,7 +35,13 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
     let failed = |error: anyhow::Error| Failure::new(Exit::Failed, error);
 
     let limits = Limits::default();
-    let app = App::new(Arc::new(store.clone()), data.objects(), operator_key, Arc::new(SystemClock));
+    let app = App::new(
+        Arc::new(store.clone()),
+        data.objects(),
+        operator_key,
+        data.repositories(),
+        Arc::new(SystemClock),
+    );
     let handle = Handle::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM").map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT").map_err(failed)?;

@@ -63,6 +63,8 @@ pub trait Store: Send + Sync {
     /// The length of a module that may be served: one of a patch that is not withdrawn.
     async fn module_size_bytes(&self, module: &Sha256Digest) -> Result<Option<u64>, StoreError>;
 
+    /// Notes that something outside of the store changed which documents speak of: all are looked at again.
+    async fn touch_documents(&self) -> Result<(), StoreError>;
     /// The document as last signed, and whether something happened since; none when kernel or tier are unknown.
     async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>, StoreError>;
     /// What a document has to say now; none when kernel or tier are unknown.

@@ -196,6 +196,9 @@ async fn publishing_is_idempotent_and_never_changes_a_patch(store: &impl Store) 
     let in_beta = NewPatch { tier: tier("beta"), ..one.clone() };
     assert_eq!(store.publish(&in_beta).await.unwrap(), Published::AddedToTier);
     assert!(revision().await > before);
+    let before = revision().await;
+    store.touch_documents().await.unwrap();
+    assert!(revision().await > before);
 
     let other_module = store.publish(&patch("1.1", 1, b"two")).await;
     assert!(matches!(other_module, Err(StoreError::OtherPatch { difference: "another module", .. })));

@@ -85,6 +85,28 @@ impl Sha256Digest {
 }
 text_value!(Sha256Digest);
 
+/// The random name that a host got when it enrolled: 32 lower-case hexadecimal digits. It says nothing about the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId([u8; 16]);
+
+impl HostId {
+    /// Takes 16 random bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+    /// Reads 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let bytes = lower_hex(text).and_then(|b| <[u8; 16]>::try_from(b).ok());
+        bytes
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new("host id", "it is not 32 lower-case hexadecimal digits", text))
+    }
+    fn to_text(self) -> String {
+        hex::encode(self.0)
+    }
+}
+text_value!(HostId);
+
 fn lower_hex(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|b| b.is_ascii_uppercase()) { None } else { hex::decode(text).ok() }
 }

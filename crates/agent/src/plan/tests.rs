@@ -61,6 +61,7 @@ impl Case {
             expires: if self.expired { now } else { Timestamp::MAX },
             poll_hint_seconds: None,
             target: minor.map(target),
+            vendor: None,
             withdrawn: vec![],
         });
         let name = |minor| version(minor).module_name();

@@ -229,6 +229,7 @@ pub(crate) fn document(kernel: &KernelIdentity, version: u64, target: Option<Tar
         poll_hint_seconds: None,
         target,
         withdrawn: vec![],
+        vendor: None,
     }
 }
 

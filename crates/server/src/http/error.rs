@@ -55,6 +55,12 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        Self::internal(error)
+    }
+}
+
 impl From<ObjectError> for ApiError {
     fn from(error: ObjectError) -> Self {
         Self::internal(error)

@@ -16,7 +16,7 @@ use livepatch_api::server::MAX_REQUEST_BYTES;
 use livepatch_store::{ObjectStore, Store};
 use livepatch_types::Clock;
 
-use crate::OperatorKey;
+use crate::{OperatorKey, Repositories};
 use error::ApiError;
 use modules::Modules;
 
@@ -26,13 +26,26 @@ pub struct App {
     store: Arc<dyn Store>,
     modules: Arc<Modules>,
     key: Arc<OperatorKey>,
+    repositories: Arc<Repositories>,
     clock: Arc<dyn Clock>,
 }
 
 impl App {
     /// Puts it together.
-    pub fn new(store: Arc<dyn Store>, objects: ObjectStore, key: OperatorKey, clock: Arc<dyn Clock>) -> Self {
-        Self { store, modules: Arc::new(Modules::new(objects)), key: Arc::new(key), clock }
+    pub fn new(
+        store: Arc<dyn Store>,
+        objects: ObjectStore,
+        key: OperatorKey,
+        repositories: Repositories,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            modules: Arc::new(Modules::new(objects)),
+            key: Arc::new(key),
+            repositories: Arc::new(repositories),
+            clock,
+        }
     }
 }
 
@@ -43,6 +56,8 @@ pub fn router(app: App, time_limit: Duration) -> Router {
         .route("/v1/enroll", post(routes::enroll))
         .route("/v1/kernels/{channel}/{build_id}", get(routes::kernel_document))
         .route("/v1/objects/{sha256}", get(routes::object))
+        .route("/v1/vendor/{repository}/{*path}", get(routes::vendor_file))
+        .route("/v1/operator/{*path}", get(routes::operator_file))
         .route("/v1/reports", post(routes::report))
         .fallback(async || ApiError::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())

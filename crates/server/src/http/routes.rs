@@ -6,6 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use livepatch_api::server::{EnrollRequest, EnrollResponse, Report};
 use livepatch_manifest::sha256;
 use livepatch_store::Enrolment;
+use livepatch_trust::{RepositoryName, TargetName};
 use livepatch_types::{BuildId, Sha256Digest, Tier};
 
 use super::App;
@@ -49,7 +50,9 @@ pub(super) async fn kernel_document(
     let tier = Tier::parse(&channel).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let build_id = BuildId::parse(&build_id).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let now = app.clock.now();
-    let Some(body) = document::current(app.store.as_ref(), &app.key, &build_id, &tier, now).await? else {
+    let Some(body) =
+        document::current(app.store.as_ref(), &app.key, &app.repositories, &build_id, &tier, now).await?
+    else {
         return Err(if app.store.tiers().await?.contains(&tier) {
             ApiError::unknown_kernel()
         } else {
@@ -83,6 +86,43 @@ pub(super) async fn object(
         ApiError::internal(anyhow::anyhow!("object {name} is published, but its file is missing"))
     })?;
     Ok((cache, [(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+pub(super) async fn vendor_file(
+    State(app): State<App>,
+    Path((repository, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let repository =
+        RepositoryName::parse(&repository).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let path = TargetName::parse(&path).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    repository_file(&path, app.repositories.vendor_file(&repository, &path)?, &headers)
+}
+
+pub(super) async fn operator_file(
+    State(app): State<App>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let path = TargetName::parse(&path).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    repository_file(&path, app.repositories.operator_file(&path)?, &headers)
+}
+
+/// A file of a repository, byte for byte.
+fn repository_file(
+    path: &TargetName,
+    bytes: Option<Vec<u8>>,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let bytes = bytes.ok_or_else(|| ApiError::not_found("there is no such file in the repository"))?;
+    let etag = format!("\"{}\"", sha256(&bytes));
+    // The timestamp is the one file that changes.
+    let cached = if path.as_str().ends_with("/timestamp.json") { DOCUMENT_CACHE } else { OBJECT_CACHE };
+    let cache = [(header::ETAG, etag.clone()), (header::CACHE_CONTROL, cached.to_owned())];
+    if has_etag(headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, cache).into_response());
+    }
+    Ok((cache, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
 pub(super) async fn report(

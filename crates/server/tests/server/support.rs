@@ -209,7 +209,7 @@ impl Site {
         clock.set(SystemClock.now());
         let store = Arc::new(data.store().await.unwrap());
         let key = livepatch_server::OperatorKey::read(&data.operator_key()).unwrap();
-        let app = App::new(store, data.objects(), key, Arc::new(clock.clone()));
+        let app = App::new(store, data.objects(), key, data.repositories(), Arc::new(clock.clone()));
         let tls = listener::tls(&data.tls_certificate(), &data.tls_key()).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();

@@ -491,6 +491,13 @@ impl Store for SqliteStore {
         row.map(|row| rows::unsigned(&row, "module_size_bytes")).transpose()
     }
 
+    async fn touch_documents(&self) -> Result<()> {
+        let mut transaction = self.write().await?;
+        query("UPDATE kernels SET revision = revision + 1").execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>> {
         let mut snapshot = self.readers.begin().await?;
         let Some((_, revision)) = known_kernel(&mut snapshot, build_id, tier).await? else {

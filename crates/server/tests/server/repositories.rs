@@ -1,0 +1,181 @@
+//! A vendor's repository and the operator's root, as the program takes and serves them. What is signed in them is made
+//! here with keys from fixed seeds; that hostile metadata is refused is shown by the tests of `livepatch-trust`.
+
+use std::path::Path;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jiff::{SignedDuration, Timestamp};
+use livepatch_manifest::{KernelDocument, VerifyingKey, sha256};
+use livepatch_trust::*;
+use livepatch_types::{Clock as _, PatchVersion, SystemClock};
+
+use crate::support::*;
+
+fn pair(seed: u8) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
+}
+
+fn public(seed: u8) -> PublicKey {
+    PublicKey::Ed25519(pair(seed).public_key().as_ref().try_into().unwrap())
+}
+
+fn signed(content: &impl serde::Serialize, seed: u8) -> Vec<u8> {
+    let mut file = SignedFile::unsigned(content).unwrap();
+    let signature = pair(seed).sign(&file.signing_input().unwrap());
+    file.add_signature(&public(seed), signature.as_ref());
+    file.to_bytes()
+}
+
+fn header(role: Role, version: u64) -> Header {
+    let now = Timestamp::from_second(SystemClock.now().as_second()).unwrap();
+    Header::new(role, version, now, now + SignedDuration::from_hours(24))
+}
+
+fn root(name: &str, version: u64, roles: &[(Role, PublicKey)]) -> Root {
+    let role = |key: &PublicKey| RoleKeys { keyids: vec![key.id()], threshold: 1 };
+    Root {
+        header: header(Role::Root, version),
+        repository: RepositoryName::parse(name).unwrap(),
+        consistent_snapshot: true,
+        keys: roles.iter().map(|(_, key)| (key.id(), key.clone())).collect(),
+        roles: roles.iter().map(|(of, key)| (*of, role(key))).collect(),
+    }
+}
+
+fn put(directory: &Path, path: &str, bytes: &[u8]) {
+    let path = directory.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A vendor's repository that allows 1.1 for the kernel of these tests, with all versions the same but the root's.
+fn vendor(directory: &Path, version: u64, root_seed: u8) {
+    let roles = [(Role::Root, root_seed), (Role::Targets, 2), (Role::Snapshot, 3), (Role::Timestamp, 4)];
+    let roles = roles.map(|(role, seed)| (role, public(seed)));
+    // Made once: a root does not change.
+    if !directory.join("metadata/1.root.json").exists() {
+        put(directory, "metadata/1.root.json", &signed(&root("debian-12-6.1", 1, &roles), root_seed));
+    }
+    let mut allowance = KernelAllowance::empty(kernel());
+    allowance.lowest = Some(PatchVersion::parse("1.1").unwrap());
+    let bytes = allowance.to_bytes();
+    let name = TargetName::of_kernel(kernel().architecture, &kernel().build_id);
+    let meta = FileMeta::of(&bytes);
+    put(directory, &format!("targets/{}", name.consistent_path(&meta.hashes.sha256)), &bytes);
+    let targets = Targets {
+        header: header(Role::Targets, version),
+        targets: [(name.to_string(), meta)].into(),
+        delegations: None,
+    };
+    let targets = signed(&targets, 2);
+    let meta = SnapshotMeta { targets: VersionedFile::of(version, &targets) };
+    let snapshot = signed(&Snapshot { header: header(Role::Snapshot, version), meta }, 3);
+    let meta = TimestampMeta { snapshot: VersionedFile::of(version, &snapshot) };
+    let timestamp = signed(&TimestampRole { header: header(Role::Timestamp, version), meta }, 4);
+    put(directory, &format!("metadata/{version}.targets.json"), &targets);
+    put(directory, &format!("metadata/{version}.snapshot.json"), &snapshot);
+    put(directory, "metadata/timestamp.json", &timestamp);
+}
+
+async fn document(server: &Server, operator: &VerifyingKey) -> KernelDocument {
+    let response = server.client.get(server.document_url()).send().await.unwrap();
+    let body = response.bytes().await.unwrap();
+    KernelDocument::open(&body, std::slice::from_ref(operator), &kernel(), &stable(), 0).unwrap()
+}
+
+#[tokio::test]
+async fn a_vendors_repository_is_served_byte_for_byte_and_named_in_documents() {
+    let site = Site::new();
+    let from = site.directory.path().join("vendor");
+    vendor(&from, 1, 1);
+    site.publish(&VENDOR.bundle("1.1", &kernel(), b"module"), &[]);
+    let server = site.serve().await;
+    let before = document(&server, &site.operator()).await;
+    assert_eq!(before.vendor, None);
+
+    let said = site.good(&["vendor", "import", from.to_str().unwrap()]);
+    assert!(said.starts_with("serving repository debian-12-6.1: root 1, timestamp 1; 1 kernel\n"), "{said}");
+    let after = document(&server, &site.operator()).await;
+    let named = after.vendor.unwrap();
+    let file = |path: &str| std::fs::read(from.join(path)).unwrap();
+    assert_eq!(after.version, before.version + 1);
+    assert_eq!(
+        (named.repository.as_str(), named.root.version, named.timestamp.version),
+        ("debian-12-6.1", 1, 1)
+    );
+    assert_eq!(named.timestamp.sha256, sha256(&file("metadata/timestamp.json")));
+    assert_eq!(named.root.sha256, sha256(&file("metadata/1.root.json")));
+
+    // A host that pins the first root comes to what is allowed for its kernel by what is served alone.
+    let mut update = Update::new(State::pin(&file("metadata/1.root.json")).unwrap()).unwrap();
+    while let Some(wanted) = update.wanted() {
+        let response = server.get(&format!("/v1/vendor/debian-12-6.1/{}", wanted.path)).await;
+        let cache = response.headers()["cache-control"].to_str().unwrap_or_default().to_owned();
+        if response.status() == 404 {
+            update.absent().unwrap();
+            continue;
+        }
+        assert_eq!(cache.contains("immutable"), wanted.immutable, "{}", wanted.path);
+        let bytes = response.bytes().await.unwrap();
+        assert_eq!(bytes, file(&wanted.path));
+        update.take(&bytes).unwrap();
+    }
+    let trusted = update.finish().unwrap();
+    let target = trusted.kernel_file(&kernel()).unwrap();
+    let bytes = server.get(&format!("/v1/vendor/debian-12-6.1/{}", target.path)).await.bytes().await.unwrap();
+    assert!(trusted.allowance(&kernel(), &bytes).is_ok());
+
+    for hidden in ["state.json", "served.json", "metadata/%2e%2e/state.json", "metadata/nothing.json"] {
+        let status = server.get(&format!("/v1/vendor/debian-12-6.1/{hidden}")).await.status();
+        assert!(status == 404 || status == 400, "{hidden}: {status}");
+    }
+    let listed = site.good(&["vendor", "repositories", "--format", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["kernels"][0], kernel().build_id.to_string());
+}
+
+#[tokio::test]
+async fn an_import_never_goes_back_and_never_to_another_repository() {
+    let site = Site::new();
+    let (new, old, forged) = ["new", "old", "forged"].map(|name| site.directory.path().join(name)).into();
+    vendor(&new, 2, 1);
+    std::fs::create_dir_all(old.join("metadata")).unwrap();
+    std::fs::copy(new.join("metadata/1.root.json"), old.join("metadata/1.root.json")).unwrap();
+    vendor(&old, 1, 1);
+    vendor(&forged, 3, 9);
+    let import = |from: &Path| site.run(&["vendor", "import", from.to_str().unwrap()]);
+    assert!(import(&new).status.success());
+    assert!(import(&new).status.success(), "the same again");
+    let refusal = |from: &Path| String::from_utf8(import(from).stderr).unwrap();
+    let rollback = "the timestamp metadata has version 1, older than version 2 seen before\n\nhint: ";
+    assert!(refusal(&old).contains(rollback), "{}", refusal(&old));
+    let other = "metadata/1.root.json is not the file of that name that is served here\n\nhint: ";
+    assert!(refusal(&forged).contains(other), "{}", refusal(&forged));
+    let mut targets = std::fs::read(new.join("metadata/2.targets.json")).unwrap();
+    targets.push(b' ');
+    std::fs::write(new.join("metadata/2.targets.json"), targets).unwrap();
+    assert!(refusal(&new).contains("the targets metadata has "), "{}", refusal(&new));
+}
+
+#[tokio::test]
+async fn the_operators_root_must_name_the_servers_key() {
+    let site = Site::new();
+    let from = site.directory.path().join("operator");
+    let write = |documents: PublicKey| {
+        let roles = [(Role::Root, public(1)), (Role::Documents, documents), (Role::Assignments, public(3))];
+        let root = signed(&root("a-fleet", 1, &roles), 1);
+        put(&from, "metadata/1.root.json", &root);
+        root
+    };
+    write(public(2));
+    let (code, refusal) = site.bad(&["operator", "import", from.to_str().unwrap()]);
+    assert_eq!(code, 3);
+    assert!(refusal.starts_with("error: the root does not name the key "), "{refusal}");
+
+    let root = write(PublicKey::Ed25519(*site.operator().as_bytes()));
+    let said = site.good(&["operator", "import", from.to_str().unwrap()]);
+    assert_eq!(said, "serving root 1 of operator a-fleet\n");
+    let server = site.serve().await;
+    assert_eq!(server.get("/v1/operator/metadata/1.root.json").await.bytes().await.unwrap(), root);
+    assert_eq!(server.get("/v1/operator/state.json").await.status(), 404);
+}
