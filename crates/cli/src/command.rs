@@ -1,22 +1,12 @@
-use std::io::{Read as _, Write};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use jiff::Timestamp;
-use livepatch_api::daemon::{EnableRequest, Failure, Status};
-use livepatch_types::Redacted;
+use livepatch_api::daemon::Status;
 
-use crate::client::{ask, request};
-use crate::text::time;
-use crate::{CliError, Exit, status_text};
-
-/// Status is read by login scripts: it never keeps anybody waiting.
-const READ_DEADLINE: Duration = Duration::from_millis(900);
-/// Commands wait for the network and for the kernel's transition.
-const ACT_DEADLINE: Duration = Duration::from_secs(15 * 60);
-const MAX_TOKEN_BYTES: u64 = 4096;
-const MAX_STATUS_BYTES: u64 = 4 << 20;
+use crate::act::{act, enable};
+use crate::status::{Source, read};
+use crate::{CliError, Exit, status_text, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -74,19 +64,10 @@ enum Format {
 
 /// Runs a command; its output goes to `out`.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError> {
-    let act = |path: &str, body: &str| {
-        let socket = arguments.runtime_dir.join("livepatchd-priv.sock");
-        ask(&socket, request("POST", path, body), ACT_DEADLINE)
-    };
+    let runtime_dir = &arguments.runtime_dir;
     match &arguments.command {
         Command::Status { format } => {
-            let socket = arguments.runtime_dir.join("livepatchd.sock");
-            let asked = ask(&socket, request("GET", "/status", ""), READ_DEADLINE);
-            let answers = asked.is_ok();
-            let status = match asked {
-                Err(error @ CliError::Unreachable { .. }) => last_status(&arguments.runtime_dir, error)?,
-                other => other?,
-            };
+            let (status, source) = read(runtime_dir)?;
             let text = match format {
                 Format::Text => status_text(&status),
                 Format::Json => {
@@ -95,48 +76,28 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError>
                 }
             };
             out.write_all(text.as_bytes())?;
-            Ok(match (answers, status.enabled) {
-                (false, _) => Exit::DaemonUnreachable,
-                (true, false) => Exit::NotEnabled,
-                (true, true) => Exit::Ok,
+            Ok(match (source, status.enabled) {
+                (Source::File, _) => Exit::DaemonUnreachable,
+                (Source::Daemon, false) => Exit::NotEnabled,
+                (Source::Daemon, true) => Exit::Ok,
             })
         }
-        Command::Enable(enable) => {
-            let request = EnableRequest { token: token(enable)? };
-            let body = serde_json::to_string(&request).map_err(|error| CliError::Token(error.to_string()))?;
-            done(&act("/enable", &body)?, out)
+        Command::Enable(Enable { token, token_file }) => {
+            let token = match (token, token_file) {
+                (_, Some(path)) => token::read(path)?,
+                (token, None) => token::check(token.as_deref().unwrap_or_default())?,
+            };
+            done(&enable(runtime_dir, token)?, out)
         }
         Command::Disable => {
-            act("/disable", "")?;
+            act(runtime_dir, "/disable", "")?;
             writeln!(out, "This host is not enrolled any more, and no livepatch of it is applied.")?;
             Ok(Exit::Ok)
         }
-        Command::Refresh => done(&act("/refresh", "")?, out),
-        Command::Revert => done(&act("/revert", "")?, out),
-        Command::Apply => done(&act("/apply", "")?, out),
+        Command::Refresh => done(&act(runtime_dir, "/refresh", "")?, out),
+        Command::Revert => done(&act(runtime_dir, "/revert", "")?, out),
+        Command::Apply => done(&act(runtime_dir, "/apply", "")?, out),
     }
-}
-
-/// What the daemon left for the time when it does not answer, with that as the problem; without it, the error.
-fn last_status(runtime_dir: &Path, error: CliError) -> Result<Status, CliError> {
-    let Some((mut status, written)) = read_status(&runtime_dir.join("status.json")) else {
-        return Err(error);
-    };
-    let message = format!("the daemon does not answer; this is what it knew on {}", time(written));
-    let mut hints = error.hints();
-    hints.extend(status.problem.map(|problem| format!("its last problem was: {}", problem.message)));
-    status.problem = Some(Failure { code: "daemon-unreachable".into(), message, hints });
-    Ok(status)
-}
-
-/// A status file and when it was written; none when it is not there or of another version.
-fn read_status(path: &Path) -> Option<(Status, Timestamp)> {
-    let file = std::fs::File::open(path).ok()?;
-    let written = file.metadata().ok()?.modified().ok()?.try_into().ok()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_STATUS_BYTES).read_to_end(&mut bytes).ok()?;
-    let status: Status = serde_json::from_slice(&bytes).ok()?;
-    (status.schema == 1).then_some((status, written))
 }
 
 /// The status after a command; a problem in it is a failure, because the command was to solve it.
@@ -144,28 +105,4 @@ fn done(status: &Status, out: &mut dyn Write) -> Result<Exit, CliError> {
     out.write_all(status_text(status).as_bytes())?;
     let failed = status.problem.as_ref().is_some_and(|problem| problem.code != "kernel-not-covered");
     Ok(if failed { Exit::Failed } else { Exit::Ok })
-}
-
-fn token(enable: &Enable) -> Result<Redacted<String>, CliError> {
-    let text = match (&enable.token, &enable.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(path)) if path == Path::new("-") => read_token(std::io::stdin().lock())?,
-        (None, Some(path)) => {
-            let file = std::fs::File::open(path);
-            read_token(file.map_err(|error| CliError::Token(format!("{}: {error}", path.display())))?)?
-        }
-        (None, None) => String::new(),
-    };
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(CliError::Token("it is empty or holds other than printable characters".into()));
-    }
-    Ok(Redacted::new(text.to_owned()))
-}
-
-fn read_token(source: impl std::io::Read) -> Result<String, CliError> {
-    let mut text = String::new();
-    let mut source = source.take(MAX_TOKEN_BYTES);
-    source.read_to_string(&mut text).map_err(|error| CliError::Token(error.to_string()))?;
-    Ok(text)
 }

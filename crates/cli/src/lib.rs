@@ -1,12 +1,17 @@
-//! Floor 3: the command line `livepatch`. It talks to the daemon over its sockets and prints what comes back.
+//! Floor 3: the command line `livepatch`, and [`legacy`], the same client as `canonical-livepatch`. It talks to the
+//! daemon over its sockets and prints what comes back.
 //!
 //! Invariant: it knows neither agent nor server, only the wire types; every wait for the daemon has a deadline.
 
+mod act;
 mod client;
 mod command;
 mod error;
 mod exit;
+pub mod legacy;
+mod status;
 mod text;
+mod token;
 
 pub use command::{Arguments, run};
 pub use error::CliError;

@@ -1,0 +1,8 @@
+//! The program against sockets that a test answers.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
+mod commands;
+mod legacy;
+mod never_hangs;
+mod support;
+mod texts;
