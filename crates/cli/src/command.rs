@@ -6,7 +6,7 @@ use livepatch_api::daemon::Status;
 
 use crate::act::{act, enable};
 use crate::status::{Source, read};
-use crate::{CliError, Exit, status_text, token};
+use crate::{CliError, Exit, bug_report, status_text, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -41,6 +41,15 @@ enum Command {
     Revert,
     /// Apply what is offered, even if it was reverted here or a host went down with it
     Apply,
+    /// Show what those who help need to know of this host, with names, addresses and secrets taken out
+    BugReport {
+        /// File to write it to as well; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Configuration of the daemon
+        #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,6 +105,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError>
         }
         Command::Refresh => done(&act(runtime_dir, "/refresh", "")?, out),
         Command::Revert => done(&act(runtime_dir, "/revert", "")?, out),
+        Command::BugReport { output, config } => {
+            bug_report::run(runtime_dir, config, output.as_deref(), out)?;
+            Ok(Exit::Ok)
+        }
         Command::Apply => done(&act(runtime_dir, "/apply", "")?, out),
     }
 }

@@ -43,6 +43,14 @@ pub enum CliError {
         /// The reason.
         why: String,
     },
+    /// The report could not be written to its file.
+    #[error("cannot write {path}: {why}")]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -65,7 +73,11 @@ impl CliError {
             Self::NotPermitted => Exit::NotPermitted,
             Self::Refused(failure) if failure.code == "not-enabled" => Exit::NotEnabled,
             Self::Refused(failure) if failure.code == "not-root" => Exit::NotPermitted,
-            Self::Refused(_) | Self::Answer(_) | Self::Config { .. } | Self::Output(_) => Exit::Failed,
+            Self::Refused(_)
+            | Self::Answer(_)
+            | Self::Config { .. }
+            | Self::Report { .. }
+            | Self::Output(_) => Exit::Failed,
             Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
     }
@@ -83,6 +95,9 @@ impl CliError {
             }
             Self::Config { .. } => {
                 vec!["the daemon's log says what is wrong in it: `journalctl -u livepatchd`".into()]
+            }
+            Self::Report { .. } => {
+                vec!["name a file that is not there yet; the report is shown in any case".into()]
             }
             Self::Setting { .. } | Self::Output(_) => Vec::new(),
         }

@@ -4,6 +4,7 @@
 //! Invariant: it knows neither agent nor server, only the wire types; every wait for the daemon has a deadline.
 
 mod act;
+mod bug_report;
 mod client;
 mod command;
 mod error;

@@ -1,6 +1,7 @@
 //! The program against sockets that a test answers.
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
+mod bug_report;
 mod commands;
 mod legacy;
 mod never_hangs;
