@@ -1,11 +1,17 @@
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use livepatch_api::daemon::Status;
+use livepatch_types::PatchState;
 
 use crate::act::{act, enable};
-use crate::status::{Source, read};
+use crate::file::replace_file;
+use crate::metrics::metrics;
+use crate::status::{Source, read, read_left};
+use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::{CliError, Exit, bug_report, status_text, token};
 
 /// Livepatches for the running kernel.
@@ -13,12 +19,15 @@ use crate::{CliError, Exit, bug_report, status_text, token};
 #[command(
     name = "livepatch",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this."
+    after_help = "Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this; `check` has its own."
 )]
 pub struct Arguments {
     /// Directory of the daemon's sockets
     #[arg(long, global = true, default_value = "/run/livepatch")]
     runtime_dir: PathBuf,
+    /// Print nothing but errors; the exit code tells
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -41,6 +50,25 @@ enum Command {
     Revert,
     /// Apply what is offered, even if it was reverted here or a host went down with it
     Apply,
+    /// Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+    KernelUpgradeRequired,
+    /// Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    Check {
+        /// Age of the last check that is a warning, as 30m, 24h or 3d
+        #[arg(long, value_name = "AGE", value_parser = age, default_value = "24h")]
+        warning: Duration,
+        /// Age of the last check that is critical
+        #[arg(long, value_name = "AGE", value_parser = age, default_value = "72h")]
+        critical: Duration,
+    },
+    /// Print the status as metrics in the text format of Prometheus
+    Metrics {
+        /// File to replace instead, for the node exporter's textfile collector
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
+    Motd,
     /// Show what those who help need to know of this host, with names, addresses and secrets taken out
     BugReport {
         /// File to write it to as well; it must not be there yet
@@ -71,8 +99,10 @@ enum Format {
     Json,
 }
 
-/// Runs a command; its output goes to `out`.
-pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError> {
+/// Runs a command; its output goes to `out`. `now` is the wall-clock time.
+pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result<Exit, CliError> {
+    let mut nowhere = std::io::sink();
+    let out = if arguments.quiet { &mut nowhere } else { out };
     let runtime_dir = &arguments.runtime_dir;
     match &arguments.command {
         Command::Status { format } => {
@@ -105,6 +135,40 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError>
         }
         Command::Refresh => done(&act(runtime_dir, "/refresh", "")?, out),
         Command::Revert => done(&act(runtime_dir, "/revert", "")?, out),
+        Command::KernelUpgradeRequired => {
+            let (status, _) = read(runtime_dir)?;
+            Ok(match (status.enabled, status.patch.state) {
+                (false, _) => return Err(CliError::not_enabled()),
+                (true, PatchState::KernelUpgradeRequired) => Exit::Ok,
+                (true, _) => Exit::Failed,
+            })
+        }
+        Command::Check { warning, critical } => {
+            let ages = Ages { warning: *warning, critical: *critical };
+            let (level, line) = match read(runtime_dir) {
+                Ok((status, _)) => {
+                    let verdict = verdict(&status, ages, now);
+                    (verdict.level, plugin_line(&status, &verdict, ages, now))
+                }
+                Err(error) => (Level::Unknown, format!("LIVEPATCH UNKNOWN - {error}\n")),
+            };
+            out.write_all(line.as_bytes())?;
+            Ok(Exit::Check(level))
+        }
+        Command::Metrics { output } => {
+            let (status, _) = read(runtime_dir)?;
+            match output {
+                Some(path) => replace_file(path, &metrics(&status))?,
+                None => out.write_all(metrics(&status).as_bytes())?,
+            }
+            Ok(Exit::Ok)
+        }
+        Command::Motd => {
+            if let Some(status) = read_left(runtime_dir) {
+                out.write_all(motd(&verdict(&status, Ages::default(), now)).as_bytes())?;
+            }
+            Ok(Exit::Ok)
+        }
         Command::BugReport { output, config } => {
             bug_report::run(runtime_dir, config, output.as_deref(), out)?;
             Ok(Exit::Ok)
@@ -118,4 +182,14 @@ fn done(status: &Status, out: &mut dyn Write) -> Result<Exit, CliError> {
     out.write_all(status_text(status).as_bytes())?;
     let failed = status.problem.as_ref().is_some_and(|problem| problem.code != "kernel-not-covered");
     Ok(if failed { Exit::Failed } else { Exit::Ok })
+}
+
+/// A number with s, m, h or d.
+fn age(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let seconds = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(u64::from(number) * seconds)
+    });
+    seconds.map(Duration::from_secs).ok_or_else(|| "it is not a number with s, m, h or d".into())
 }

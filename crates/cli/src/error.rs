@@ -27,7 +27,7 @@ pub enum CliError {
     /// The token could not be read.
     #[error("cannot read the token: {0}")]
     Token(String),
-    /// The daemon's configuration cannot be read or written.
+    /// The daemon's configuration cannot be read.
     #[error("cannot use {path}: {why}")]
     Config {
         /// The file.
@@ -43,9 +43,9 @@ pub enum CliError {
         /// The reason.
         why: String,
     },
-    /// The report could not be written to its file.
+    /// A file could not be written.
     #[error("cannot write {path}: {why}")]
-    Report {
+    Write {
         /// The file.
         path: PathBuf,
         /// What happened.
@@ -76,7 +76,7 @@ impl CliError {
             Self::Refused(_)
             | Self::Answer(_)
             | Self::Config { .. }
-            | Self::Report { .. }
+            | Self::Write { .. }
             | Self::Output(_) => Exit::Failed,
             Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
@@ -96,8 +96,8 @@ impl CliError {
             Self::Config { .. } => {
                 vec!["the daemon's log says what is wrong in it: `journalctl -u livepatchd`".into()]
             }
-            Self::Report { .. } => {
-                vec!["name a file that is not there yet; the report is shown in any case".into()]
+            Self::Write { .. } => {
+                vec!["look at the directory and whether the file is there already".into()]
             }
             Self::Setting { .. } | Self::Output(_) => Vec::new(),
         }

@@ -9,12 +9,17 @@ mod client;
 mod command;
 mod error;
 mod exit;
+mod file;
 pub mod legacy;
+mod metrics;
 mod status;
 mod text;
 mod token;
+mod verdict;
 
 pub use command::{Arguments, run};
 pub use error::CliError;
 pub use exit::Exit;
+pub use metrics::metrics;
 pub use text::status_text;
+pub use verdict::{Ages, Level, Verdict, motd, plugin_line, verdict};

@@ -15,11 +15,11 @@ fn main() -> ExitCode {
 }
 
 fn own_face() -> u8 {
-    let exit = run(&Arguments::parse(), &mut anstream::stdout()).unwrap_or_else(|error| {
+    let exit = run(&Arguments::parse(), SystemClock.now(), &mut anstream::stdout()).unwrap_or_else(|error| {
         anstream::eprint!("{}", error.to_text());
         error.exit()
     });
-    exit as u8
+    exit.code()
 }
 
 /// Whatever fails ends with 1 there.
@@ -28,13 +28,10 @@ fn legacy_face() -> u8 {
     let reader = if out.is_terminal() { legacy::Reader::Person } else { legacy::Reader::Program };
     let arguments = legacy::Arguments::parse();
     match legacy::run(&arguments, reader, SystemClock.now(), &mut out, &mut err) {
-        Ok(exit) => exit as u8,
+        Ok(exit) => exit.code(),
         Err(error) => {
             eprint!("{}", legacy::message(&error));
-            Exit::Failed as u8
+            Exit::Failed.code()
         }
     }
 }
-
-// The numbers are written out in `Exit`; clap itself ends with 2 on wrong usage.
-const _: () = assert!(Exit::Usage as u8 == 2);

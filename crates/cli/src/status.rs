@@ -38,6 +38,11 @@ pub(crate) fn read(runtime_dir: &Path) -> Result<(Status, Source), CliError> {
     }
 }
 
+/// What the daemon left, without asking it: this never waits for anybody.
+pub(crate) fn read_left(runtime_dir: &Path) -> Option<Status> {
+    read_file(&runtime_dir.join("status.json")).map(|(status, _)| status)
+}
+
 fn known_schema(status: Status) -> Result<Status, CliError> {
     if status.schema == SCHEMA {
         return Ok(status);

@@ -31,7 +31,7 @@ pub(crate) fn run(
     let Some(path) = output else { return Ok(()) };
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(report.as_bytes()))
-        .map_err(|error| CliError::Report { path: path.to_owned(), why: error.to_string() })
+        .map_err(|error| CliError::Write { path: path.to_owned(), why: error.to_string() })
 }
 
 fn text(sections: &[(&str, String)]) -> String {

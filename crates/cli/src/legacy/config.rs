@@ -8,6 +8,7 @@ use toml_edit::{DocumentMut, value};
 
 use super::arguments::ConfigFormat;
 use crate::CliError;
+use crate::file::replace_file;
 
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../../../agent/livepatch.toml");
@@ -77,7 +78,7 @@ pub(super) fn run(
     }
     let changed = document.to_string();
     if changed != text {
-        replace(path, &changed)?;
+        replace_file(path, &changed)?;
         writeln!(err, "{RESTART_HINT}")?;
     }
     Ok(())
@@ -194,22 +195,6 @@ fn read_value(key: &str) -> Result<String, CliError> {
     let read = std::io::stdin().lock().take(MAX_VALUE_BYTES).read_to_string(&mut text);
     read.map_err(|error| CliError::Setting { key: key.to_owned(), why: error.to_string() })?;
     Ok(text)
-}
-
-/// The file as a whole or not at all.
-fn replace(path: &Path, text: &str) -> Result<(), CliError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|error| error.error)
-    };
-    write().map_err(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => CliError::NotPermitted,
-        _ => CliError::Config { path: path.to_owned(), why: error.to_string() },
-    })
 }
 
 #[cfg(test)]
