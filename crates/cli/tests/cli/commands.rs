@@ -91,21 +91,26 @@ fn help() {
     Usage: livepatch [OPTIONS] <COMMAND>
 
     Commands:
-      enable      Enrol this host and apply what its server offers
-      disable     Revert the livepatch, unload it and leave the fleet; asks nothing
-      status      Show the state of this host; answers within a second
-      refresh     Ask the server now, and wait until what it offers is applied
-      revert      Disable and unload the livepatch; it is held back until `apply` or another version
-      apply       Apply what is offered, even if it was reverted here or a host went down with it
-      bug-report  Show what those who help need to know of this host, with names, addresses and secrets taken out
-      help        Print this message or the help of the given subcommand(s)
+      enable                   Enrol this host and apply what its server offers
+      disable                  Revert the livepatch, unload it and leave the fleet; asks nothing
+      status                   Show the state of this host; answers within a second
+      refresh                  Ask the server now, and wait until what it offers is applied
+      revert                   Disable and unload the livepatch; it is held back until `apply` or another version
+      apply                    Apply what is offered, even if it was reverted here or a host went down with it
+      kernel-upgrade-required  Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+      check                    Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
+      metrics                  Print the status as metrics in the text format of Prometheus
+      motd                     Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
+      bug-report               Show what those who help need to know of this host, with names, addresses and secrets taken out
+      help                     Print this message or the help of the given subcommand(s)
 
     Options:
           --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
+      -q, --quiet                      Print nothing but errors; the exit code tells
       -h, --help                       Print help
       -V, --version                    Print version
 
-    Exit codes: 0 done, 1 failed, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this.
+    Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this; `check` has its own.
     ");
     insta::assert_snapshot!(help(&["enable", "--help"]), @r"
     Enrol this host and apply what its server offers
@@ -118,6 +123,7 @@ fn help() {
     Options:
           --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
           --token-file <FILE>          File with the token, or - for standard input
+      -q, --quiet                      Print nothing but errors; the exit code tells
       -h, --help                       Print help
     ");
 }

@@ -4,6 +4,7 @@
 mod bug_report;
 mod commands;
 mod legacy;
+mod monitoring;
 mod never_hangs;
 mod support;
 mod texts;
