@@ -6,5 +6,6 @@ mod commands;
 mod legacy;
 mod monitoring;
 mod never_hangs;
+mod schema;
 mod support;
 mod texts;
