@@ -1,7 +1,6 @@
 use std::process::Command;
 
 use livepatch_api::daemon::*;
-use livepatch_cli::status_text;
 
 use crate::support::*;
 

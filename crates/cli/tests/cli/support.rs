@@ -109,3 +109,8 @@ pub(crate) fn canonical_livepatch(directory: &Path, arguments: &[&str], input: &
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
+
+/// The status for people as it is where there is no terminal.
+pub(crate) fn status_text(status: &Status) -> String {
+    anstream::adapter::strip_str(&livepatch_cli::status_text(status)).to_string()
+}

@@ -1,8 +1,7 @@
 use livepatch_api::daemon::*;
-use livepatch_cli::status_text;
 use livepatch_types::*;
 
-use crate::support::status;
+use crate::support::{status, status_text};
 
 #[test]
 fn a_status_in_good_health() {
@@ -104,4 +103,14 @@ fn the_words_of_each_state() {
     livepatch   none any more for this kernel: a newer kernel is needed
     livepatch   not known yet
     ");
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let coloured = livepatch_cli::status_text(&status());
+    assert!(
+        coloured.contains("\u{1b}[32m113.1 applied since 2026-11-24 11:00:00 UTC\u{1b}[0m\n"),
+        "{coloured:?}"
+    );
+    assert_eq!(status_text(&status()).find('\u{1b}'), None);
 }
