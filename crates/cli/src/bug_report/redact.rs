@@ -80,6 +80,11 @@ fn run(text: &str, of: impl Fn(u8) -> bool) -> usize {
     text.bytes().take_while(|byte| of(*byte)).count()
 }
 
+/// The same, looking at no more than `most` bytes: where a rule looks at a text again and again, word by word.
+fn short_run(text: &str, most: usize, of: impl Fn(u8) -> bool) -> usize {
+    text.bytes().take(most).take_while(|byte| of(*byte)).count()
+}
+
 fn hex(text: &str) -> usize {
     run(text, |byte| byte.is_ascii_hexdigit())
 }
@@ -118,20 +123,21 @@ fn mac(text: &str) -> Option<(usize, &'static str)> {
 }
 
 fn ipv6(text: &str) -> Option<(usize, &'static str)> {
-    let all = run(text, |byte| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.');
+    let all = short_run(text, 45, |byte| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.');
     // A sentence or a port may follow: the longest start that is an address.
-    let length = (2..=all.min(45)).rev().find(|end| text[..*end].parse::<Ipv6Addr>().is_ok())?;
+    let length = (2..=all).rev().find(|end| text[..*end].parse::<Ipv6Addr>().is_ok())?;
     whole(text, length, "[ip]")
 }
 
 fn ipv4(text: &str) -> Option<(usize, &'static str)> {
-    let all = run(text, |byte| byte.is_ascii_digit() || byte == b'.').min(15);
+    let all = short_run(text, 15, |byte| byte.is_ascii_digit() || byte == b'.');
     let length = (7..=all).rev().find(|end| text[..*end].parse::<Ipv4Addr>().is_ok())?;
     Some((length, "[ip]"))
 }
 
 fn email(text: &str) -> Option<(usize, &'static str)> {
-    let name = run(text, |byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte));
+    // RFC 5321, 4.5.3.1.1: at most 64 bytes before the @.
+    let name = short_run(text, 64, |byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte));
     let host =
         run(text[name..].strip_prefix('@')?, |byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
     (name > 0 && host > 0).then_some((name + 1 + host, "[email]"))
@@ -144,11 +150,11 @@ fn opaque(text: &str) -> Option<(usize, &'static str)> {
     if digits >= 32 && !text[digits..].starts_with(is_word) {
         return (digits != 40).then_some((digits, "[secret]"));
     }
-    let length = run(text, |byte| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte));
-    let word = &text[..length];
+    let of = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
+    let word = &text[..short_run(text, 128, of)];
     let has = |of: fn(&u8) -> bool| word.bytes().any(|byte| of(&byte));
     let mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
-    (length >= 20 && mixed).then_some((length, "[secret]"))
+    (word.len() >= 20 && mixed).then(|| (run(text, of), "[secret]"))
 }
 
 /// `://` and the machine behind it, `/home/` and whose it is: what is kept, what goes, and what stands there instead.
