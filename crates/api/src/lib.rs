@@ -1,5 +1,7 @@
 //! Floor 1: wire types. [`server`] is what hosts and servers say to one another over HTTPS, [`daemon`] what the CLI
-//! and the daemon say over the local sockets. Nothing here acts.
+//! and the daemon say over the local sockets, [`legacy`] how programs that know the snap `canonical-livepatch` read a
+//! status. Nothing here acts.
 
 pub mod daemon;
+pub mod legacy;
 pub mod server;

@@ -1,34 +1,33 @@
-use std::io::{Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use livepatch_api::daemon::{EnableRequest, Failure, Status};
-use livepatch_types::Redacted;
+use livepatch_api::daemon::Status;
+use livepatch_types::PatchState;
 
-use crate::client::{ask, request};
-use crate::text::time;
-use crate::{CliError, Exit, status_text};
-
-/// Status is read by login scripts: it never keeps anybody waiting.
-const READ_DEADLINE: Duration = Duration::from_millis(900);
-/// Commands wait for the network and for the kernel's transition.
-const ACT_DEADLINE: Duration = Duration::from_secs(15 * 60);
-const MAX_TOKEN_BYTES: u64 = 4096;
-const MAX_STATUS_BYTES: u64 = 4 << 20;
+use crate::act::{act, enable};
+use crate::file::replace_file;
+use crate::metrics::metrics;
+use crate::status::{Source, read, read_left};
+use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
+use crate::{CliError, Exit, bug_report, status_text, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
 #[command(
     name = "livepatch",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this."
+    after_help = "Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this; `check` has its own."
 )]
 pub struct Arguments {
     /// Directory of the daemon's sockets
     #[arg(long, global = true, default_value = "/run/livepatch")]
     runtime_dir: PathBuf,
+    /// Print nothing but errors; the exit code tells
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,6 +50,34 @@ enum Command {
     Revert,
     /// Apply what is offered, even if it was reverted here or a host went down with it
     Apply,
+    /// Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+    KernelUpgradeRequired,
+    /// Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    Check {
+        /// Age of the last check that is a warning, as 30m, 24h or 3d
+        #[arg(long, value_name = "AGE", value_parser = age, default_value = "24h")]
+        warning: Duration,
+        /// Age of the last check that is critical
+        #[arg(long, value_name = "AGE", value_parser = age, default_value = "72h")]
+        critical: Duration,
+    },
+    /// Print the status as metrics in the text format of Prometheus
+    Metrics {
+        /// File to replace instead, for the node exporter's textfile collector
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
+    Motd,
+    /// Show what those who help need to know of this host, with names, addresses and secrets taken out
+    BugReport {
+        /// File to write it to as well; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Configuration of the daemon
+        #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,21 +99,14 @@ enum Format {
     Json,
 }
 
-/// Runs a command; its output goes to `out`.
-pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError> {
-    let act = |path: &str, body: &str| {
-        let socket = arguments.runtime_dir.join("livepatchd-priv.sock");
-        ask(&socket, request("POST", path, body), ACT_DEADLINE)
-    };
+/// Runs a command; its output goes to `out`. `now` is the wall-clock time.
+pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result<Exit, CliError> {
+    let mut nowhere = std::io::sink();
+    let out = if arguments.quiet { &mut nowhere } else { out };
+    let runtime_dir = &arguments.runtime_dir;
     match &arguments.command {
         Command::Status { format } => {
-            let socket = arguments.runtime_dir.join("livepatchd.sock");
-            let asked = ask(&socket, request("GET", "/status", ""), READ_DEADLINE);
-            let answers = asked.is_ok();
-            let status = match asked {
-                Err(error @ CliError::Unreachable { .. }) => last_status(&arguments.runtime_dir, error)?,
-                other => other?,
-            };
+            let (status, source) = read(runtime_dir)?;
             let text = match format {
                 Format::Text => status_text(&status),
                 Format::Json => {
@@ -95,48 +115,66 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError>
                 }
             };
             out.write_all(text.as_bytes())?;
-            Ok(match (answers, status.enabled) {
-                (false, _) => Exit::DaemonUnreachable,
-                (true, false) => Exit::NotEnabled,
-                (true, true) => Exit::Ok,
+            Ok(match (source, status.enabled) {
+                (Source::File, _) => Exit::DaemonUnreachable,
+                (Source::Daemon, false) => Exit::NotEnabled,
+                (Source::Daemon, true) => Exit::Ok,
             })
         }
-        Command::Enable(enable) => {
-            let request = EnableRequest { token: token(enable)? };
-            let body = serde_json::to_string(&request).map_err(|error| CliError::Token(error.to_string()))?;
-            done(&act("/enable", &body)?, out)
+        Command::Enable(Enable { token, token_file }) => {
+            let token = match (token, token_file) {
+                (_, Some(path)) => token::read(path)?,
+                (token, None) => token::check(token.as_deref().unwrap_or_default())?,
+            };
+            done(&enable(runtime_dir, token)?, out)
         }
         Command::Disable => {
-            act("/disable", "")?;
+            act(runtime_dir, "/disable", "")?;
             writeln!(out, "This host is not enrolled any more, and no livepatch of it is applied.")?;
             Ok(Exit::Ok)
         }
-        Command::Refresh => done(&act("/refresh", "")?, out),
-        Command::Revert => done(&act("/revert", "")?, out),
-        Command::Apply => done(&act("/apply", "")?, out),
+        Command::Refresh => done(&act(runtime_dir, "/refresh", "")?, out),
+        Command::Revert => done(&act(runtime_dir, "/revert", "")?, out),
+        Command::KernelUpgradeRequired => {
+            let (status, _) = read(runtime_dir)?;
+            Ok(match (status.enabled, status.patch.state) {
+                (false, _) => return Err(CliError::not_enabled()),
+                (true, PatchState::KernelUpgradeRequired) => Exit::Ok,
+                (true, _) => Exit::Failed,
+            })
+        }
+        Command::Check { warning, critical } => {
+            let ages = Ages { warning: *warning, critical: *critical };
+            let (level, line) = match read(runtime_dir) {
+                Ok((status, _)) => {
+                    let verdict = verdict(&status, ages, now);
+                    (verdict.level, plugin_line(&status, &verdict, ages, now))
+                }
+                Err(error) => (Level::Unknown, format!("LIVEPATCH UNKNOWN - {error}\n")),
+            };
+            out.write_all(line.as_bytes())?;
+            Ok(Exit::Check(level))
+        }
+        Command::Metrics { output } => {
+            let (status, _) = read(runtime_dir)?;
+            match output {
+                Some(path) => replace_file(path, &metrics(&status))?,
+                None => out.write_all(metrics(&status).as_bytes())?,
+            }
+            Ok(Exit::Ok)
+        }
+        Command::Motd => {
+            if let Some(status) = read_left(runtime_dir) {
+                out.write_all(motd(&verdict(&status, Ages::default(), now)).as_bytes())?;
+            }
+            Ok(Exit::Ok)
+        }
+        Command::BugReport { output, config } => {
+            bug_report::run(runtime_dir, config, output.as_deref(), out)?;
+            Ok(Exit::Ok)
+        }
+        Command::Apply => done(&act(runtime_dir, "/apply", "")?, out),
     }
-}
-
-/// What the daemon left for the time when it does not answer, with that as the problem; without it, the error.
-fn last_status(runtime_dir: &Path, error: CliError) -> Result<Status, CliError> {
-    let Some((mut status, written)) = read_status(&runtime_dir.join("status.json")) else {
-        return Err(error);
-    };
-    let message = format!("the daemon does not answer; this is what it knew on {}", time(written));
-    let mut hints = error.hints();
-    hints.extend(status.problem.map(|problem| format!("its last problem was: {}", problem.message)));
-    status.problem = Some(Failure { code: "daemon-unreachable".into(), message, hints });
-    Ok(status)
-}
-
-/// A status file and when it was written; none when it is not there or of another version.
-fn read_status(path: &Path) -> Option<(Status, Timestamp)> {
-    let file = std::fs::File::open(path).ok()?;
-    let written = file.metadata().ok()?.modified().ok()?.try_into().ok()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_STATUS_BYTES).read_to_end(&mut bytes).ok()?;
-    let status: Status = serde_json::from_slice(&bytes).ok()?;
-    (status.schema == 1).then_some((status, written))
 }
 
 /// The status after a command; a problem in it is a failure, because the command was to solve it.
@@ -146,26 +184,12 @@ fn done(status: &Status, out: &mut dyn Write) -> Result<Exit, CliError> {
     Ok(if failed { Exit::Failed } else { Exit::Ok })
 }
 
-fn token(enable: &Enable) -> Result<Redacted<String>, CliError> {
-    let text = match (&enable.token, &enable.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(path)) if path == Path::new("-") => read_token(std::io::stdin().lock())?,
-        (None, Some(path)) => {
-            let file = std::fs::File::open(path);
-            read_token(file.map_err(|error| CliError::Token(format!("{}: {error}", path.display())))?)?
-        }
-        (None, None) => String::new(),
-    };
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(CliError::Token("it is empty or holds other than printable characters".into()));
-    }
-    Ok(Redacted::new(text.to_owned()))
-}
-
-fn read_token(source: impl std::io::Read) -> Result<String, CliError> {
-    let mut text = String::new();
-    let mut source = source.take(MAX_TOKEN_BYTES);
-    source.read_to_string(&mut text).map_err(|error| CliError::Token(error.to_string()))?;
-    Ok(text)
+/// A number with s, m, h or d.
+fn age(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let seconds = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(u64::from(number) * seconds)
+    });
+    seconds.map(Duration::from_secs).ok_or_else(|| "it is not a number with s, m, h or d".into())
 }

@@ -27,12 +27,45 @@ pub enum CliError {
     /// The token could not be read.
     #[error("cannot read the token: {0}")]
     Token(String),
+    /// The daemon's configuration cannot be read.
+    #[error("cannot use {path}: {why}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
+    /// A setting that cannot be as it was asked for.
+    #[error("{key}: {why}")]
+    Setting {
+        /// The key.
+        key: String,
+        /// The reason.
+        why: String,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}: {why}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
 }
 
 impl CliError {
+    /// What the daemon says to a host that is not enrolled, for those who only read.
+    pub(crate) fn not_enabled() -> Self {
+        Self::Refused(Failure {
+            code: "not-enabled".into(),
+            message: "this host is not enrolled".into(),
+            hints: vec!["`livepatch enable --token-file FILE` enrols it".into()],
+        })
+    }
+
     /// The exit code for it.
     pub fn exit(&self) -> Exit {
         match self {
@@ -40,8 +73,12 @@ impl CliError {
             Self::NotPermitted => Exit::NotPermitted,
             Self::Refused(failure) if failure.code == "not-enabled" => Exit::NotEnabled,
             Self::Refused(failure) if failure.code == "not-root" => Exit::NotPermitted,
-            Self::Refused(_) | Self::Answer(_) | Self::Output(_) => Exit::Failed,
-            Self::Token(_) => Exit::Usage,
+            Self::Refused(_)
+            | Self::Answer(_)
+            | Self::Config { .. }
+            | Self::Write { .. }
+            | Self::Output(_) => Exit::Failed,
+            Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
     }
 
@@ -56,7 +93,13 @@ impl CliError {
             Self::Token(_) => {
                 vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]
             }
-            Self::Output(_) => Vec::new(),
+            Self::Config { .. } => {
+                vec!["the daemon's log says what is wrong in it: `journalctl -u livepatchd`".into()]
+            }
+            Self::Write { .. } => {
+                vec!["look at the directory and whether the file is there already".into()]
+            }
+            Self::Setting { .. } | Self::Output(_) => Vec::new(),
         }
     }
 

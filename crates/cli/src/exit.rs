@@ -1,17 +1,36 @@
+use crate::verdict::Level;
+
 /// Exit codes of `livepatch`. They are an interface: a number keeps its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
-    /// Done.
-    Ok = 0,
-    /// It failed; stderr says why.
-    Failed = 1,
+    /// Done, or yes.
+    Ok,
+    /// It failed and stderr says why, or no.
+    Failed,
     /// The command line is wrong.
-    Usage = 2,
+    Usage,
     /// The host is not enrolled.
-    NotEnabled = 3,
+    NotEnabled,
     /// The daemon does not run or does not answer in time.
-    DaemonUnreachable = 4,
+    DaemonUnreachable,
     /// Only root may do this.
-    NotPermitted = 5,
+    NotPermitted,
+    /// What `check` found, by the codes of monitoring plugins.
+    Check(Level),
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            // What clap ends with.
+            Self::Usage => 2,
+            Self::NotEnabled => 3,
+            Self::DaemonUnreachable => 4,
+            Self::NotPermitted => 5,
+            Self::Check(level) => level as u8,
+        }
+    }
 }

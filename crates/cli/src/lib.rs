@@ -1,14 +1,25 @@
-//! Floor 3: the command line `livepatch`. It talks to the daemon over its sockets and prints what comes back.
+//! Floor 3: the command line `livepatch`, and [`legacy`], the same client as `canonical-livepatch`. It talks to the
+//! daemon over its sockets and prints what comes back.
 //!
 //! Invariant: it knows neither agent nor server, only the wire types; every wait for the daemon has a deadline.
 
+mod act;
+mod bug_report;
 mod client;
 mod command;
 mod error;
 mod exit;
+mod file;
+pub mod legacy;
+mod metrics;
+mod status;
 mod text;
+mod token;
+mod verdict;
 
 pub use command::{Arguments, run};
 pub use error::CliError;
 pub use exit::Exit;
+pub use metrics::metrics;
 pub use text::status_text;
+pub use verdict::{Ages, Level, Verdict, motd, plugin_line, verdict};

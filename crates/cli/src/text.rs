@@ -1,7 +1,8 @@
-//! The status for people: aligned, readable without colour.
+//! The status for people: aligned, readable without colour. Colours are taken out where the output is no terminal.
 
 use std::fmt::Write as _;
 
+use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use livepatch_api::daemon::{Check, Cve, Failure, Patch, Status};
 use livepatch_types::{CheckState, CveCoverage, PatchState, Rating};
@@ -24,7 +25,8 @@ pub fn status_text(status: &Status) -> String {
     row("server", or_none(status.server.clone()));
     row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
     row("last check", check_text(&status.check));
-    row("livepatch", patch_text(&status.patch));
+    let style = patch_style(status.patch.state);
+    row("livepatch", format!("{style}{}{style:#}", patch_text(&status.patch)));
     if !status.patch.cves.is_empty() {
         text.push('\n');
         text.push_str(&cve_table(&status.patch.cves));
@@ -34,6 +36,17 @@ pub fn status_text(status: &Status) -> String {
         text.push_str(&problem_text(problem));
     }
     text
+}
+
+/// Green is well, yellow wants a look, red must be acted on.
+fn patch_style(state: PatchState) -> Style {
+    match state {
+        PatchState::Applied | PatchState::NothingToApply => AnsiColor::Green.on_default(),
+        PatchState::Unapplied | PatchState::Applying | PatchState::Unknown => AnsiColor::Yellow.on_default(),
+        PatchState::AppliedWithBug | PatchState::ApplyFailed | PatchState::KernelUpgradeRequired => {
+            AnsiColor::Red.on_default()
+        }
+    }
 }
 
 fn check_text(check: &Check) -> String {
@@ -95,7 +108,9 @@ fn cve_table(cves: &[Cve]) -> String {
 }
 
 fn problem_text(problem: &Failure) -> String {
-    let mut text = format!("problem: {} ({})\n", plain(&problem.message), plain(&problem.code));
+    let style = AnsiColor::Red.on_default().bold();
+    let mut text =
+        format!("{style}problem:{style:#} {} ({})\n", plain(&problem.message), plain(&problem.code));
     for hint in &problem.hints {
         let _ = writeln!(text, "hint: {}", plain(hint));
     }

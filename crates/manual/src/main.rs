@@ -17,9 +17,10 @@ struct Arguments {
 /// Section 1 is for users, 8 for administrators.
 type Section = &'static str;
 
-fn programs() -> [(Section, Command); 4] {
+fn programs() -> [(Section, Command); 5] {
     [
         ("1", livepatch_cli::Arguments::command()),
+        ("1", livepatch_cli::legacy::Arguments::command()),
         ("8", livepatch_agent::Arguments::command()),
         ("8", livepatch_server::Arguments::command()),
         ("1", livepatch_build::cli::Arguments::command()),
@@ -94,6 +95,7 @@ mod tests {
             "man/man1/livepatch.1",
             "man/man1/livepatch-enable.1",
             "man/man1/livepatch-build-check.1",
+            "man/man1/canonical-livepatch-config.1",
             "man/man8/livepatchd.8",
             "man/man8/livepatch-server-token-create.8",
             "bash-completion/completions/livepatch",

@@ -55,7 +55,7 @@ impl<'a> Stage<'a> {
             strip(&to)?;
             copy_tree(&manual.join(program.name), self.root)?;
         }
-        self.link_manual_of_links()?;
+        self.copy_manual_of_links()?;
         if self.package.keys == Keys::Carried
             && let Some(keys) = self.origin.keys
         {
@@ -68,13 +68,11 @@ impl<'a> Stage<'a> {
         normalise(self.root)
     }
 
-    /// Another name of a program is documented as that program.
-    fn link_manual_of_links(&self) -> Result<(), Error> {
+    /// Another name of a program that has pages and completions of its own.
+    fn copy_manual_of_links(&self) -> Result<(), Error> {
         for path in files(&self.root.join("usr/bin"))? {
-            if let (Ok(target), Some(name)) = (fs::read_link(&path), path.file_name()) {
-                let page = format!(".so man1/{}.1\n", target.display());
-                let file = format!("usr/share/man/man1/{}.1", name.to_string_lossy());
-                write(&self.root.join(file), page.as_bytes())?;
+            if let (true, Some(name)) = (path.is_symlink(), path.file_name()) {
+                copy_tree(&self.origin.manual.join(name), self.root)?;
             }
         }
         Ok(())

@@ -1,0 +1,112 @@
+use serde::Serialize;
+
+use super::LegacyStatus;
+use super::model::{UNSET, check_word, patch_word, time};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Top<'a> {
+    #[serde(rename = "Client-Version")]
+    client_version: String,
+    #[serde(rename = "Machine-Id")]
+    machine_id: &'a str,
+    architecture: &'a str,
+    #[serde(rename = "CPU-Model")]
+    cpu_model: &'a str,
+    #[serde(rename = "Last-Check")]
+    last_check: String,
+    #[serde(rename = "Boot-Time")]
+    boot_time: String,
+    uptime: String,
+    status: [Kernel<'a>; 1],
+    #[serde(rename = "tier")]
+    tier: String,
+    #[serde(rename = "Fixed-CVEs")]
+    fixed_cves: FixedCves<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Kernel<'a> {
+    kernel: &'a str,
+    running: bool,
+    livepatch: Livepatch<'a>,
+    supported: &'static str,
+    upgrade_required_date: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Livepatch<'a> {
+    check_state: &'static str,
+    state: &'static str,
+    version: &'a str,
+    fixes: Vec<Fix<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Fix<'a> {
+    name: String,
+    description: &'a str,
+    bug: &'static str,
+    patched: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct FixedCves<'a> {
+    #[serde(rename = "Timestamp")]
+    timestamp: String,
+    #[serde(rename = "Kernel-Package-Fixes")]
+    kernel_package_fixes: [(); 0],
+    #[serde(rename = "Installed-Kernels")]
+    installed_kernels: &'a [String],
+    #[serde(rename = "Patched-CVEs")]
+    patched_cves: Vec<String>,
+    #[serde(rename = "Digest")]
+    digest: &'static str,
+}
+
+/// The form of client 11.0, in one line. `Excluded-LSNs`, `Blocking-Options` and `Using-Cutoff-Date` are there in the
+/// original only when a cutoff date is in use.
+pub fn json(status: &LegacyStatus) -> String {
+    let fixes = status.fixes.iter().map(|fix| Fix {
+        name: fix.cve.to_string().to_ascii_lowercase(),
+        description: &fix.title,
+        bug: "",
+        patched: fix.patched,
+    });
+    let patched = status.fixes.iter().filter(|fix| fix.patched).map(|fix| fix.cve.to_string());
+    let top = Top {
+        client_version: format!("v{}", status.client_version),
+        machine_id: &status.machine_id,
+        architecture: &status.architecture,
+        cpu_model: &status.cpu_model,
+        last_check: time(status.last_check),
+        boot_time: time(status.boot_time),
+        uptime: status.uptime_seconds.to_string(),
+        status: [Kernel {
+            kernel: &status.kernel,
+            running: true,
+            livepatch: Livepatch {
+                check_state: check_word(status.check),
+                state: patch_word(status.patch),
+                version: &status.version,
+                fixes: fixes.collect(),
+            },
+            supported: status.support.word(),
+            upgrade_required_date: "",
+        }],
+        tier: status.tier.to_ascii_lowercase(),
+        fixed_cves: FixedCves {
+            timestamp: time(UNSET),
+            kernel_package_fixes: [],
+            installed_kernels: &status.installed_kernels,
+            patched_cves: patched.collect(),
+            digest: "",
+        },
+    };
+    // Texts, booleans and lists of them always serialise.
+    serde_json::to_string(&top).unwrap_or_default() + "\n"
+}

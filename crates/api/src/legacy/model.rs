@@ -1,0 +1,155 @@
+use jiff::Timestamp;
+use livepatch_types::{CheckState, CveId, PatchState};
+
+use super::Machine;
+use crate::daemon::Status;
+
+/// The time of what never happened: year 1, the unset time of the language that the original is written in.
+pub const UNSET: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
+/// The word of a problem for a status that is not the daemon's answer, but what it left.
+pub const DAEMON_UNREACHABLE: &str = "daemon-unreachable";
+
+/// Whether the running kernel gets livepatches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// The server knows it.
+    Supported,
+    /// It gets no more.
+    KernelUpgradeRequired,
+    /// The server does not know it, or this client cannot patch it.
+    Unsupported,
+    /// Nobody was asked yet.
+    Unknown,
+}
+
+impl Support {
+    /// The word of the original.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::KernelUpgradeRequired => "kernel-upgrade-required",
+            Self::Unsupported => "unsupported",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    fn of(status: &Status) -> Self {
+        let problem = status.problem.as_ref().map(|problem| problem.code.as_str());
+        match problem {
+            _ if status.patch.state == PatchState::KernelUpgradeRequired => Self::KernelUpgradeRequired,
+            Some("kernel-not-covered" | "unsupported-kernel" | "unsupported-architecture") => {
+                Self::Unsupported
+            }
+            _ if status.kernel.is_some() && status.check.document_version.is_some() => Self::Supported,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A CVE and whether the running kernel has its fix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fix {
+    /// The CVE.
+    pub cve: CveId,
+    /// What the fix is called.
+    pub title: String,
+    /// Whether it is fixed now.
+    pub patched: bool,
+}
+
+/// What all three forms are made of. There is one kernel in it, the running one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyStatus {
+    /// Version of this client.
+    pub client_version: String,
+    /// `/etc/machine-id`; empty where there is none.
+    pub machine_id: String,
+    /// Debian's name; empty when the kernel is not recognised.
+    pub architecture: String,
+    /// Model of the processor.
+    pub cpu_model: String,
+    /// When the last check ended, or [`UNSET`].
+    pub last_check: Timestamp,
+    /// When the kernel was booted, or [`UNSET`].
+    pub boot_time: Timestamp,
+    /// Seconds since then.
+    pub uptime_seconds: u64,
+    /// The running kernel by the name that it has for Ubuntu's programs.
+    pub kernel: String,
+    /// How the last check ended.
+    pub check: CheckState,
+    /// The state of the livepatch.
+    pub patch: PatchState,
+    /// Its version; empty for none.
+    pub version: String,
+    /// What it fixes.
+    pub fixes: Vec<Fix>,
+    /// Whether the kernel gets livepatches.
+    pub support: Support,
+    /// The tier; empty for none.
+    pub tier: String,
+    /// Packages of the installed kernels.
+    pub installed_kernels: Vec<String>,
+}
+
+impl LegacyStatus {
+    /// The status of an enrolled host; none for a host that is not, which has no status in the original.
+    pub fn new(status: &Status, machine: &Machine) -> Option<Self> {
+        if !status.enabled {
+            return None;
+        }
+        let left_behind = status.problem.as_ref().is_some_and(|problem| problem.code == DAEMON_UNREACHABLE);
+        let fixes = status.patch.cves.iter().map(|cve| Fix {
+            cve: cve.id,
+            title: cve.title.clone(),
+            patched: cve.patched,
+        });
+        Some(Self {
+            client_version: status.client_version.clone(),
+            machine_id: machine.machine_id.clone(),
+            architecture: status.kernel.as_ref().map(|k| k.architecture.to_string()).unwrap_or_default(),
+            cpu_model: machine.cpu_model.clone(),
+            last_check: status.check.at.unwrap_or(UNSET),
+            boot_time: machine.boot_time.unwrap_or(UNSET),
+            uptime_seconds: machine.uptime_seconds,
+            kernel: machine.kernel.clone(),
+            // Nobody checks while the daemon does not answer.
+            check: if left_behind { CheckState::CheckFailed } else { status.check.state },
+            patch: status.patch.state,
+            version: status.patch.version.map(|version| version.to_string()).unwrap_or_default(),
+            fixes: fixes.collect(),
+            support: Support::of(status),
+            tier: status.tier.as_ref().map(ToString::to_string).unwrap_or_default(),
+            installed_kernels: machine.installed_kernels.clone(),
+        })
+    }
+}
+
+/// The word of the original; ours is the same.
+pub(super) fn check_word(check: CheckState) -> &'static str {
+    match check {
+        CheckState::NeedsCheck => "needs-check",
+        CheckState::Checked => "checked",
+        CheckState::CheckFailed => "check-failed",
+    }
+}
+
+/// The word of the original; ours is the same.
+pub(super) fn patch_word(patch: PatchState) -> &'static str {
+    match patch {
+        PatchState::Unapplied => "unapplied",
+        PatchState::Applying => "applying",
+        PatchState::Applied => "applied",
+        PatchState::AppliedWithBug => "applied-with-bug",
+        PatchState::ApplyFailed => "apply-failed",
+        PatchState::NothingToApply => "nothing-to-apply",
+        PatchState::KernelUpgradeRequired => "kernel-upgrade-required",
+        PatchState::Unknown => "unknown",
+    }
+}
+
+/// RFC 3339 in UTC, to the second.
+pub(super) fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

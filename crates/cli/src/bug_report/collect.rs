@@ -1,0 +1,156 @@
+//! What of this machine goes into a report, as it is: [`super::redact`] comes afterwards.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::redact::Private;
+
+const MAX_FILE_BYTES: u64 = 64 << 10;
+const MAX_LOG_BYTES: u64 = 1 << 20;
+/// The journal may be large and its disk slow.
+const LOG_DEADLINE: Duration = Duration::from_secs(10);
+const LOG_LINES: &str = "100";
+
+/// Sections with their texts, in order.
+pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str, String)> {
+    vec![
+        ("status", status),
+        ("kernel", files(&["/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted"])),
+        ("livepatches", livepatches()),
+        ("os-release", file("/etc/os-release".as_ref())),
+        ("configuration", file(config_file)),
+        ("keys", keys()),
+        (
+            "lockdown",
+            files(&["/sys/kernel/security/lockdown", "/sys/module/module/parameters/sig_enforce"])
+                + &secure_boot(),
+        ),
+        ("log", log()),
+    ]
+}
+
+/// The names of this machine and of those who use it.
+pub(super) fn private() -> Private {
+    let mut hosts = Vec::new();
+    for path in ["/proc/sys/kernel/hostname", "/etc/hostname", "/etc/mailname"] {
+        let text = read(path.as_ref()).unwrap_or_default();
+        let name = text.trim().to_owned();
+        hosts.extend(name.split_once('.').map(|(short, _)| short.to_owned()));
+        hosts.push(name);
+    }
+    hosts.retain(|name| !name.is_empty() && name != "localhost");
+    let people = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?.parse::<u32>().ok()?);
+        (1000..65534).contains(&uid).then(|| name.to_owned())
+    };
+    let passwd = read("/etc/passwd".as_ref()).unwrap_or_default();
+    let mut users: Vec<String> = passwd.lines().filter_map(people).collect();
+    users.extend(["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok()));
+    users.retain(|name| name != "root");
+    Private { hosts, users }
+}
+
+/// The beginning of a file.
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
+    read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| error.to_string())
+}
+
+/// A file's text, or why there is none.
+fn file(path: &Path) -> String {
+    read(path).unwrap_or_else(|why| format!("{}: {why}\n", path.display()))
+}
+
+fn files(paths: &[&str]) -> String {
+    paths
+        .iter()
+        .map(|path| format!("{path}: {}\n", read(path.as_ref()).unwrap_or_else(|why| why).trim()))
+        .collect()
+}
+
+/// What the kernel has, ours and others', and whether it is in use.
+fn livepatches() -> String {
+    names("/sys/kernel/livepatch")
+        .into_iter()
+        .map(|name| {
+            let path = format!("/sys/kernel/livepatch/{name}");
+            files(&[&format!("{path}/enabled"), &format!("{path}/transition")])
+        })
+        .collect()
+}
+
+/// Files with keys, and the keyrings that the kernel shows.
+fn keys() -> String {
+    let mut text = String::new();
+    for directory in ["/etc/livepatch/trust", "/usr/share/livepatch/keys"] {
+        text.push_str(&format!("{directory}: {}\n", names(directory).join(" ")));
+    }
+    let keyrings = read("/proc/keys".as_ref()).unwrap_or_default();
+    let certificates =
+        keyrings.lines().filter(|line| line.contains("asymmetri") || line.contains("keyring   ."));
+    certificates.for_each(|line| text.push_str(&format!("{line}\n")));
+    text
+}
+
+/// The firmware's variable: four bytes of attributes, then 1 for on.
+fn secure_boot() -> String {
+    let path = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let state = match std::fs::read(path).ok().and_then(|bytes| bytes.get(4).copied()) {
+        Some(1) => "on",
+        Some(_) => "off",
+        None => "not known (no UEFI, or its variables are not shown)",
+    };
+    format!("secure boot: {state}\n")
+}
+
+fn names(directory: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The last lines of the daemon's log, where there is a journal that answers.
+fn log() -> String {
+    let child = Command::new("journalctl")
+        .args([
+            "--unit=livepatchd.service",
+            "--no-pager",
+            "--no-hostname",
+            "--output=short-iso",
+            "--lines",
+            LOG_LINES,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return format!("journalctl: {error}\n"),
+    };
+    let (sender, receiver) = mpsc::sync_channel(1);
+    if let Some(out) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let read = out.take(MAX_LOG_BYTES).read_to_end(&mut bytes);
+            // The receiver is gone when the deadline is over.
+            let _ = sender.send(read.map(|_| bytes));
+        });
+    }
+    let text = match receiver.recv_timeout(LOG_DEADLINE) {
+        Ok(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(Err(error)) => format!("journalctl: {error}\n"),
+        Err(_) => "journalctl: no answer in time\n".into(),
+    };
+    // It has said all, or too much, or nothing in time.
+    let _ = child.kill();
+    let _ = child.wait();
+    text
+}

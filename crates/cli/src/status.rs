@@ -1,0 +1,82 @@
+//! Reading the status, within a second, whatever the daemon does.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use livepatch_api::daemon::{Failure, Status};
+use livepatch_api::legacy::DAEMON_UNREACHABLE;
+
+use crate::CliError;
+use crate::client::{ask, request};
+use crate::text::time;
+
+/// Status is read by login scripts: with the time to start and to read a file, this stays below a second.
+const READ_DEADLINE: Duration = Duration::from_millis(700);
+const MAX_STATUS_BYTES: u64 = 4 << 20;
+const SCHEMA: u32 = 1;
+
+/// Whose word a status is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The daemon's, now.
+    Daemon,
+    /// The file that it left; the status has that as its problem.
+    File,
+}
+
+/// Asks the daemon, and reads what it left when it gives no status in time. The error is the daemon's.
+pub(crate) fn read(runtime_dir: &Path) -> Result<(Status, Source), CliError> {
+    let socket = runtime_dir.join("livepatchd.sock");
+    match ask(&socket, request("GET", "/status", ""), READ_DEADLINE).and_then(known_schema) {
+        Ok(status) => Ok((status, Source::Daemon)),
+        Err(error) => match read_file(&runtime_dir.join("status.json")) {
+            Some((status, written)) => Ok((left_behind(status, written, &error), Source::File)),
+            None => Err(error),
+        },
+    }
+}
+
+/// What the daemon left, without asking it: this never waits for anybody.
+pub(crate) fn read_left(runtime_dir: &Path) -> Option<Status> {
+    read_file(&runtime_dir.join("status.json")).map(|(status, _)| status)
+}
+
+fn known_schema(status: Status) -> Result<Status, CliError> {
+    if status.schema == SCHEMA {
+        return Ok(status);
+    }
+    Err(CliError::Answer(format!("its schema is {}, this program knows {SCHEMA}", status.schema)))
+}
+
+/// A status of the past, with the reason for that as its problem.
+fn left_behind(mut status: Status, written: Timestamp, error: &CliError) -> Status {
+    let why = match error {
+        CliError::Unreachable { .. } => "the daemon does not answer",
+        CliError::NotPermitted => "the daemon's socket cannot be opened",
+        _ => "the daemon's answer is not understood",
+    };
+    let message = format!("{why}; this is what it knew on {}", time(written));
+    let mut hints = error.hints();
+    hints.extend(status.problem.map(|problem| format!("its last problem was: {}", problem.message)));
+    status.problem = Some(Failure { code: DAEMON_UNREACHABLE.into(), message, hints });
+    status
+}
+
+/// A status file and when it was written; none when it is not there, no file, too large or of another version.
+fn read_file(path: &Path) -> Option<(Status, Timestamp)> {
+    // Opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let file = std::fs::File::open(path).ok()?;
+    let written = file.metadata().ok()?.modified().ok()?.try_into().ok()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_STATUS_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > MAX_STATUS_BYTES {
+        return None;
+    }
+    let status: Status = serde_json::from_slice(&bytes).ok()?;
+    known_schema(status).ok().map(|status| (status, written))
+}

@@ -1,0 +1,170 @@
+//! What a status comes to: one rule for monitoring and for the message at login. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use livepatch_api::daemon::Status;
+use livepatch_api::legacy::DAEMON_UNREACHABLE;
+use livepatch_types::{CheckState, PatchState, plural};
+
+/// How bad it is; the numbers are exit codes of monitoring plugins
+/// (<https://www.monitoring-plugins.org/doc/guidelines.html>, "Plugin Return Codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// All is well.
+    Ok = 0,
+    /// Somebody should look at it.
+    Warning = 1,
+    /// Somebody must do something.
+    Critical = 2,
+    /// Nothing is known.
+    Unknown = 3,
+}
+
+impl Level {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// How old the last check may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Ages {
+    /// From here on it is a warning.
+    pub warning: Duration,
+    /// From here on it is critical.
+    pub critical: Duration,
+}
+
+impl Default for Ages {
+    /// A day, and three: servers are asked every hour.
+    fn default() -> Self {
+        Self { warning: Duration::from_secs(86_400), critical: Duration::from_secs(3 * 86_400) }
+    }
+}
+
+/// A level with its reasons, the worst first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The worst of all.
+    pub level: Level,
+    /// Why, one line each; at level ok, what is well.
+    pub reasons: Vec<String>,
+}
+
+/// What a status comes to at a time.
+pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
+    if !status.enabled {
+        return Verdict { level: Level::Unknown, reasons: vec!["this host is not enrolled".into()] };
+    }
+    let mut found: Vec<(Level, String)> =
+        [patch(status), open_cves(status), problem(status), age(status, ages, now)]
+            .into_iter()
+            .flatten()
+            .collect();
+    found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+    match found.first() {
+        Some((level, _)) => {
+            Verdict { level: *level, reasons: found.into_iter().map(|(_, why)| why).collect() }
+        }
+        None => Verdict { level: Level::Ok, reasons: vec![well(status)] },
+    }
+}
+
+fn well(status: &Status) -> String {
+    match status.patch.version {
+        Some(version) => format!("livepatch {version} is applied"),
+        None => "no livepatch is needed for this kernel".into(),
+    }
+}
+
+fn patch(status: &Status) -> Option<(Level, String)> {
+    let version = status.patch.version.map(|version| format!(" {version}")).unwrap_or_default();
+    let (level, state) = match status.patch.state {
+        PatchState::Applied | PatchState::NothingToApply => return None,
+        PatchState::KernelUpgradeRequired => {
+            return Some((
+                Level::Critical,
+                "this kernel gets no livepatches any more: boot a newer one".into(),
+            ));
+        }
+        PatchState::Unapplied if status.patch.held => {
+            (Level::Warning, "is held back since it was reverted here")
+        }
+        PatchState::Unapplied => (Level::Warning, "is not applied"),
+        PatchState::Applying => (Level::Warning, "is being applied"),
+        PatchState::AppliedWithBug => (Level::Critical, "is applied, but the kernel complained afterwards"),
+        PatchState::ApplyFailed => (Level::Critical, "could not be applied"),
+        PatchState::Unknown => {
+            return Some((Level::Warning, "whether a livepatch is applied is not known yet".into()));
+        }
+    };
+    Some((level, format!("livepatch{version} {state}")))
+}
+
+fn open_cves(status: &Status) -> Option<(Level, String)> {
+    let applied = status.patch.state == PatchState::Applied;
+    let open = status.patch.cves.iter().filter(|cve| applied && !cve.patched).count();
+    (open > 0)
+        .then(|| (Level::Warning, format!("{} not wholly fixed by it", plural(open, "CVE is", "CVEs are"))))
+}
+
+fn problem(status: &Status) -> Option<(Level, String)> {
+    let problem = status.problem.as_ref()?;
+    // Where the state says it already, its problem is the reason for it.
+    let level = match status.patch.state {
+        PatchState::ApplyFailed if problem.code != DAEMON_UNREACHABLE => Level::Critical,
+        _ => Level::Warning,
+    };
+    Some((level, problem.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()))
+}
+
+fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
+    let Some(at) = status.check.at else {
+        return (status.check.state == CheckState::NeedsCheck)
+            .then(|| (Level::Warning, "the server was not asked since the daemon started".into()));
+    };
+    let age = age_seconds(at, now);
+    let level = match Duration::from_secs(age) {
+        age if age >= ages.critical => Level::Critical,
+        age if age >= ages.warning => Level::Warning,
+        _ => return None,
+    };
+    let hours = usize::try_from(age / 3600).unwrap_or(usize::MAX);
+    Some((level, format!("the last check was {} ago", plural(hours, "hour", "hours"))))
+}
+
+/// Seconds since a check; none are left of a check that is still to come, because clocks are set back.
+pub(crate) fn age_seconds(at: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(now.as_second() - at.as_second()).unwrap_or_default()
+}
+
+/// The line of a monitoring plugin, with the figures that it may draw.
+pub fn plugin_line(status: &Status, verdict: &Verdict, ages: Ages, now: Timestamp) -> String {
+    let fixed = status.patch.cves.iter().filter(|cve| cve.patched).count();
+    let age = status.check.at.map(|at| {
+        format!(" age={}s;{};{}", age_seconds(at, now), ages.warning.as_secs(), ages.critical.as_secs())
+    });
+    let figures =
+        format!("fixed={fixed} open={}{}", status.patch.cves.len() - fixed, age.unwrap_or_default());
+    // A bar would begin the figures.
+    let reasons = verdict.reasons.join("; ").replace('|', "/");
+    format!("LIVEPATCH {} - {reasons} | {figures}\n", verdict.level.word())
+}
+
+/// What is said at login: nothing when all is well or this host is not enrolled.
+pub fn motd(verdict: &Verdict) -> String {
+    if matches!(verdict.level, Level::Ok | Level::Unknown) {
+        return String::new();
+    }
+    let mut text = String::from("\n");
+    for reason in &verdict.reasons {
+        text.push_str(&format!("livepatch: {reason}\n"));
+    }
+    text + "livepatch: `livepatch status` shows more\n"
+}

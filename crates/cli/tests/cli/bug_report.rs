@@ -1,0 +1,106 @@
+//! The report of this machine, with a journal of the test's making.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::*;
+
+const LOG: &str =
+    "2026-11-24T12:00:00+0000 livepatchd[7]: the server 192.0.2.7 (https://patches.lan:8443/v1) refuses
+2026-11-24T12:00:01+0000 livepatchd[7]: link 52:54:00:12:34:56, fe80::7, carol@example.org, token=abc123
+2026-11-24T12:00:02+0000 livepatchd[7]: livepatch_113_1 is applied to 6.1.0-50-cloud-amd64
+";
+
+fn report(directory: &Path, journalctl: &str, arguments: &[&str]) -> Output {
+    let program = directory.join("journalctl");
+    std::fs::write(&program, journalctl).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(directory.join("log"), LOG).unwrap();
+    let config = directory.join("livepatch.toml");
+    std::fs::write(&config, "server = \"https://patches.lan\"\ncheck-interval = \"90m\"\n").unwrap();
+    Command::new(env!("CARGO_BIN_EXE_livepatch"))
+        .arg("--runtime-dir")
+        .arg(directory)
+        .arg("bug-report")
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .env("PATH", directory)
+        .env("SUDO_USER", "carol")
+        .output()
+        .unwrap()
+}
+
+fn journal(directory: &Path) -> String {
+    format!("#!/bin/sh\nwhile read -r line; do echo \"$line\"; done < {}/log\n", directory.display())
+}
+
+#[test]
+fn it_is_shown_then_written_and_has_nothing_private() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("status.json"), serde_json::to_string(&status()).unwrap()).unwrap();
+    let file = directory.path().join("report");
+    let output = report(directory.path(), &journal(directory.path()), &["--output", file.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let shown = text(&output.stdout);
+    for section in
+        ["status", "kernel", "livepatches", "os-release", "configuration", "keys", "lockdown", "log"]
+    {
+        assert!(shown.contains(&format!("\n== {section} ==\n")), "{section}: {shown}");
+    }
+    for stays in [
+        "\"version\": \"113.1\"",
+        "abababababababababababababababababababab",
+        "check-interval = \"90m\"",
+        "server = \"https://[host]\"",
+        "livepatchd[7]: the server [ip] (https://[host]/v1) refuses",
+        "link [mac], [ip], [email], token=[secret]",
+        "livepatch_113_1 is applied to 6.1.0-50-cloud-amd64",
+    ] {
+        assert!(shown.contains(stays), "{stays}: {shown}");
+    }
+    for goes in ["patches.lan", "192.0.2.7", "carol", "abc123", "livepatch.example.org"] {
+        assert!(!shown.contains(goes), "{goes}: {shown}");
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let mut words = shown.split(|c: char| !c.is_alphanumeric() && c != '_');
+    assert!(host.trim() == "localhost" || words.all(|word| word != host.trim()), "{host}: {shown}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), shown);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // What is there stays.
+    let output = report(directory.path(), &journal(directory.path()), &["--output", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("error: cannot write "), "{}", text(&output.stderr));
+}
+
+#[test]
+fn without_a_daemon_and_a_journal_it_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = report(directory.path(), "", &[]);
+    std::fs::remove_file(directory.path().join("journalctl")).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let output = Command::new(env!("CARGO_BIN_EXE_livepatch"))
+        .arg("--runtime-dir")
+        .arg(directory.path())
+        .arg("bug-report")
+        .env("PATH", directory.path())
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(shown.contains("== status ==\nerror: the daemon cannot be reached on "), "{shown}");
+    assert!(shown.contains("== log ==\njournalctl: "), "{shown}");
+}
+
+/// More than the cap, from a program that does not end by itself.
+#[test]
+fn a_journal_without_end_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let endless =
+        "#!/bin/sh\nwhile :; do echo 0123456789 0123456789 0123456789 0123456789 0123456789; done\n";
+    let output = report(directory.path(), endless, &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!((1 << 20..2 << 20).contains(&output.stdout.len()), "{}", output.stdout.len());
+}

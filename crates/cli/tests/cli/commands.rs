@@ -1,0 +1,128 @@
+use std::process::Command;
+
+use livepatch_api::daemon::*;
+
+use crate::support::*;
+
+#[test]
+fn status_is_printed_in_both_forms() {
+    let json = serde_json::to_string(&status()).unwrap();
+    for (arguments, expected) in [
+        (&["status"][..], status_text(&status())),
+        (&["status", "--format", "json"], serde_json::to_string_pretty(&status()).unwrap() + "\n"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = answer(directory.path(), "livepatchd.sock", "200 OK", &json);
+        let output = livepatch(directory.path(), arguments, "");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), expected.as_str()));
+        assert!(daemon.join().unwrap().starts_with("GET /status HTTP/1.1\r\n"));
+    }
+}
+
+#[test]
+fn exit_codes() {
+    let mut disabled = status();
+    disabled.enabled = false;
+    let disabled = serde_json::to_string(&disabled).unwrap();
+    let failure = |code: &str| {
+        let hints = vec!["do this".into()];
+        serde_json::to_string(&Failure { code: code.into(), message: "it is so".into(), hints }).unwrap()
+    };
+    let cases = [
+        ("livepatchd.sock", "status", "200 OK", disabled, 3),
+        ("livepatchd-priv.sock", "refresh", "409 Conflict", failure("not-enabled"), 3),
+        ("livepatchd-priv.sock", "revert", "500 Internal Server Error", failure("transition-stalled"), 1),
+        ("livepatchd-priv.sock", "apply", "403 Forbidden", failure("not-root"), 5),
+        ("livepatchd-priv.sock", "disable", "200 OK", "not json".into(), 1),
+    ];
+    for (socket, command, line, body, expected) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = answer(directory.path(), socket, line, &body);
+        let output = livepatch(directory.path(), &[command], "");
+        assert_eq!(output.status.code(), Some(expected), "{command}");
+        if body.contains("it is so") {
+            assert_eq!(text(&output.stderr), "error: it is so\n\nhint: do this\n");
+        }
+        daemon.join().unwrap();
+    }
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(livepatch(empty.path(), &["refresh"], "").status.code(), Some(4));
+    assert_eq!(livepatch(empty.path(), &["enable"], "").status.code(), Some(2));
+    assert_eq!(livepatch(empty.path(), &["enable", "a", "--token-file", "b"], "").status.code(), Some(2));
+    assert_eq!(
+        livepatch(empty.path(), &["enable", "--token-file", "/no/such/file"], "").status.code(),
+        Some(2)
+    );
+    assert_eq!(livepatch(empty.path(), &["enable", "--token-file", "-"], " \n").status.code(), Some(2));
+}
+
+#[test]
+fn a_token_comes_from_argument_file_or_input() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret-1\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    for arguments in
+        [&["enable", "secret-1"][..], &["enable", "--token-file", path], &["enable", "--token-file", "-"]]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let body = serde_json::to_string(&status()).unwrap();
+        let daemon = answer(directory.path(), "livepatchd-priv.sock", "200 OK", &body);
+        let output = livepatch(directory.path(), arguments, "secret-1\n");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let asked = daemon.join().unwrap();
+        assert!(
+            asked.starts_with("POST /enable HTTP/1.1\r\n") && asked.ends_with("{\"token\":\"secret-1\"}"),
+            "{asked}"
+        );
+        assert!(!text(&output.stdout).contains("secret-1"));
+    }
+}
+
+#[test]
+fn help() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_livepatch")).args(arguments).output().unwrap();
+        text(&output.stdout).to_owned()
+    };
+    insta::assert_snapshot!(help(&["--help"]), @r"
+    Livepatches for the running kernel
+
+    Usage: livepatch [OPTIONS] <COMMAND>
+
+    Commands:
+      enable                   Enrol this host and apply what its server offers
+      disable                  Revert the livepatch, unload it and leave the fleet; asks nothing
+      status                   Show the state of this host; answers within a second
+      refresh                  Ask the server now, and wait until what it offers is applied
+      revert                   Disable and unload the livepatch; it is held back until `apply` or another version
+      apply                    Apply what is offered, even if it was reverted here or a host went down with it
+      kernel-upgrade-required  Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+      check                    Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
+      metrics                  Print the status as metrics in the text format of Prometheus
+      motd                     Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
+      bug-report               Show what those who help need to know of this host, with names, addresses and secrets taken out
+      help                     Print this message or the help of the given subcommand(s)
+
+    Options:
+          --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
+      -q, --quiet                      Print nothing but errors; the exit code tells
+      -h, --help                       Print help
+      -V, --version                    Print version
+
+    Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this; `check` has its own.
+    ");
+    insta::assert_snapshot!(help(&["enable", "--help"]), @r"
+    Enrol this host and apply what its server offers
+
+    Usage: livepatch enable [OPTIONS] <TOKEN|--token-file <FILE>>
+
+    Arguments:
+      [TOKEN]  The token. Others can see it in the process list and it stays in the shell's history: prefer --token-file
+
+    Options:
+          --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
+          --token-file <FILE>          File with the token, or - for standard input
+      -q, --quiet                      Print nothing but errors; the exit code tells
+      -h, --help                       Print help
+    ");
+}

@@ -1,0 +1,204 @@
+//! The program under its other name.
+
+use std::os::unix::net::UnixListener;
+use std::process::Output;
+
+use livepatch_api::daemon::*;
+use livepatch_types::PatchState;
+use serde_json::Value;
+
+use crate::support::*;
+
+fn failure(code: &str) -> String {
+    let failure = Failure { code: code.into(), message: "it is so".into(), hints: vec!["do this".into()] };
+    serde_json::to_string(&failure).unwrap()
+}
+
+/// Runs with a daemon that answers the status.
+fn with_status(status: &Status, arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon =
+        answer(directory.path(), "livepatchd.sock", "200 OK", &serde_json::to_string(status).unwrap());
+    let output = canonical_livepatch(directory.path(), arguments, "");
+    daemon.join().unwrap();
+    output
+}
+
+#[test]
+fn status_off_a_terminal_is_yaml() {
+    for arguments in
+        [&["status"][..], &["status", "--summary"], &["status", "--format", "yaml", "--show-secrets"]]
+    {
+        let output = with_status(&status(), arguments);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+        let yaml = text(&output.stdout);
+        assert!(yaml.starts_with("client-version: 0.1.0\nmachine-id: "), "{yaml}");
+        assert!(yaml.contains("\nlast-check: 2026-11-24T12:00:00Z\n"), "{yaml}");
+        assert!(yaml.contains("    version: \"113.1\"\n    fixes: |-\n      * CVE-2026-0001\n"), "{yaml}");
+    }
+}
+
+#[test]
+fn status_in_json_and_for_people() {
+    let output = with_status(&status(), &["status", "--verbose", "--format", "json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["Status"][0]["Livepatch"]["State"], "applied");
+    let uptime = json["Uptime"].as_str().unwrap();
+    assert!(uptime.parse::<u64>().unwrap() > 0, "this machine is up: {uptime}");
+    assert!(!json["CPU-Model"].as_str().unwrap().is_empty());
+
+    let output = with_status(&status(), &["status", "--format", "humane"]);
+    let humane = text(&output.stdout);
+    assert!(humane.starts_with("last check: ") && humane.contains("\npatch version: 113.1\n"), "{humane}");
+    assert!(humane.lines().all(|line| line.contains(": ")), "{humane}");
+    assert!(!humane.contains("\nfixed: "), "{humane}");
+    let output = with_status(&status(), &["status", "--format", "humane", "--verbose"]);
+    assert!(text(&output.stdout).contains("\nfixed: CVE-2026-0001 net: a use after free\n"));
+}
+
+#[test]
+fn a_machine_that_is_not_enabled() {
+    let mut status = status();
+    status.enabled = false;
+    for arguments in [&["status"][..], &["status", "--verbose", "--format", "json"]] {
+        let output = with_status(&status, arguments);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+        assert!(text(&output.stderr).contains("Machine is not enabled"), "{}", text(&output.stderr));
+    }
+    assert_eq!(with_status(&status, &["kernel-upgrade-required"]).status.code(), Some(1));
+}
+
+#[test]
+fn kernel_upgrade_required_by_exit_code() {
+    let mut status = status();
+    let output = with_status(&status, &["kernel-upgrade-required"]);
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(1), "", ""));
+    status.patch.state = PatchState::KernelUpgradeRequired;
+    let output = with_status(&status, &["kernel-upgrade-required"]);
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(0), "", ""));
+}
+
+#[test]
+fn commands_their_messages_and_exit_codes() {
+    let healthy = serde_json::to_string(&status()).unwrap();
+    let cases = [
+        (&["enable", "secret-1"][..], "200 OK", healthy.clone(), 0, "Successfully enabled device.\n", ""),
+        (&["disable"], "200 OK", healthy.clone(), 0, "Successfully disabled device.\n", ""),
+        (
+            &["enable", "secret-1"],
+            "500 Internal Server Error",
+            failure("unknown-token"),
+            1,
+            "",
+            "Unknown Auth-Token",
+        ),
+        (
+            &["enable", "secret-1"],
+            "409 Conflict",
+            failure("already-enabled"),
+            1,
+            "",
+            "Machine-token already exists! Please use 'disable' to delete existing machine-token.",
+        ),
+        (&["disable"], "409 Conflict", failure("not-enabled"), 1, "", "Machine is not enabled"),
+        (&["refresh"], "409 Conflict", failure("not-enabled"), 1, "", "Machine is not enabled"),
+        (&["refresh"], "403 Forbidden", failure("not-root"), 1, "", "error: it is so"),
+    ];
+    for (arguments, line, body, code, stdout, stderr) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = answer(directory.path(), "livepatchd-priv.sock", line, &body);
+        let output = canonical_livepatch(directory.path(), arguments, "");
+        let asked = daemon.join().unwrap();
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (Some(code), stdout),
+            "{arguments:?} {body}"
+        );
+        assert!(text(&output.stderr).starts_with(stderr), "{}", text(&output.stderr));
+        assert!(!text(&output.stdout).contains("secret-1") && !text(&output.stderr).contains("secret-1"));
+        assert!(asked.starts_with(&format!("POST /{} HTTP/1.1\r\n", arguments[0])), "{asked}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = answer(directory.path(), "livepatchd-priv.sock", "200 OK", &healthy);
+    let output = canonical_livepatch(directory.path(), &["refresh"], "");
+    daemon.join().unwrap();
+    assert!(text(&output.stdout).starts_with("client-version: "), "{}", text(&output.stdout));
+}
+
+#[test]
+fn what_the_daemon_left_when_it_does_not_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = canonical_livepatch(directory.path(), &["status"], "");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(text(&output.stderr).starts_with("error: the daemon cannot be reached on "));
+
+    std::fs::write(directory.path().join("status.json"), serde_json::to_string(&status()).unwrap()).unwrap();
+    let _silent = UnixListener::bind(directory.path().join("livepatchd.sock")).unwrap();
+    let output = canonical_livepatch(directory.path(), &["status", "--format", "json"], "");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).starts_with("the daemon does not answer; this is what it knew on "));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["Status"][0]["Livepatch"]["CheckState"], "check-failed");
+    assert_eq!(json["Status"][0]["Livepatch"]["State"], "applied");
+}
+
+#[test]
+fn settings() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("livepatch.toml");
+    std::fs::write(&file, "# ours\nserver = \"https://a.example\"\n").unwrap();
+    let shown = |arguments: &[&str], input: &str| {
+        let output = canonical_livepatch(directory.path(), arguments, input);
+        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let (code, all, _) = shown(&["config"], "");
+    assert_eq!((code, all.lines().count()), (Some(0), 11));
+    assert!(all.contains("remote-server: https://a.example\n"), "{all}");
+    let (code, json, _) = shown(&["config", "remote-server", "--format", "json"], "");
+    assert_eq!((code, json.as_str()), (Some(0), "{\"remote-server\":\"https://a.example\"}\n"));
+
+    let (code, out, err) =
+        shown(&["config", "remote-server=@stdin", "check-interval=120"], "https://b.example\n");
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+    assert!(err.contains("systemctl restart livepatchd"), "{err}");
+    let written = "# ours\nserver = \"https://b.example\"\ncheck-interval = \"120m\"\n";
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+
+    // All or nothing.
+    let (code, _, err) = shown(&["config", "remote-server=https://c.example", "http-proxy=http://p"], "");
+    assert_eq!((code, err.as_str()), (Some(1), "error: http-proxy: this client does not have it\n"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+    assert_eq!(shown(&["config", "http-proxy="], ""), (Some(0), String::new(), String::new()));
+    assert_eq!(shown(&["config", "remote-server", "http-proxy="], "").0, Some(1));
+}
+
+#[test]
+fn help_and_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = canonical_livepatch(directory.path(), &["--version"], "");
+    assert_eq!(text(&output.stdout), concat!("canonical-livepatch ", env!("CARGO_PKG_VERSION"), "\n"));
+    let output = canonical_livepatch(directory.path(), &["version"], "");
+    assert_eq!(text(&output.stdout), concat!(env!("CARGO_PKG_VERSION"), "\n"));
+    let output = canonical_livepatch(directory.path(), &["help"], "");
+    insta::assert_snapshot!(text(&output.stdout), @r"
+    Livepatches for the running kernel, for programs that know the snap of this name
+
+    Usage: canonical-livepatch <COMMAND>
+
+    Commands:
+      enable                   Enrol this host with a token
+      disable                  Take the livepatch out and leave the fleet
+      status                   Show the state of this host; answers within a second
+      refresh                  Ask the server now, and wait until what it offers is applied
+      config                   Show settings, or change them with KEY=VALUE
+      kernel-upgrade-required  Whether this kernel gets no livepatches any more: exit code 0 if so, otherwise 1
+      version                  Print the version
+      help                     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Exit codes: 0 done, 1 failed or not enabled, 2 usage. The same client with more commands is livepatch(1).
+    ");
+}

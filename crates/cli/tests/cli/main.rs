@@ -1,0 +1,11 @@
+//! The program against sockets that a test answers.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
+mod bug_report;
+mod commands;
+mod legacy;
+mod monitoring;
+mod never_hangs;
+mod schema;
+mod support;
+mod texts;

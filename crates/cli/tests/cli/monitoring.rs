@@ -1,0 +1,289 @@
+//! What monitoring and logins see.
+
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use livepatch_api::daemon::*;
+use livepatch_cli::{Ages, Level, metrics, motd, plugin_line, verdict};
+use livepatch_types::*;
+
+use crate::support::*;
+
+/// Ten minutes after the last check of [`status`].
+fn now() -> Timestamp {
+    "2026-11-24T12:10:00Z".parse().unwrap()
+}
+
+/// [`status`] with everything fixed.
+fn healthy() -> Status {
+    let mut status = status();
+    status.patch.cves.truncate(1);
+    status
+}
+
+fn problem(code: &str) -> Option<Failure> {
+    Some(Failure { code: code.into(), message: format!("{code} | happened\n"), hints: vec![] })
+}
+
+/// The plugin's line for a healthy status with one change.
+fn line(change: impl Fn(&mut Status)) -> (Level, String) {
+    let mut status = healthy();
+    change(&mut status);
+    let found = verdict(&status, Ages::default(), now());
+    (found.level, plugin_line(&status, &found, Ages::default(), now()))
+}
+
+#[test]
+fn lines_of_the_plugin() {
+    let hours = |hours: i64| Some(now() - jiff::SignedDuration::from_hours(hours));
+    let state = |state: PatchState| move |status: &mut Status| status.patch.state = state;
+    let mut lines = String::new();
+    let mut expect = |level: Level, (found, line): (Level, String)| {
+        assert_eq!(found, level, "{line}");
+        lines.push_str(&line);
+    };
+    expect(Level::Ok, line(|_| ()));
+    expect(Level::Ok, line(|s| (s.patch.state, s.patch.version) = (PatchState::NothingToApply, None)));
+    expect(Level::Ok, line(|s| s.check.at = hours(-5)));
+    expect(Level::Warning, line(|s| s.check.at = hours(24)));
+    expect(Level::Critical, line(|s| s.check.at = hours(72)));
+    expect(Level::Warning, line(|s| (s.check.at, s.check.state) = (None, CheckState::NeedsCheck)));
+    expect(Level::Warning, line(|s| s.patch.cves[0].patched = false));
+    expect(Level::Warning, line(state(PatchState::Unapplied)));
+    expect(Level::Warning, line(|s| (s.patch.state, s.patch.held) = (PatchState::Unapplied, true)));
+    expect(Level::Warning, line(state(PatchState::Applying)));
+    expect(Level::Warning, line(state(PatchState::Unknown)));
+    expect(Level::Critical, line(state(PatchState::AppliedWithBug)));
+    expect(Level::Critical, line(state(PatchState::KernelUpgradeRequired)));
+    expect(
+        Level::Critical,
+        line(|s| (s.patch.state, s.problem) = (PatchState::ApplyFailed, problem("wrong-signer"))),
+    );
+    expect(Level::Warning, line(|s| s.problem = problem("daemon-unreachable")));
+    expect(Level::Unknown, line(|s| s.enabled = false));
+    insta::assert_snapshot!(lines, @r"
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - no livepatch is needed for this kernel | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=0s;86400;259200
+    LIVEPATCH WARNING - the last check was 24 hours ago | fixed=1 open=0 age=86400s;86400;259200
+    LIVEPATCH CRITICAL - the last check was 72 hours ago | fixed=1 open=0 age=259200s;86400;259200
+    LIVEPATCH WARNING - the server was not asked since the daemon started | fixed=1 open=0
+    LIVEPATCH WARNING - 1 CVE is not wholly fixed by it | fixed=0 open=1 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatch 113.1 is not applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatch 113.1 is held back since it was reverted here | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatch 113.1 is being applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - whether a livepatch is applied is not known yet | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - livepatch 113.1 is applied, but the kernel complained afterwards | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - this kernel gets no livepatches any more: boot a newer one | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - livepatch 113.1 could not be applied; wrong-signer / happened  | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - daemon-unreachable / happened  | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH UNKNOWN - this host is not enrolled | fixed=1 open=0 age=600s;86400;259200
+    ");
+}
+
+#[test]
+fn the_message_at_login() {
+    let said = |change: &dyn Fn(&mut Status)| {
+        let mut status = healthy();
+        change(&mut status);
+        motd(&verdict(&status, Ages::default(), now()))
+    };
+    assert_eq!(said(&|_| ()), "");
+    assert_eq!(said(&|status| status.enabled = false), "");
+    let text = said(&|status| status.patch.state = PatchState::KernelUpgradeRequired);
+    insta::assert_snapshot!(text, @r"
+
+    livepatch: this kernel gets no livepatches any more: boot a newer one
+    livepatch: `livepatch status` shows more
+    ");
+}
+
+#[test]
+fn metrics_of_a_status() {
+    insta::assert_snapshot!(metrics(&status()), @r#"
+    # HELP livepatch_info What runs here; always 1.
+    # TYPE livepatch_info gauge
+    livepatch_info{client_version="0.1.0",kernel="6.1.0-50-cloud-amd64",build_id="abababababababababababababababababababab",tier="stable",livepatch="113.1"} 1
+    # HELP livepatch_enabled Whether this host is enrolled.
+    # TYPE livepatch_enabled gauge
+    livepatch_enabled 1
+    # HELP livepatch_daemon_answers Whether the daemon gave this status itself.
+    # TYPE livepatch_daemon_answers gauge
+    livepatch_daemon_answers 1
+    # HELP livepatch_problem Whether something is wrong.
+    # TYPE livepatch_problem gauge
+    livepatch_problem 0
+    # HELP livepatch_held Whether the livepatch is held back since it was reverted here.
+    # TYPE livepatch_held gauge
+    livepatch_held 0
+    # HELP livepatch_kernel_upgrade_required Whether this kernel gets no livepatches any more.
+    # TYPE livepatch_kernel_upgrade_required gauge
+    livepatch_kernel_upgrade_required 0
+    # HELP livepatch_patch_state 1 for the state of the livepatch, 0 for the others.
+    # TYPE livepatch_patch_state gauge
+    livepatch_patch_state{state="unapplied"} 0
+    livepatch_patch_state{state="applying"} 0
+    livepatch_patch_state{state="applied"} 1
+    livepatch_patch_state{state="applied-with-bug"} 0
+    livepatch_patch_state{state="apply-failed"} 0
+    livepatch_patch_state{state="nothing-to-apply"} 0
+    livepatch_patch_state{state="kernel-upgrade-required"} 0
+    livepatch_patch_state{state="unknown"} 0
+    # HELP livepatch_check_state 1 for how the last check ended, 0 for the others.
+    # TYPE livepatch_check_state gauge
+    livepatch_check_state{state="needs-check"} 0
+    livepatch_check_state{state="checked"} 1
+    livepatch_check_state{state="check-failed"} 0
+    # HELP livepatch_last_check_timestamp_seconds When the last check ended.
+    # TYPE livepatch_last_check_timestamp_seconds gauge
+    livepatch_last_check_timestamp_seconds 1795521600
+    # HELP livepatch_applied_timestamp_seconds When the livepatch was applied.
+    # TYPE livepatch_applied_timestamp_seconds gauge
+    livepatch_applied_timestamp_seconds 1795518000
+    # HELP livepatch_cves CVEs that the livepatch knows, by rating and whether they are fixed now.
+    # TYPE livepatch_cves gauge
+    livepatch_cves{rating="negligible",fixed="false"} 0
+    livepatch_cves{rating="negligible",fixed="true"} 0
+    livepatch_cves{rating="low",fixed="false"} 0
+    livepatch_cves{rating="low",fixed="true"} 0
+    livepatch_cves{rating="medium",fixed="false"} 0
+    livepatch_cves{rating="medium",fixed="true"} 0
+    livepatch_cves{rating="high",fixed="false"} 0
+    livepatch_cves{rating="high",fixed="true"} 1
+    livepatch_cves{rating="critical",fixed="false"} 1
+    livepatch_cves{rating="critical",fixed="true"} 0
+    "#);
+}
+
+/// The rules of the format: samples of one name stand together behind its head, values are numbers, labels are quoted.
+#[test]
+fn metrics_keep_the_format_in_every_state() {
+    let mut bare = status();
+    (bare.kernel, bare.tier, bare.check.at, bare.patch.version) = (None, None, None, None);
+    let odd = Status { client_version: "a\"b\\c\nd".into(), ..status() };
+    for status in [status(), bare, odd, Status { enabled: false, ..status() }] {
+        let text = metrics(&status);
+        let mut current = "";
+        let mut heads = std::collections::BTreeSet::new();
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                current = help.split(' ').next().unwrap();
+                assert!(heads.insert(current), "{current} stands in two places");
+                continue;
+            }
+            if line.starts_with('#') {
+                assert_eq!(line, format!("# TYPE {current} gauge"));
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            value.parse::<i64>().unwrap();
+            let labels = name.strip_prefix(current).unwrap();
+            assert!(labels.is_empty() || (labels.starts_with('{') && labels.ends_with("\"}")), "{line}");
+        }
+    }
+    assert!(
+        metrics(&Status { client_version: "a\"b\\c\nd".into(), ..healthy() })
+            .contains("client_version=\"a\\\"b\\\\c\\nd\"")
+    );
+}
+
+#[test]
+fn check_by_exit_code() {
+    let recent = |state: PatchState| {
+        let mut status = healthy();
+        status.check.at = Some(SystemClock.now());
+        status.patch.state = state;
+        status
+    };
+    let mut disabled = healthy();
+    disabled.enabled = false;
+    for (status, arguments, expected) in [
+        (recent(PatchState::Applied), &["check"][..], 0),
+        (recent(PatchState::Applied), &["check", "--warning", "0s"], 1),
+        (recent(PatchState::Applied), &["check", "--critical", "0s"], 2),
+        (recent(PatchState::AppliedWithBug), &["check"], 2),
+        (disabled, &["check"], 3),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let body = serde_json::to_string(&status).unwrap();
+        let daemon = answer(directory.path(), "livepatchd.sock", "200 OK", &body);
+        let output = livepatch(directory.path(), arguments, "");
+        daemon.join().unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?} {}", text(&output.stdout));
+        assert!(text(&output.stdout).starts_with("LIVEPATCH "));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let output = livepatch(directory.path(), &["check"], "");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).starts_with("LIVEPATCH UNKNOWN - the daemon cannot be reached on "));
+    assert_eq!(livepatch(directory.path(), &["check", "--warning", "3"], "").status.code(), Some(2));
+}
+
+#[test]
+fn kernel_upgrade_required_by_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let leave = |change: &dyn Fn(&mut Status)| {
+        let mut status = healthy();
+        change(&mut status);
+        std::fs::write(directory.path().join("status.json"), serde_json::to_string(&status).unwrap())
+            .unwrap();
+        livepatch(directory.path(), &["kernel-upgrade-required"], "").status.code()
+    };
+    assert_eq!(leave(&|_| ()), Some(1));
+    assert_eq!(leave(&|status| status.patch.state = PatchState::KernelUpgradeRequired), Some(0));
+    assert_eq!(leave(&|status| status.enabled = false), Some(3));
+    std::fs::remove_file(directory.path().join("status.json")).unwrap();
+    assert_eq!(livepatch(directory.path(), &["kernel-upgrade-required"], "").status.code(), Some(4));
+}
+
+#[test]
+fn metrics_into_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("status.json"), serde_json::to_string(&healthy()).unwrap()).unwrap();
+    let file = directory.path().join("livepatch.prom");
+    for _ in 0..2 {
+        let output = livepatch(directory.path(), &["metrics", "--output", file.to_str().unwrap()], "");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), ""));
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert!(written.contains("\nlivepatch_daemon_answers 0\n"), "{written}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary files are left");
+    let output = livepatch(directory.path(), &["metrics", "--output", "/no/such/directory/x"], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("error: cannot write /no/such/directory/x: "));
+}
+
+/// The script at login asks no daemon, not even one that is there and silent.
+#[test]
+fn the_message_at_login_waits_for_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(directory.path().join("livepatchd.sock")).unwrap();
+    let said = || {
+        let start = std::time::Instant::now();
+        let output = livepatch(directory.path(), &["motd"], "");
+        assert!(start.elapsed() < Duration::from_millis(650), "{:?}", start.elapsed());
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+        text(&output.stdout).to_owned()
+    };
+    assert_eq!(said(), "");
+    let mut left = healthy();
+    left.patch.state = PatchState::ApplyFailed;
+    std::fs::write(directory.path().join("status.json"), serde_json::to_string(&left).unwrap()).unwrap();
+    assert!(said().starts_with("\nlivepatch: livepatch 113.1 could not be applied\n"));
+    // Without the program it says nothing and succeeds.
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dist/livepatch/etc/update-motd.d/90-livepatch");
+    let output = Command::new("/bin/sh").args(["-e", script]).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn quiet_leaves_the_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("status.json"), serde_json::to_string(&healthy()).unwrap()).unwrap();
+    let output = livepatch(directory.path(), &["status", "--quiet"], "");
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(4), "", ""));
+    let output = livepatch(directory.path(), &["-q", "refresh"], "");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(4), ""));
+    assert!(text(&output.stderr).starts_with("error: "));
+}

@@ -1,0 +1,116 @@
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+use livepatch_api::daemon::*;
+use livepatch_types::*;
+
+pub(crate) fn status() -> Status {
+    let cve = |id: &str, rating, coverage, patched, title: &str| Cve {
+        id: CveId::parse(id).unwrap(),
+        rating,
+        coverage,
+        patched,
+        title: title.into(),
+    };
+    Status {
+        schema: 1,
+        client_version: "0.1.0".into(),
+        enabled: true,
+        tier: Some(Tier::parse("stable").unwrap()),
+        server: Some("https://livepatch.example.org".into()),
+        kernel: Some(KernelIdentity {
+            architecture: Architecture::Amd64,
+            release: KernelRelease::parse("6.1.0-50-cloud-amd64").unwrap(),
+            build_id: BuildId::from_bytes(&[0xab; 20]).unwrap(),
+        }),
+        check: Check {
+            state: CheckState::Checked,
+            at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            document_version: Some(7),
+            document_expires: Some("2026-12-01T00:00:00Z".parse().unwrap()),
+        },
+        patch: Patch {
+            state: PatchState::Applied,
+            version: Some(PatchVersion::parse("113.1").unwrap()),
+            applied_at: Some("2026-11-24T11:00:00Z".parse().unwrap()),
+            held: false,
+            cves: vec![
+                cve("CVE-2026-0001", Rating::High, CveCoverage::Whole, true, "net: a use after free"),
+                cve("CVE-2026-123456", Rating::Critical, CveCoverage::Partial, false, "bad\u{1b}[31mtitle"),
+            ],
+        },
+        problem: None,
+    }
+}
+
+/// Answers one request on a socket; gives back what was asked.
+pub(crate) fn answer(directory: &Path, socket: &str, line: &str, body: &str) -> JoinHandle<String> {
+    let listener = UnixListener::bind(directory.join(socket)).unwrap();
+    let answer = format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = Vec::new();
+        let mut buffer = [0; 4096];
+        while !complete(&asked) {
+            let length = stream.read(&mut buffer).unwrap();
+            asked.extend_from_slice(&buffer[..length]);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8(asked).unwrap()
+    })
+}
+
+pub(crate) fn complete(asked: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(asked);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse::<usize>().ok());
+    body.len() == length.unwrap_or(0)
+}
+
+pub(crate) fn livepatch(directory: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_livepatch"))
+        .arg("--runtime-dir")
+        .arg(directory)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The program under its other name, with its configuration in the same directory.
+pub(crate) fn canonical_livepatch(directory: &Path, arguments: &[&str], input: &str) -> Output {
+    let program = directory.join("canonical-livepatch");
+    if !program.exists() {
+        symlink(env!("CARGO_BIN_EXE_livepatch"), &program).unwrap();
+    }
+    let mut child = Command::new(program)
+        .arg("--runtime-dir")
+        .arg(directory)
+        .arg("--config-file")
+        .arg(directory.join("livepatch.toml"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The status for people as it is where there is no terminal.
+pub(crate) fn status_text(status: &Status) -> String {
+    anstream::adapter::strip_str(&livepatch_cli::status_text(status)).to_string()
+}

@@ -1,0 +1,116 @@
+use livepatch_api::daemon::*;
+use livepatch_types::*;
+
+use crate::support::{status, status_text};
+
+#[test]
+fn a_status_in_good_health() {
+    insta::assert_snapshot!(status_text(&status()), @r"
+    enabled     yes
+    kernel      6.1.0-50-cloud-amd64 (amd64)
+    build-id    abababababababababababababababababababab
+    server      https://livepatch.example.org
+    tier        stable
+    last check  succeeded, 2026-11-24 12:00:00 UTC
+    livepatch   113.1 applied since 2026-11-24 11:00:00 UTC
+
+    CVE              rating    here        title
+    CVE-2026-0001    high      fixed       net: a use after free
+    CVE-2026-123456  critical  not wholly  bad [31mtitle
+    ");
+}
+
+#[test]
+fn a_status_with_a_problem() {
+    let mut status = status();
+    status.check.state = CheckState::CheckFailed;
+    status.patch.state = PatchState::ApplyFailed;
+    status.patch.applied_at = None;
+    status.patch.cves.truncate(1);
+    status.patch.cves[0].patched = false;
+    status.problem = Some(Failure {
+        code: "wrong-signer".into(),
+        message: "the module is refused: signed by a key that is not trusted: ab".into(),
+        hints: vec!["compare vendor.pem with the certificate of the module signer".into()],
+    });
+    insta::assert_snapshot!(status_text(&status), @r"
+    enabled     yes
+    kernel      6.1.0-50-cloud-amd64 (amd64)
+    build-id    abababababababababababababababababababab
+    server      https://livepatch.example.org
+    tier        stable
+    last check  failed, 2026-11-24 12:00:00 UTC
+    livepatch   113.1 not applied: the last attempt failed
+
+    CVE            rating  here       title
+    CVE-2026-0001  high    not fixed  net: a use after free
+
+    problem: the module is refused: signed by a key that is not trusted: ab (wrong-signer)
+    hint: compare vendor.pem with the certificate of the module signer
+    ");
+}
+
+#[test]
+fn a_status_before_anything() {
+    let mut status = status();
+    (status.enabled, status.tier, status.server, status.kernel) = (false, None, None, None);
+    status.check =
+        Check { state: CheckState::NeedsCheck, at: None, document_version: None, document_expires: None };
+    status.patch =
+        Patch { state: PatchState::Unknown, version: None, applied_at: None, held: false, cves: vec![] };
+    insta::assert_snapshot!(status_text(&status), @r"
+    enabled     no
+    kernel      not recognised
+    server      none
+    tier        none
+    last check  none since the daemon started
+    livepatch   not known yet
+    ");
+}
+
+#[test]
+fn the_words_of_each_state() {
+    let mut all = String::new();
+    for state in [
+        PatchState::Unapplied,
+        PatchState::Applying,
+        PatchState::Applied,
+        PatchState::AppliedWithBug,
+        PatchState::ApplyFailed,
+        PatchState::NothingToApply,
+        PatchState::KernelUpgradeRequired,
+        PatchState::Unknown,
+    ] {
+        for held in [false, true] {
+            let mut status = status();
+            (status.patch.state, status.patch.held, status.patch.applied_at) = (state, held, None);
+            let text = status_text(&status);
+            let line = text.lines().find(|line| line.starts_with("livepatch")).unwrap();
+            if !all.contains(line) {
+                all.push_str(line);
+                all.push('\n');
+            }
+        }
+    }
+    insta::assert_snapshot!(all, @r"
+    livepatch   113.1 not applied
+    livepatch   113.1 not applied: held back since it was reverted here
+    livepatch   113.1 being applied
+    livepatch   113.1 applied
+    livepatch   113.1 applied, but the kernel complained afterwards
+    livepatch   113.1 not applied: the last attempt failed
+    livepatch   none for this kernel
+    livepatch   none any more for this kernel: a newer kernel is needed
+    livepatch   not known yet
+    ");
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let coloured = livepatch_cli::status_text(&status());
+    assert!(
+        coloured.contains("\u{1b}[32m113.1 applied since 2026-11-24 11:00:00 UTC\u{1b}[0m\n"),
+        "{coloured:?}"
+    );
+    assert_eq!(status_text(&status()).find('\u{1b}'), None);
+}
