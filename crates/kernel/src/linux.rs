@@ -30,7 +30,7 @@ impl LinuxKernel {
         Self { root: root.to_owned() }
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
@@ -58,7 +58,7 @@ impl LinuxKernel {
         Ok(Some(Livepatch { name, enabled, in_transition }))
     }
 
-    fn must_be_running_kernel(&self) -> Result<(), KernelError> {
+    pub(crate) fn must_be_running_kernel(&self) -> Result<(), KernelError> {
         if self.root == Path::new("/") { Ok(()) } else { Err(KernelError::OnlyATree) }
     }
 }
