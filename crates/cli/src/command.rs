@@ -8,6 +8,7 @@ use livepatch_api::daemon::{EnableRequest, Failure, Status};
 use livepatch_types::Redacted;
 
 use crate::client::{ask, request};
+use crate::secure_boot::SecureBoot;
 use crate::text::time;
 use crate::{CliError, Exit, status_text};
 
@@ -51,6 +52,8 @@ enum Command {
     Revert,
     /// Apply what is offered, even if it was reverted here or a host went down with it
     Apply,
+    /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
+    SecureBoot(SecureBoot),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,11 +67,11 @@ struct Enable {
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// A table
     #[default]
     Text,
-    /// The versioned schema of the daemon
+    /// A versioned schema
     Json,
 }
 
@@ -114,6 +117,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, CliError>
         Command::Refresh => done(&act("/refresh", "")?, out),
         Command::Revert => done(&act("/revert", "")?, out),
         Command::Apply => done(&act("/apply", "")?, out),
+        Command::SecureBoot(secure_boot) => secure_boot.run(out),
     }
 }
 

@@ -27,6 +27,18 @@ pub enum CliError {
     /// The token could not be read.
     #[error("cannot read the token: {0}")]
     Token(String),
+    /// There is no certificate of who signs livepatches.
+    #[error("cannot read the certificate of who signs livepatches: {0}")]
+    VendorCertificate(String),
+    /// No UEFI firmware: there is nowhere to enrol a key.
+    #[error("this machine was not started by UEFI firmware, which would keep the key")]
+    NoUefi,
+    /// mokutil is not installed.
+    #[error("mokutil is not installed")]
+    NoMokutil,
+    /// mokutil did not import the certificate.
+    #[error("mokutil did not import the certificate: {0}")]
+    Mokutil(String),
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -40,7 +52,13 @@ impl CliError {
             Self::NotPermitted => Exit::NotPermitted,
             Self::Refused(failure) if failure.code == "not-enabled" => Exit::NotEnabled,
             Self::Refused(failure) if failure.code == "not-root" => Exit::NotPermitted,
-            Self::Refused(_) | Self::Answer(_) | Self::Output(_) => Exit::Failed,
+            Self::Refused(_)
+            | Self::Answer(_)
+            | Self::VendorCertificate(_)
+            | Self::NoUefi
+            | Self::NoMokutil
+            | Self::Mokutil(_)
+            | Self::Output(_) => Exit::Failed,
             Self::Token(_) => Exit::Usage,
         }
     }
@@ -56,6 +74,16 @@ impl CliError {
             Self::Token(_) => {
                 vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]
             }
+            Self::VendorCertificate(_) => {
+                vec!["put it as vendor.pem into /etc/livepatch/trust; its owner must let everybody read it".into()]
+            }
+            Self::NoUefi => vec![
+                "without UEFI there is no Secure Boot; `livepatch secure-boot status` says what the kernel takes".into(),
+            ],
+            Self::NoMokutil => vec!["`apt-get install mokutil`, then again".into()],
+            Self::Mokutil(_) => vec![
+                "what it printed says why; keys are enrolled only where shim starts the system (`mokutil --sb-state`)".into(),
+            ],
             Self::Output(_) => Vec::new(),
         }
     }

@@ -94,7 +94,7 @@ fn cve_table(cves: &[Cve]) -> String {
     text
 }
 
-fn problem_text(problem: &Failure) -> String {
+pub(crate) fn problem_text(problem: &Failure) -> String {
     let mut text = format!("problem: {} ({})\n", plain(&problem.message), plain(&problem.code));
     for hint in &problem.hints {
         let _ = writeln!(text, "hint: {}", plain(hint));
@@ -118,6 +118,6 @@ pub(crate) fn time(at: Timestamp) -> String {
 }
 
 /// Some texts come from outside: nothing of them controls the terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
