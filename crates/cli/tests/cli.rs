@@ -334,13 +334,14 @@ fn help() {
     Usage: livepatch [OPTIONS] <COMMAND>
 
     Commands:
-      enable   Enrol this host and apply what its server offers
-      disable  Revert the livepatch, unload it and leave the fleet; asks nothing
-      status   Show the state of this host; answers within a second
-      refresh  Ask the server now, and wait until what it offers is applied
-      revert   Disable and unload the livepatch; it is held back until `apply` or another version
-      apply    Apply what is offered, even if it was reverted here or a host went down with it
-      help     Print this message or the help of the given subcommand(s)
+      enable       Enrol this host and apply what its server offers
+      disable      Revert the livepatch, unload it and leave the fleet; asks nothing
+      status       Show the state of this host; answers within a second
+      refresh      Ask the server now, and wait until what it offers is applied
+      revert       Disable and unload the livepatch; it is held back until `apply` or another version
+      apply        Apply what is offered, even if it was reverted here or a host went down with it
+      secure-boot  Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
           --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use livepatch_types::{KernelIdentity, KernelRelease, ModuleName};
 use rustix::io::Errno;
 
+use crate::error::Signed;
 use crate::{
     Kernel, KernelError, Livepatch, LoadError, LoadFacts, LoadRefusal, LoadedModule, SealedModule, parse,
 };
@@ -137,7 +138,7 @@ impl Kernel for LinuxKernel {
             Ok(()) => Ok(()),
             // x86_64 never lacks the call; a kernel without CONFIG_LIVEPATCH answers so to a livepatch.
             Err(Errno::OPNOTSUPP) => Err(LoadRefusal::Unsupported.into()),
-            Err(errno) => Err(LoadError::from_errno(errno, &self.facts())),
+            Err(errno) => Err(LoadError::from_errno(errno, &self.facts(), Signed::of(module.bytes()))),
         }
     }
 
