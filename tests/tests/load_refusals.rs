@@ -39,8 +39,8 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
     };
     let stranger = generate("stranger", DEFAULT_BITS, SystemClock.now())?;
     let stranger = FileSigner::new(&stranger.key_pem, &stranger.certificate_pem)?.sign_detached(content)?;
-    // Words for people: the module is what it was.
-    let tampered = with_byte_after(content, "description=", b'#')?;
+    // The kernel asks only whether it is there: the module does what it did.
+    let tampered = with_byte_after(content, "intree=", b'N')?;
     let files = [
         ("signed", signed.clone()),
         ("unsigned", content.to_vec()),

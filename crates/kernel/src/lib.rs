@@ -16,6 +16,7 @@ mod fake;
 mod keyring;
 mod linux;
 mod module_trust;
+mod origin;
 mod parse;
 mod sealed;
 mod secure_boot;
@@ -27,6 +28,7 @@ pub use fake::{FakeKernel, Transitions};
 pub use keyring::{KernelKey, Keyring, KeyringName, keyrings};
 pub use linux::LinuxKernel;
 pub use module_trust::{Enrolment, Loads, ModuleSigner, ModuleTrust, module_trust};
+pub use origin::{ImagePackage, KernelOrigin, OriginEvidence, kernel_origin};
 pub use sealed::{SealError, SealedModule};
 pub use secure_boot::SecureBootFacts;
 pub use wait::{Pause, ThreadPause, wait_for_transition, wait_until};
@@ -53,6 +55,9 @@ pub trait Kernel: Send + Sync {
 
     /// What explains a refused load. Facts that cannot be read are `None`.
     fn facts(&self) -> LoadFacts;
+
+    /// What tells a person where the kernel comes from.
+    fn origin_evidence(&self) -> OriginEvidence;
 
     /// Loads a module. A livepatch module begins its transition by itself.
     fn load(&self, module: &SealedModule) -> Result<(), LoadError>;

@@ -72,7 +72,7 @@ impl LinuxKernel {
         }
     }
 
-    fn keyrings(&self) -> Option<Vec<Keyring>> {
+    pub(crate) fn keyrings(&self) -> Option<Vec<Keyring>> {
         // Of a tree of files nobody can say what is in a keyring.
         self.must_be_running_kernel().ok()?;
         let file = std::fs::File::open(self.path("proc/keys")).ok()?;
