@@ -1,5 +1,4 @@
 //! What `livepatch secure-boot` prints.
-#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
 use std::process::Command;
 
