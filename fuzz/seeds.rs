@@ -27,6 +27,8 @@ fn main() -> Result {
     write("bundle/unsigned", &unsigned.to_bytes())?;
     write("bundle/signed", &signed.to_bytes())?;
     write("bundle/manifest", &signed.manifest_bytes)?;
+    write("efi_variable/mok_list", &mok_list(&pair.certificate_der))?;
+    write("efi_variable/proc_keys", PROC_KEYS.as_bytes())?;
     write("envelope/payload", &document.to_payload())?;
     write("envelope/envelope", &sign_envelope(&document.to_payload()))?;
     for case in ["changed_function", "cold_part", "exception_and_fixup"] {
@@ -45,6 +47,23 @@ fn main() -> Result {
     write("module_signature/signature", split(&signed.module)?.signature_der)?;
     write("module_signature/certificate", &pair.certificate_der)?;
     write("module_signature/certificate.pem", &pair.certificate_pem)
+}
+
+const PROC_KEYS: &str = "00000001 I------ 1 perm 1f0b0000 0 0 keyring   .builtin_trusted_keys: 1\n\
+    00000002 I------ 1 perm 1f030000 0 0 asymmetri A key: 0a0b: X509.rsa 0a0b []\n";
+
+/// A variable with an `EFI_SIGNATURE_LIST` of one certificate, its attributes in front.
+fn mok_list(certificate: &[u8]) -> Vec<u8> {
+    let entry = 16 + certificate.len() as u32;
+    let mut bytes = vec![6, 0, 0, 0];
+    bytes.extend([0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a]);
+    bytes.extend([0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72]);
+    for size in [28 + entry, 0, entry] {
+        bytes.extend(size.to_le_bytes());
+    }
+    bytes.extend([0; 16]);
+    bytes.extend(certificate);
+    bytes
 }
 
 const SYMVERS: &str = "0x12345678\tkmalloc\tvmlinux\tEXPORT_SYMBOL\t\n\

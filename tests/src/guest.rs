@@ -1,12 +1,20 @@
-//! A livepatch in a guest: loaded and unloaded by hand.
+//! What runs in guests: our programs, linked statically, and livepatches that are loaded and unloaded by hand.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command as Program;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use livepatch_vm::testing::workspace;
 use livepatch_vm::{Command, Guest};
+use serde_json::Value;
 
 /// How long one step may take.
 pub const SHORT: Duration = Duration::from_secs(60);
+/// Names the directory with the static programs, when somebody built them before.
+const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
+const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Version 1.1, as its module is called.
 const FIRST: &str = "livepatch_1_1";
 
@@ -40,4 +48,44 @@ pub fn remove_module(guest: &Guest, name: &str) -> Result<(), Box<dyn Error>> {
     guest.wait_for(&Command::shell(gone), "gone", SHORT)?;
     guest.check(&Command::new("rmmod").arg(name), SHORT)?;
     Ok(())
+}
+
+/// The directory with static `livepatchd` and `livepatch`: that of `cargo xtask test`, or built here as it does.
+pub fn programs() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| match std::env::var_os(GUEST_BINARIES) {
+        Some(directory) => directory.into(),
+        None => {
+            cargo(&["build", "--package", "livepatch-agent", "--package", "livepatch-cli"]);
+            workspace().join("target/guest").join(GUEST_TARGET).join("debug")
+        }
+    })
+}
+
+/// Tests of the crate `kernel` as a static program, for a kernel that they may change.
+#[expect(clippy::panic, reason = "a program that cannot be built fails the test")]
+pub fn kernel_tests(name: &str) -> PathBuf {
+    let arguments = ["test", "--no-run", "--package", "livepatch-kernel", "--test", name];
+    let messages = cargo(&[&arguments[..], &["--message-format", "json"]].concat());
+    let messages =
+        messages.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let program =
+        messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+    program.unwrap_or_else(|| panic!("cargo names no program"))
+}
+
+/// Runs cargo for static programs; its standard output.
+#[expect(clippy::panic, reason = "a program that cannot be built fails the test")]
+fn cargo(arguments: &[&str]) -> Vec<u8> {
+    let output = Program::new(env!("CARGO"))
+        .current_dir(workspace())
+        .args(arguments)
+        .args(["--target", GUEST_TARGET, "--target-dir"])
+        .arg(workspace().join("target/guest"))
+        // Naming the target keeps these flags away from build scripts and procedural macros.
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .output();
+    let output = output.unwrap_or_else(|error| panic!("cargo: {error}"));
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }

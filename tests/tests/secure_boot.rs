@@ -2,10 +2,11 @@
 
 use std::error::Error;
 
+use livepatch_api::secure_boot::{SecureBootStatus, VendorCertificate};
 use livepatch_build::keygen::{DEFAULT_BITS, KeyPair, generate};
 use livepatch_build::signing::{FileSigner, sign_bundle};
 use livepatch_manifest::Bundle;
-use livepatch_tests::guest::{SHORT, load, unload};
+use livepatch_tests::guest::{SHORT, load, programs, unload};
 use livepatch_tests::{build_patches, carved_patch, cloud_kernel, newer_cloud_kernel};
 use livepatch_types::{Clock as _, SystemClock};
 use livepatch_vm::testing::{self, FetchedKernel};
@@ -15,6 +16,8 @@ const FIX: &str = "CVE-2026-93146";
 /// What a loaded livepatch taints a kernel with: out of its tree (12), livepatch (15), and nothing that says that a module
 /// is not signed (13). Documentation/admin-guide/tainted-kernels.rst.
 const LIVEPATCH_TAINT: u64 = 1 << 12 | 1 << 15;
+
+const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
 /// Modules that must not load, and what the kernel logs of each. Of a module that is not what was signed it logs nothing.
 const REFUSALS: [(&str, &str); 3] = [
@@ -60,6 +63,9 @@ impl Case {
         let program = directory.path().join("check");
         compile_static(&testing::workspace().join(format!("checks/{FIX}.c")), &program)?;
         initramfs.file_from("/usr/bin/check", 0o755, &program)?;
+        initramfs.file_from("/usr/bin/livepatch", 0o755, &programs().join("livepatch"))?;
+        initramfs.file("/etc/livepatch/trust/vendor.pem", 0o644, vendor.certificate_pem.clone())?;
+        initramfs.kernel_modules(&kernel.tree, &["efivarfs"])?;
         Ok(Self { kernel, initrd: initramfs.build(), owner, vendor })
     }
 
@@ -78,12 +84,30 @@ impl Case {
         for line in ["secureboot: Secure boot enabled", "Kernel is locked down from EFI Secure Boot"] {
             assert!(guest.console().contains(line), "{line}");
         }
+        guest.check(&Command::new("mount").args(["-t", "efivarfs", "efivarfs", EFIVARS]), SHORT)?;
         Ok(guest)
     }
 
+    /// What `livepatch secure-boot status` says of the machine and of the vendor's certificate.
+    fn status(&self, guest: &Guest) -> Result<VendorCertificate, Box<dyn Error>> {
+        let command = Command::new("livepatch").args(["secure-boot", "status", "--format", "json"]);
+        let mut status: SecureBootStatus = serde_json::from_str(&guest.check(&command, SHORT)?)?;
+        assert_eq!((status.uefi, status.secure_boot, status.setup_mode), (true, Some(true), Some(false)));
+        assert_eq!(status.lockdown.as_deref(), Some("integrity"));
+        assert_eq!((status.signatures_enforced, status.modules_disabled), (Some(true), Some(false)));
+        let keyrings = status.keyrings.as_deref().unwrap_or_default();
+        let builtin = keyrings.iter().find(|keyring| keyring.name == "builtin");
+        assert!(builtin.is_some_and(|keyring| !keyring.keys.is_empty()), "{keyrings:?}");
+        assert_eq!((status.problem, status.vendor.len()), (None, 1));
+        Ok(status.vendor.remove(0))
+    }
+
     /// Boots with the vendor's certificate in a variable that kernels read into a keyring, and loads what it signed.
-    fn loads(&self, variable: &str, keys: SecureBootKeys) -> Result<(), Box<dyn Error>> {
+    fn loads(&self, variable: &str, enrolment: &str, keys: SecureBootKeys) -> Result<(), Box<dyn Error>> {
         let guest = self.boot(keys)?;
+        let ours = self.status(&guest)?;
+        assert_eq!((&*ours.loads, &*ours.enrolment), ("yes", enrolment), "{ours:?}");
+        assert_eq!((ours.keyring.as_deref(), ours.hints.len()), (Some("platform"), 0), "{ours:?}");
         for line in [&format!("Loading X.509 certificate: UEFI:{variable}"), "Loaded X.509 cert 'vendor: "] {
             assert!(guest.console().contains(&format!("integrity: {line}")), "{line}");
         }
@@ -103,9 +127,20 @@ impl Case {
         Ok(guest.shutdown()?)
     }
 
-    /// Boots without it: the same module is that of a stranger.
+    /// Boots without it: the same module is that of a stranger, even when the certificate waits to be enrolled.
     fn is_refused(&self) -> Result<(), Box<dyn Error>> {
-        let guest = self.boot(SecureBootKeys::default())?;
+        let requested = vec![self.vendor.certificate_der.clone()];
+        let guest = self.boot(SecureBootKeys { requested, ..SecureBootKeys::default() })?;
+        let ours = self.status(&guest)?;
+        assert_eq!(
+            (&*ours.loads, &*ours.enrolment, ours.keyring),
+            ("no", "pending", None),
+            "{}",
+            ours.reason
+        );
+        assert!(ours.hints[0].contains("Enroll MOK"), "{:?}", ours.hints);
+        let enroll = guest.check(&Command::new("livepatch").args(["secure-boot", "enroll"]), SHORT)?;
+        assert!(enroll.contains("waits for the next boot already"), "{enroll}");
         let (_, logs) = REFUSALS[1];
         refused(&guest, ("/livepatch.ko", logs))?;
         assert_eq!((taint(&guest)?, check(&guest)?), (0, 1), "it did nothing");
@@ -137,8 +172,12 @@ fn check(guest: &Guest) -> Result<i32, Box<dyn Error>> {
 fn loads_when_its_key_is_trusted_and_not_otherwise(kernel: FetchedKernel) -> Result<(), Box<dyn Error>> {
     let case = Case::new(kernel)?;
     let vendor = || vec![case.vendor.certificate_der.clone()];
-    case.loads("db", SecureBootKeys { db: vendor(), ..SecureBootKeys::default() })?;
-    case.loads("MokListRT", SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() })?;
+    case.loads("db", "absent", SecureBootKeys { db: vendor(), ..SecureBootKeys::default() })?;
+    case.loads(
+        "MokListRT",
+        "enrolled",
+        SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() },
+    )?;
     case.is_refused()
 }
 

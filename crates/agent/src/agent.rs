@@ -10,6 +10,7 @@ use livepatch_manifest::{KernelDocument, Target};
 use livepatch_types::{CheckState, Clock, KernelIdentity, Redacted};
 
 use crate::execute::Executor;
+use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::objects::ObjectCache;
 use crate::plan::{self, Action, Desired, Observed};
 use crate::server::{DocumentAnswer, ServerClient};
@@ -348,7 +349,7 @@ impl Agent {
         let stored = state.document.as_ref().filter(|_| believed.is_some());
         let etag = stored.and_then(|stored| stored.etag.as_deref());
         let (envelope, etag) = match client.document(&enrolment.server, tier, &kernel.build_id, etag).await? {
-            DocumentAnswer::UnknownKernel => return Err(not_covered(kernel)),
+            DocumentAnswer::UnknownKernel => return Err(not_covered(kernel, &self.kernel.origin_evidence())),
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             // The time of the stored one is looked at below.
             DocumentAnswer::NotModified => match believed {
@@ -557,22 +558,6 @@ impl Agent {
             }
         });
     }
-}
-
-pub(crate) const NOT_COVERED: &str = "kernel-not-covered";
-
-fn not_covered(kernel: &KernelIdentity) -> Problem {
-    let message =
-        format!("the server knows no kernel with build-id {}, so there is nothing to apply", kernel.build_id);
-    let mut problem = Problem::new(
-        NOT_COVERED,
-        message,
-        "boot a kernel of the distribution for which livepatches are made",
-    );
-    problem
-        .hints
-        .push("if this kernel should be covered, tell the server's operator its release and build-id".into());
-    problem
 }
 
 fn not_enabled() -> Problem {

@@ -12,6 +12,7 @@ mod arguments;
 mod config;
 mod execute;
 mod machine;
+mod not_covered;
 mod objects;
 pub mod plan;
 mod problem;

@@ -69,7 +69,7 @@ fn patch(
     } else if offered.is_some() {
         PatchState::Unapplied
     } else if document.is_some()
-        || live.check_problem.as_ref().is_some_and(|p| p.code == crate::agent::NOT_COVERED)
+        || live.check_problem.as_ref().is_some_and(|p| p.code == crate::not_covered::NOT_COVERED)
     {
         PatchState::NothingToApply
     } else {

@@ -10,6 +10,7 @@ use livepatch_types::PatchState;
 use crate::act::{act, enable};
 use crate::file::replace_file;
 use crate::metrics::metrics;
+use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::{CliError, Exit, bug_report, status_text, token};
@@ -78,6 +79,8 @@ enum Command {
         #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
         config: PathBuf,
     },
+    /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
+    SecureBoot(SecureBoot),
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,11 +94,11 @@ struct Enable {
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// A table
     #[default]
     Text,
-    /// The versioned schema of the daemon
+    /// A versioned schema
     Json,
 }
 
@@ -174,6 +177,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Apply => done(&act(runtime_dir, "/apply", "")?, out),
+        Command::SecureBoot(secure_boot) => secure_boot.run(out),
     }
 }
 

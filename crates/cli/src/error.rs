@@ -51,6 +51,18 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// There is no certificate of who signs livepatches.
+    #[error("cannot read the certificate of who signs livepatches: {0}")]
+    VendorCertificate(String),
+    /// No UEFI firmware: there is nowhere to enrol a key.
+    #[error("this machine was not started by UEFI firmware, which would keep the key")]
+    NoUefi,
+    /// mokutil is not installed.
+    #[error("mokutil is not installed")]
+    NoMokutil,
+    /// mokutil did not import the certificate.
+    #[error("mokutil did not import the certificate: {0}")]
+    Mokutil(String),
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -77,6 +89,10 @@ impl CliError {
             | Self::Answer(_)
             | Self::Config { .. }
             | Self::Write { .. }
+            | Self::VendorCertificate(_)
+            | Self::NoUefi
+            | Self::NoMokutil
+            | Self::Mokutil(_)
             | Self::Output(_) => Exit::Failed,
             Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
@@ -99,6 +115,16 @@ impl CliError {
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }
+            Self::VendorCertificate(_) => {
+                vec!["put it as vendor.pem into /etc/livepatch/trust; its owner must let everybody read it".into()]
+            }
+            Self::NoUefi => vec![
+                "without UEFI there is no Secure Boot; `livepatch secure-boot status` says what the kernel takes".into(),
+            ],
+            Self::NoMokutil => vec!["`apt-get install mokutil`, then again".into()],
+            Self::Mokutil(_) => vec![
+                "what it printed says why; keys are enrolled only where shim starts the system (`mokutil --sb-state`)".into(),
+            ],
             Self::Setting { .. } | Self::Output(_) => Vec::new(),
         }
     }

@@ -1,5 +1,5 @@
 //! Floor 3: the command line `livepatch`, and [`legacy`], the same client as `canonical-livepatch`. It talks to the
-//! daemon over its sockets and prints what comes back.
+//! daemon over its sockets and prints what comes back; only what concerns Secure Boot it reads itself.
 //!
 //! Invariant: it knows neither agent nor server, only the wire types; every wait for the daemon has a deadline.
 
@@ -12,6 +12,7 @@ mod exit;
 mod file;
 pub mod legacy;
 mod metrics;
+mod secure_boot;
 mod status;
 mod text;
 mod token;
@@ -21,5 +22,6 @@ pub use command::{Arguments, run};
 pub use error::CliError;
 pub use exit::Exit;
 pub use metrics::metrics;
+pub use secure_boot::secure_boot_text;
 pub use text::status_text;
 pub use verdict::{Ages, Level, Verdict, motd, plugin_line, verdict};

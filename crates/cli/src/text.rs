@@ -107,7 +107,7 @@ fn cve_table(cves: &[Cve]) -> String {
     text
 }
 
-fn problem_text(problem: &Failure) -> String {
+pub(crate) fn problem_text(problem: &Failure) -> String {
     let style = AnsiColor::Red.on_default().bold();
     let mut text =
         format!("{style}problem:{style:#} {} ({})\n", plain(&problem.message), plain(&problem.code));
@@ -133,6 +133,6 @@ pub(crate) fn time(at: Timestamp) -> String {
 }
 
 /// Some texts come from outside: nothing of them controls the terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -84,10 +84,19 @@ pub enum LoadError {
     Kernel(#[from] KernelError),
 }
 
-/// What an errno of `finit_module` means (kernel/module/, kernel/livepatch/; tried out on Debian's 6.1).
+/// What an errno of `finit_module` means (kernel/module/, kernel/livepatch/; tried out on Debian's 6.1, where
+/// tests/tests/load_refusals.rs tries it again).
+///
+/// A kernel that enforces signatures says EKEYREJECTED to whatever it does not believe, for whatever reason; one that is
+/// locked down without enforcing them says EPERM where it does not know the key. Under Secure Boot Debian's kernels do both,
+/// and answer as the former.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoadRefusal {
-    /// EKEYREJECTED, ENOKEY, ENOPKG: signatures are enforced and this one is not believed.
+    /// EKEYREJECTED where signatures are enforced, EPERM under lockdown, and there is no signature at all.
+    #[error("the module is not signed, and the kernel takes signed ones only")]
+    Unsigned,
+    /// EKEYREJECTED, ENOKEY, ENOPKG: signatures are enforced and this one is not believed. Who calls has verified it before,
+    /// so that the key is what is wrong: not known, or revoked.
     #[error("the kernel does not trust the key that signed the module")]
     UntrustedKey,
     /// EKEYREJECTED although nothing enforces signatures: the key is known and the bytes do not match.
@@ -135,19 +144,39 @@ pub enum LoadRefusal {
     Unsupported,
 }
 
+/// Whether a module ends as signed ones do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signed {
+    Yes,
+    No,
+}
+
+impl Signed {
+    /// Looks for the kernel's `MODULE_SIG_STRING` (include/linux/module_signature.h).
+    pub(crate) fn of(module: &[u8]) -> Self {
+        if module.ends_with(b"~Module signature appended~\n") { Self::Yes } else { Self::No }
+    }
+}
+
 /// A row holds when its condition does; the first that holds decides.
-type Row = (Errno, fn(&LoadFacts) -> bool, LoadRefusal);
+type Row = (Errno, Condition, LoadRefusal);
+type Condition = fn(&LoadFacts, Signed) -> bool;
 
-const ALWAYS: fn(&LoadFacts) -> bool = |_| true;
-const LOCKED_DOWN: fn(&LoadFacts) -> bool = |facts| !matches!(facts.lockdown, None | Some(Lockdown::Off));
+const ALWAYS: Condition = |_, _| true;
+const ENFORCED: Condition = |facts, _| facts.signatures_enforced == Some(true);
+const LOCKED_DOWN: Condition = |facts, _| !matches!(facts.lockdown, None | Some(Lockdown::Off));
+const UNSIGNED: Condition = |_, signed| signed == Signed::No;
+const LOCKED_DOWN_UNSIGNED: Condition = |facts, signed| LOCKED_DOWN(facts, signed) && UNSIGNED(facts, signed);
 
-const ROWS: [Row; 17] = [
-    (Errno::KEYREJECTED, |facts| facts.signatures_enforced == Some(true), LoadRefusal::UntrustedKey),
-    (Errno::KEYREJECTED, LOCKED_DOWN, LoadRefusal::UntrustedKey),
+const ROWS: [Row; 18] = [
+    // What is not signed is never rejected for its key, unless signatures are enforced.
+    (Errno::KEYREJECTED, UNSIGNED, LoadRefusal::Unsigned),
+    (Errno::KEYREJECTED, ENFORCED, LoadRefusal::UntrustedKey),
     (Errno::KEYREJECTED, ALWAYS, LoadRefusal::SignatureMismatch),
     (Errno::NOKEY, ALWAYS, LoadRefusal::UntrustedKey),
     (Errno::NOPKG, ALWAYS, LoadRefusal::UntrustedKey),
-    (Errno::PERM, |facts| facts.modules_disabled == Some(true), LoadRefusal::ModulesDisabled),
+    (Errno::PERM, |facts, _| facts.modules_disabled == Some(true), LoadRefusal::ModulesDisabled),
+    (Errno::PERM, LOCKED_DOWN_UNSIGNED, LoadRefusal::Unsigned),
     (Errno::PERM, LOCKED_DOWN, LoadRefusal::LockedDown),
     (Errno::PERM, ALWAYS, LoadRefusal::NotPermitted),
     (Errno::NOEXEC, ALWAYS, LoadRefusal::NotAModule),
@@ -162,9 +191,9 @@ const ROWS: [Row; 17] = [
 ];
 
 impl LoadError {
-    /// What `finit_module`'s errno means under these facts.
-    pub(crate) fn from_errno(errno: Errno, facts: &LoadFacts) -> Self {
-        let row = ROWS.iter().find(|(number, when, _)| *number == errno && when(facts));
+    /// What `finit_module`'s errno means under these facts, for such a module.
+    pub(crate) fn from_errno(errno: Errno, facts: &LoadFacts, signed: Signed) -> Self {
+        let row = ROWS.iter().find(|(number, when, _)| *number == errno && when(facts, signed));
         row.map_or(Self::Unexpected(errno), |(_, _, refusal)| Self::Refused(*refusal))
     }
 }
@@ -173,6 +202,7 @@ impl LoadRefusal {
     /// A word that stays the same, for programs.
     pub fn code(self) -> &'static str {
         match self {
+            Self::Unsigned => "kernel-unsigned-module",
             Self::UntrustedKey => "kernel-untrusted-key",
             Self::SignatureMismatch => "kernel-signature-mismatch",
             Self::ModulesDisabled => "modules-disabled",
@@ -193,24 +223,34 @@ impl LoadRefusal {
     /// What to do about it.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::UntrustedKey | Self::LockedDown => {
-                "enrol the certificate of the module signer: `mokutil --import`, then reboot once and confirm"
+            Self::Unsigned => "a livepatch is signed by its vendor before it is published; sign this one",
+            Self::UntrustedKey => {
+                "`sudo livepatch secure-boot status` says which keys the kernel takes, `sudo livepatch secure-boot enroll` imports the vendor's; then reboot once and confirm"
             }
-            Self::SignatureMismatch => "the download was checked before; report this with the patch version",
+            Self::LockedDown => {
+                "import the vendor's certificate (`sudo livepatch secure-boot enroll`), then reboot once and confirm; or boot without lockdown="
+            }
+            Self::SignatureMismatch => {
+                "the download was checked before: see in `sudo livepatch secure-boot status` whether the key is revoked, else report this with the patch version"
+            }
             Self::ModulesDisabled => {
                 "remove kernel.modules_disabled=1 from the sysctl configuration and reboot"
             }
             Self::NotPermitted => "run the daemon as root with CAP_SYS_MODULE, outside a container",
-            Self::NotAModule | Self::BadSignatureFormat => {
-                "the module passed the signer's checks; report this with the patch version and `uname -a`"
+            Self::NotAModule => {
+                "the module was made for another kind of kernel; report it with the patch version and `uname -a`"
+            }
+            Self::BadSignatureFormat => {
+                "the module passed the client's own checks; report it with the patch version and `uname -a`"
             }
             Self::AlreadyLoaded => "see `lsmod` and /sys/kernel/livepatch; `livepatch refresh` looks again",
             Self::Busy => {
                 "see /sys/kernel/livepatch/*/transition, `sysctl kernel.ftrace_enabled`, and tools that use kprobes or ftrace"
             }
-            Self::DoesNotFit | Self::UnknownSymbol => {
-                "the kernel's log (`dmesg`) names the symbol; report it"
+            Self::DoesNotFit => {
+                "the kernel's log (`dmesg`) names the symbol or the state that does not fit; report it"
             }
+            Self::UnknownSymbol => "the kernel's log (`dmesg`) names the missing symbol; report it",
             Self::NoMemory => "free memory, then `livepatch refresh`",
             Self::OpenForWriting => "stop what writes to the file, then `livepatch refresh`",
             Self::Unsupported => "this kernel cannot be livepatched; boot one built with CONFIG_LIVEPATCH",

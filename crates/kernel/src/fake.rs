@@ -3,7 +3,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use livepatch_types::{KernelIdentity, ModuleName};
 use rustix::io::Errno;
 
-use crate::{Kernel, KernelError, Livepatch, LoadError, LoadFacts, LoadRefusal, LoadedModule, SealedModule};
+use crate::{
+    Kernel, KernelError, Livepatch, LoadError, LoadFacts, LoadRefusal, LoadedModule, OriginEvidence,
+    SealedModule,
+};
 
 /// How transitions of a [`FakeKernel`] go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +178,10 @@ impl Kernel for FakeKernel {
 
     fn facts(&self) -> LoadFacts {
         self.lock().facts.clone()
+    }
+
+    fn origin_evidence(&self) -> OriginEvidence {
+        OriginEvidence::default()
     }
 
     fn load(&self, module: &SealedModule) -> Result<(), LoadError> {

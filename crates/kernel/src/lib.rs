@@ -6,18 +6,31 @@
 //! Invariant: system calls that change a kernel are made here and nowhere else. A module reaches the kernel only as a
 //! [`SealedModule`], whose bytes cannot change between their verification and their loading. `force` is never
 //! written, and `finit_module` never gets a flag.
+//!
+//! Beside the port stands what says whose modules a kernel takes: [`SecureBootFacts`] are read, [`module_trust`] is the
+//! rule over them.
 
+mod efi;
 mod error;
 mod fake;
+mod keyring;
 mod linux;
+mod module_trust;
+mod origin;
 mod parse;
 mod sealed;
+mod secure_boot;
 mod wait;
 
+pub use efi::{MAX_VARIABLE_BYTES, SignatureListError, efi_certificates, efi_variable};
 pub use error::{KernelError, LoadError, LoadRefusal};
 pub use fake::{FakeKernel, Transitions};
+pub use keyring::{KernelKey, Keyring, KeyringName, keyrings};
 pub use linux::LinuxKernel;
+pub use module_trust::{Enrolment, Loads, ModuleSigner, ModuleTrust, module_trust};
+pub use origin::{ImagePackage, KernelOrigin, OriginEvidence, kernel_origin};
 pub use sealed::{SealError, SealedModule};
+pub use secure_boot::SecureBootFacts;
 pub use wait::{Pause, ThreadPause, wait_for_transition, wait_until};
 
 use livepatch_types::{BuildId, KernelIdentity, ModuleName};
@@ -42,6 +55,9 @@ pub trait Kernel: Send + Sync {
 
     /// What explains a refused load. Facts that cannot be read are `None`.
     fn facts(&self) -> LoadFacts;
+
+    /// What tells a person where the kernel comes from.
+    fn origin_evidence(&self) -> OriginEvidence;
 
     /// Loads a module. A livepatch module begins its transition by itself.
     fn load(&self, module: &SealedModule) -> Result<(), LoadError>;

@@ -1,12 +1,16 @@
 use std::ffi::CString;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use livepatch_types::{KernelIdentity, KernelRelease, ModuleName};
 use rustix::io::Errno;
 
+use crate::error::Signed;
+use crate::keyring::KeyringName;
+use crate::origin::image_package;
 use crate::{
-    Kernel, KernelError, Livepatch, LoadError, LoadFacts, LoadRefusal, LoadedModule, SealedModule, parse,
+    Kernel, KernelError, Livepatch, LoadError, LoadFacts, LoadRefusal, LoadedModule, OriginEvidence,
+    SealedModule, parse,
 };
 
 /// `O_NONBLOCK` of include/uapi/asm-generic/fcntl.h: `delete_module` fails at once when the module is in use.
@@ -30,7 +34,7 @@ impl LinuxKernel {
         Self { root: root.to_owned() }
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
@@ -58,7 +62,7 @@ impl LinuxKernel {
         Ok(Some(Livepatch { name, enabled, in_transition }))
     }
 
-    fn must_be_running_kernel(&self) -> Result<(), KernelError> {
+    pub(crate) fn must_be_running_kernel(&self) -> Result<(), KernelError> {
         if self.root == Path::new("/") { Ok(()) } else { Err(KernelError::OnlyATree) }
     }
 }
@@ -131,13 +135,29 @@ impl Kernel for LinuxKernel {
         }
     }
 
+    fn origin_evidence(&self) -> OriginEvidence {
+        let text = |file: &str| read_capped(&self.path(file)).unwrap_or_default();
+        let release = text("proc/sys/kernel/osrelease").trim_end().to_owned();
+        let builtin = self.keyrings().and_then(|keyrings| {
+            let builtin = keyrings.into_iter().find(|keyring| keyring.name == KeyringName::Builtin)?;
+            Some(builtin.keys.into_iter().map(|key| key.subject).collect())
+        });
+        OriginEvidence {
+            version: text("proc/version"),
+            version_signature: text("proc/version_signature"),
+            package: image_package(&text("var/lib/dpkg/status"), &release),
+            builtin_keys: builtin,
+            release,
+        }
+    }
+
     fn load(&self, module: &SealedModule) -> Result<(), LoadError> {
         self.must_be_running_kernel()?;
         match rustix::system::finit_module(module, c"", 0) {
             Ok(()) => Ok(()),
             // x86_64 never lacks the call; a kernel without CONFIG_LIVEPATCH answers so to a livepatch.
             Err(Errno::OPNOTSUPP) => Err(LoadRefusal::Unsupported.into()),
-            Err(errno) => Err(LoadError::from_errno(errno, &self.facts())),
+            Err(errno) => Err(LoadError::from_errno(errno, &self.facts(), Signed::of(module.bytes()))),
         }
     }
 
@@ -188,6 +208,14 @@ fn read_text(path: &Path) -> Result<String, KernelError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// A text for people, which may be missing or foreign; what is longer than any package database is cut.
+fn read_capped(path: &Path) -> Option<String> {
+    const MOST: u64 = 64 << 20;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn absent_is_none(result: Result<String, KernelError>) -> Result<Option<String>, KernelError> {

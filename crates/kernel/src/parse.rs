@@ -77,3 +77,10 @@ pub(crate) fn switch(text: &str) -> Option<bool> {
 pub(crate) fn architecture(machine: &str) -> Option<Architecture> {
     (machine == "x86_64").then_some(Architecture::Amd64)
 }
+
+/// Whether this is a kernel that takes modules signed by keys of the firmware, by its /proc/version and, where there is
+/// one, /proc/version_signature: Debian and Ubuntu build theirs so. None for others, which may or may not.
+pub(crate) fn platform_signs_modules(version: &str, signature: &str) -> Option<bool> {
+    let debian = version.contains("(debian-kernel@lists.debian.org)");
+    (debian || signature.starts_with("Ubuntu ")).then_some(true)
+}

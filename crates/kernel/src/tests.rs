@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -5,6 +6,7 @@ use livepatch_types::{Architecture, ModuleName};
 use proptest::prelude::*;
 use rustix::io::Errno;
 
+use crate::error::Signed;
 use crate::*;
 
 fn note(kind: u32, name: &[u8], descriptor: &[u8]) -> Vec<u8> {
@@ -124,30 +126,43 @@ fn every_errno_of_the_table_has_its_meaning() {
     let locked = LoadFacts { lockdown: Some(Lockdown::Integrity), ..LoadFacts::default() };
     let enforced = LoadFacts { signatures_enforced: Some(true), ..LoadFacts::default() };
     let rows = [
-        (Errno::KEYREJECTED, &enforced, LoadRefusal::UntrustedKey),
-        (Errno::KEYREJECTED, &locked, LoadRefusal::UntrustedKey),
-        (Errno::KEYREJECTED, &facts, LoadRefusal::SignatureMismatch),
-        (Errno::PERM, &disabled, LoadRefusal::ModulesDisabled),
-        (Errno::PERM, &locked, LoadRefusal::LockedDown),
-        (Errno::PERM, &facts, LoadRefusal::NotPermitted),
-        (Errno::NOEXEC, &facts, LoadRefusal::NotAModule),
-        (Errno::EXIST, &facts, LoadRefusal::AlreadyLoaded),
-        (Errno::BUSY, &facts, LoadRefusal::Busy),
-        (Errno::INVAL, &facts, LoadRefusal::DoesNotFit),
-        (Errno::NOENT, &facts, LoadRefusal::UnknownSymbol),
-        (Errno::NOMEM, &facts, LoadRefusal::NoMemory),
-        (Errno::BADMSG, &facts, LoadRefusal::BadSignatureFormat),
-        (Errno::TXTBSY, &facts, LoadRefusal::OpenForWriting),
+        (Errno::KEYREJECTED, &enforced, Signed::Yes, LoadRefusal::UntrustedKey),
+        (Errno::KEYREJECTED, &enforced, Signed::No, LoadRefusal::Unsigned),
+        // Locked down without enforcing: the key is known.
+        (Errno::KEYREJECTED, &locked, Signed::Yes, LoadRefusal::SignatureMismatch),
+        (Errno::KEYREJECTED, &facts, Signed::Yes, LoadRefusal::SignatureMismatch),
+        (Errno::PERM, &disabled, Signed::Yes, LoadRefusal::ModulesDisabled),
+        (Errno::PERM, &disabled, Signed::No, LoadRefusal::ModulesDisabled),
+        (Errno::PERM, &locked, Signed::Yes, LoadRefusal::LockedDown),
+        (Errno::PERM, &locked, Signed::No, LoadRefusal::Unsigned),
+        (Errno::PERM, &facts, Signed::No, LoadRefusal::NotPermitted),
+        (Errno::NOEXEC, &facts, Signed::Yes, LoadRefusal::NotAModule),
+        (Errno::EXIST, &facts, Signed::Yes, LoadRefusal::AlreadyLoaded),
+        (Errno::BUSY, &facts, Signed::Yes, LoadRefusal::Busy),
+        (Errno::INVAL, &facts, Signed::Yes, LoadRefusal::DoesNotFit),
+        (Errno::NOENT, &facts, Signed::Yes, LoadRefusal::UnknownSymbol),
+        (Errno::NOMEM, &facts, Signed::Yes, LoadRefusal::NoMemory),
+        (Errno::BADMSG, &facts, Signed::Yes, LoadRefusal::BadSignatureFormat),
+        (Errno::TXTBSY, &facts, Signed::Yes, LoadRefusal::OpenForWriting),
     ];
-    let mut codes = std::collections::BTreeSet::new();
-    for (errno, facts, expected) in rows {
-        let LoadError::Refused(refusal) = LoadError::from_errno(errno, facts) else { panic!("{errno}") };
-        assert_eq!(refusal, expected, "{errno}");
+    let (mut codes, mut hints) = (BTreeSet::new(), BTreeSet::new());
+    for (errno, facts, signed, expected) in rows {
+        let LoadError::Refused(refusal) = LoadError::from_errno(errno, facts, signed) else {
+            panic!("{errno}")
+        };
+        assert_eq!(refusal, expected, "{errno} {signed:?}");
         assert!(!refusal.hint().is_empty() && !refusal.to_string().contains('\n'));
         codes.insert(refusal.code());
+        hints.insert(refusal.hint());
     }
-    assert_eq!(codes.len(), 13, "a word each");
-    assert!(matches!(LoadError::from_errno(Errno::IO, &facts), LoadError::Unexpected(Errno::IO)));
+    assert_eq!((codes.len(), hints.len()), (14, 14), "a word and a hint each");
+    let other = LoadError::from_errno(Errno::IO, &facts, Signed::Yes);
+    assert!(matches!(other, LoadError::Unexpected(Errno::IO)));
+    let signed = [&b"ELF"[..], b"~Module signature appended~\n"].concat();
+    assert_eq!(
+        (Signed::of(&signed), Signed::of(b"ELF"), Signed::of(b"")),
+        (Signed::Yes, Signed::No, Signed::No)
+    );
 }
 
 #[test]

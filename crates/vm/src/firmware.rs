@@ -56,6 +56,8 @@ pub struct SecureBootKeys {
     /// What `mokutil --import` enrols, in the variable `MokListRT` in which shim hands it to the kernel. There is no shim:
     /// the variable is there from the start.
     pub machine_owner: Vec<Vec<u8>>,
+    /// What `mokutil --import` asks for, in the variable `MokNew`, and nobody has confirmed yet.
+    pub requested: Vec<Vec<u8>>,
 }
 
 impl Firmware {
@@ -96,6 +98,7 @@ impl SecureBootKeys {
             variable("KEK", GLOBAL, KEPT | AUTHENTICATED, platform),
             variable("db", SECURITY, KEPT | AUTHENTICATED, &self.db),
             variable("MokListRT", SHIM, KEPT, &self.machine_owner),
+            variable("MokNew", SHIM, KEPT, &self.requested),
         ]
         .concat()
     }

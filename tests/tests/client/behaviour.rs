@@ -1,22 +1,11 @@
 //! What the port to the kernel promises (`crates/kernel/tests/behaviour.rs`), kept by a real kernel.
 
 use livepatch_tests::cloud_kernel;
+use livepatch_tests::guest::kernel_tests;
 use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Network};
-use serde_json::Value;
 
-use crate::host::{BOUND, cargo};
+use crate::host::BOUND;
 use crate::patches::patches;
-
-/// The tests as a static program; cargo says where it is.
-fn suite() -> String {
-    let arguments = ["test", "--no-run", "--package", "livepatch-kernel", "--test", "behaviour"];
-    let messages = cargo(&[&arguments[..], &["--message-format", "json"]].concat());
-    let messages =
-        messages.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let program =
-        messages.filter_map(|message| message["executable"].as_str().map(str::to_owned)).next_back();
-    program.unwrap_or_else(|| panic!("cargo names no program"))
-}
 
 #[test]
 fn a_real_kernel_behaves_like_the_fake() {
@@ -24,7 +13,7 @@ fn a_real_kernel_behaves_like_the_fake() {
     let patches = patches(&kernel);
     let mut initramfs = Initramfs::new().unwrap();
     initramfs.kernel_modules(&kernel.tree, &["cls_u32"]).unwrap();
-    initramfs.file_from("/usr/bin/behaviour", 0o755, suite().as_ref()).unwrap();
+    initramfs.file_from("/usr/bin/behaviour", 0o755, &kernel_tests("behaviour")).unwrap();
     for (name, bundle) in [("first", &patches.first), ("second", &patches.second)] {
         initramfs.file(&format!("/modules/{name}.ko"), 0o644, bundle.module.clone()).unwrap();
         let module = bundle.manifest.version.module_name().to_string();

@@ -35,7 +35,7 @@ fn the_kernels_refusal_is_explained() {
     let problem = status.problem.unwrap();
     assert_eq!(problem.code, "kernel-untrusted-key");
     assert_eq!(problem.message, "the kernel does not trust the key that signed the module");
-    assert!(problem.hints[0].contains("mokutil --import"), "{problem:?}");
+    assert!(problem.hints[0].contains("livepatch secure-boot enroll"), "{problem:?}");
     assert_eq!((host.kernel(), host.checks()), (untouched, [1, 1]));
     host.finish();
 }
@@ -54,7 +54,7 @@ fn under_secure_boot_a_known_signer_is_enough() {
         spec.firmware = Firmware::SecureBoot(SecureBootKeys {
             platform: Vendor::new("owner").certificate_der,
             db: vec![patches.vendor.certificate_der.clone()],
-            machine_owner: Vec::new(),
+            ..SecureBootKeys::default()
         });
     };
     let host = Host::boot_on(&kernel, patches, &site, port, secure_boot, |_| ());

@@ -1,11 +1,11 @@
 //! A host of the fleet: the kernel in QEMU, with the client as it is installed.
 
 use std::path::{Path, PathBuf};
-use std::process::Command as Program;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use livepatch_api::daemon::Status;
+use livepatch_tests::guest::programs;
 use livepatch_vm::testing::{FetchedKernel, workspace};
 use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Output, compile_static};
 
@@ -14,11 +14,8 @@ use crate::site::{ADDRESS, Site};
 
 /// A bound for what takes a second on a quiet machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
-/// Names the directory with the static programs, when somebody built them before.
-const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
-/// And that with the check programs.
+/// Names the directory with the check programs, when somebody compiled them before.
 const CHECKS: &str = "LIVEPATCH_CHECKS";
-const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 const TOKEN: &str = "/run/token";
 
 /// A running host.
@@ -55,7 +52,7 @@ impl Host {
         let mut initramfs = Initramfs::with_network(&kernel.tree).unwrap();
         initramfs.kernel_modules(&kernel.tree, &["cls_u32", "sch_ingress"]).unwrap();
         for program in ["livepatchd", "livepatch"] {
-            let path = guest_programs().join(program);
+            let path = programs().join(program);
             initramfs.file_from(&format!("/usr/bin/{program}"), 0o755, &path).unwrap();
         }
         for cve in FIXES {
@@ -155,18 +152,6 @@ impl Host {
     }
 }
 
-/// The directory with static `livepatchd` and `livepatch`: that of `cargo xtask test`, or built here as it does.
-fn guest_programs() -> &'static Path {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| match std::env::var_os(GUEST_BINARIES) {
-        Some(directory) => directory.into(),
-        None => {
-            cargo(&["build", "--package", "livepatch-agent", "--package", "livepatch-cli"]);
-            workspace().join("target/guest").join(GUEST_TARGET).join("debug")
-        }
-    })
-}
-
 /// The directory with the compiled check programs: that of `cargo xtask test`, or compiled here.
 fn check_programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -182,19 +167,4 @@ fn check_programs() -> &'static Path {
             directory
         }
     })
-}
-
-/// Runs cargo for static programs; its standard output.
-pub(crate) fn cargo(arguments: &[&str]) -> Vec<u8> {
-    let output = Program::new(env!("CARGO"))
-        .current_dir(workspace())
-        .args(arguments)
-        .args(["--target", GUEST_TARGET, "--target-dir"])
-        .arg(workspace().join("target/guest"))
-        // Naming the target keeps these flags away from build scripts and procedural macros.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
 }

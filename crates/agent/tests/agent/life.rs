@@ -145,7 +145,7 @@ async fn a_refused_load_says_why() {
     let agent = host.enabled().await;
     let problem = agent.status().problem.unwrap();
     assert_eq!(problem.code, "kernel-locked-down");
-    assert!(problem.hints[0].contains("mokutil"));
+    assert!(problem.hints[0].contains("livepatch secure-boot enroll"));
     host.kernel.refuse_loads(None);
     agent.refresh().await.unwrap();
     assert_eq!(agent.status().patch.state, PatchState::Applied);

@@ -101,6 +101,7 @@ fn help() {
       metrics                  Print the status as metrics in the text format of Prometheus
       motd                     Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
       bug-report               Show what those who help need to know of this host, with names, addresses and secrets taken out
+      secure-boot              Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
       help                     Print this message or the help of the given subcommand(s)
 
     Options:

@@ -1,0 +1,81 @@
+//! Each row of what a kernel says to modules (`crates/kernel/tests/refusals.rs`), by the three ways in which it looks at
+//! their signatures. tests/secure_boot.rs has the fourth, which is Secure Boot.
+
+use std::error::Error;
+
+use livepatch_build::keygen::{DEFAULT_BITS, generate};
+use livepatch_build::signing::FileSigner;
+use livepatch_modsig::{Signer as _, append, split};
+use livepatch_tests::cloud_kernel;
+use livepatch_tests::guest::{SHORT, kernel_tests};
+use livepatch_types::{Clock as _, SystemClock};
+use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Network};
+
+/// A module of the distribution that needs no other one.
+const MODULE: &str = "cls_u32";
+
+/// Exchanges one byte after the only place with these words.
+fn with_byte_after(module: &[u8], words: &str, byte: u8) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut places = module.windows(words.len()).enumerate().filter(|(_, at)| *at == words.as_bytes());
+    let (place, _) = places.next().ok_or_else(|| format!("{words} is not in the module"))?;
+    let mut module = module.to_vec();
+    module[place + words.len()] = byte;
+    Ok(module)
+}
+
+/// A signature's end as the kernel reads it (`struct module_signature`), with a length of its own.
+fn endless(content: &[u8]) -> Vec<u8> {
+    let trailer = [&[0, 0, 2, 0, 0, 0, 0, 0][..], &u32::MAX.to_be_bytes(), b"~Module signature appended~\n"];
+    [content, &trailer.concat()].concat()
+}
+
+#[test]
+fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
+    let Some(kernel) = cloud_kernel() else { return Ok(()) };
+    let signed = std::fs::read(kernel.tree.module_path(MODULE)?)?;
+    let (content, signature) = {
+        let parts = split(&signed)?;
+        (parts.content, parts.signature_der)
+    };
+    let stranger = generate("stranger", DEFAULT_BITS, SystemClock.now())?;
+    let stranger = FileSigner::new(&stranger.key_pem, &stranger.certificate_pem)?.sign_detached(content)?;
+    // The kernel asks only whether it is there: the module does what it did.
+    let tampered = with_byte_after(content, "intree=", b'N')?;
+    let files = [
+        ("signed", signed.clone()),
+        ("unsigned", content.to_vec()),
+        ("stranger", append(content, &stranger)),
+        ("tampered", append(&tampered, signature)),
+        ("tampered-stranger", append(&tampered, &stranger)),
+        ("endless-signature", endless(content)),
+        ("garbage-signature", append(content, b"no DER")),
+        ("other-release", with_byte_after(content, "vermagic=", b'5')?),
+        ("truncated", content[..content.len() / 2].to_vec()),
+    ];
+    let mut initramfs = Initramfs::new()?;
+    initramfs.file_from("/usr/bin/refusals", 0o755, &kernel_tests("refusals"))?;
+    initramfs.file("/modules/name", 0o644, MODULE)?;
+    for (name, module) in files {
+        initramfs.file(&format!("/modules/{name}.ko"), 0o644, module)?;
+    }
+    let initrd = initramfs.build();
+    for (argument, enforced, lockdown) in [
+        (None, "N", "[none] integrity confidentiality"),
+        (Some("module.sig_enforce=1"), "Y", "[none] integrity confidentiality"),
+        (Some("lockdown=integrity"), "N", "none [integrity] confidentiality"),
+    ] {
+        let mut spec = BootSpec::new(kernel.tree.vmlinuz(), initrd.clone());
+        spec.network = Network::None;
+        spec.kernel_args.extend(argument.map(str::to_owned));
+        let guest = Guest::boot(&spec)?;
+        let cat = |file: &str| guest.check(&Command::new("cat").arg(file), SHORT);
+        assert_eq!(cat("/sys/module/module/parameters/sig_enforce")?, enforced, "{argument:?}");
+        assert_eq!(cat("/sys/kernel/security/lockdown")?, lockdown, "{argument:?}");
+        let run = Command::new("refusals").env("LIVEPATCH_GUEST_MODULES", "/modules");
+        let output = guest.run(&run, SHORT)?;
+        assert_eq!(output.status, 0, "{argument:?}: {}\n{}", output.text(), output.error_text());
+        assert!(!output.error_text().contains("SKIPPED"), "{}", output.error_text());
+        guest.shutdown()?;
+    }
+    Ok(())
+}
