@@ -26,6 +26,10 @@ const REFUSALS: [(&str, &str); 3] = [
     ("/tampered.ko", ""),
 ];
 
+/// How a certificate is trusted: the variable it is in, what the owner did about it, and the keyring that the kernel takes
+/// it into.
+type Trusted = (&'static str, &'static str, &'static str);
+
 /// One who signs.
 fn pair(name: &str) -> Result<KeyPair, Box<dyn Error>> {
     Ok(generate(name, DEFAULT_BITS, SystemClock.now())?)
@@ -103,11 +107,15 @@ impl Case {
     }
 
     /// Boots with the vendor's certificate in a variable that kernels read into a keyring, and loads what it signed.
-    fn loads(&self, variable: &str, enrolment: &str, keys: SecureBootKeys) -> Result<(), Box<dyn Error>> {
+    fn loads(
+        &self,
+        (variable, enrolment, keyring): Trusted,
+        keys: SecureBootKeys,
+    ) -> Result<(), Box<dyn Error>> {
         let guest = self.boot(keys)?;
         let ours = self.status(&guest)?;
         assert_eq!((&*ours.loads, &*ours.enrolment), ("yes", enrolment), "{ours:?}");
-        assert_eq!((ours.keyring.as_deref(), ours.hints.len()), (Some("platform"), 0), "{ours:?}");
+        assert_eq!((ours.keyring.as_deref(), ours.hints.len()), (Some(keyring), 0), "{ours:?}");
         for line in [&format!("Loading X.509 certificate: UEFI:{variable}"), "Loaded X.509 cert 'vendor: "] {
             assert!(guest.console().contains(&format!("integrity: {line}")), "{line}");
         }
@@ -172,12 +180,10 @@ fn check(guest: &Guest) -> Result<i32, Box<dyn Error>> {
 fn loads_when_its_key_is_trusted_and_not_otherwise(kernel: FetchedKernel) -> Result<(), Box<dyn Error>> {
     let case = Case::new(kernel)?;
     let vendor = || vec![case.vendor.certificate_der.clone()];
-    case.loads("db", "absent", SecureBootKeys { db: vendor(), ..SecureBootKeys::default() })?;
-    case.loads(
-        "MokListRT",
-        "enrolled",
-        SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() },
-    )?;
+    let db = SecureBootKeys { db: vendor(), ..SecureBootKeys::default() };
+    case.loads(("db", "absent", "platform"), db)?;
+    let owner = SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() };
+    case.loads(("MokListRT", "enrolled", "machine"), owner)?;
     case.is_refused()
 }
 

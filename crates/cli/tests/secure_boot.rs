@@ -37,9 +37,14 @@ fn status() -> SecureBootStatus {
     }
 }
 
+/// Without colour.
+fn plain(status: &SecureBootStatus) -> String {
+    anstream::adapter::strip_str(&secure_boot_text(status)).to_string()
+}
+
 #[test]
 fn what_root_sees_under_secure_boot() {
-    insta::assert_snapshot!(secure_boot_text(&status()), @r"
+    insta::assert_snapshot!(plain(&status()), @r"
     uefi                yes
     secure boot         on
     setup mode          no
@@ -75,7 +80,7 @@ fn what_anybody_sees_of_an_old_machine_without_certificates() {
         }),
         ..status()
     };
-    insta::assert_snapshot!(anstream::adapter::strip_str(&secure_boot_text(&status)).to_string(), @r"
+    insta::assert_snapshot!(plain(&status), @r"
     uefi                no
     secure boot         not known
     setup mode          not known
