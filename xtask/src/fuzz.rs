@@ -14,8 +14,9 @@ use crate::{setup, test};
 /// What a target may use, in MiB, and how many seconds one input may take: beyond it is a find.
 const LIMITS: [&str; 2] = ["-rss_limit_mb=1024", "-timeout=5"];
 
-/// Builds the targets and runs each for so many seconds; the first find ends it.
-pub(crate) fn fuzz(seconds: u32, only: Option<&str>) -> Result<(), Error> {
+/// Builds the targets and runs each for so many seconds; the first find ends it. With a seed, the inputs are those of
+/// every run with it over the same code and corpus, as far as the time reaches.
+pub(crate) fn fuzz(seconds: u32, seed: Option<u32>, only: Option<&str>) -> Result<(), Error> {
     setup::setup()?;
     let workspace = testing::workspace();
     let mut targets = targets(&workspace.join("fuzz/targets"))?;
@@ -40,7 +41,7 @@ pub(crate) fn fuzz(seconds: u32, only: Option<&str>) -> Result<(), Error> {
     })?;
     step.done();
     for target in targets {
-        run(workspace, &target, seconds)?;
+        run(workspace, &target, seconds, seed)?;
     }
     Ok(())
 }
@@ -55,7 +56,7 @@ fn targets(sources: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn run(workspace: &Path, target: &str, seconds: u32) -> Result<(), Error> {
+fn run(workspace: &Path, target: &str, seconds: u32, seed: Option<u32>) -> Result<(), Error> {
     let fuzz = workspace.join("fuzz");
     let finds = fuzz.join("corpus").join(target);
     make_directory(&finds)?;
@@ -63,6 +64,7 @@ fn run(workspace: &Path, target: &str, seconds: u32) -> Result<(), Error> {
     let mut run = test::cargo(workspace);
     run.args(["fuzz", "run", "-s", "none", target]).arg(finds).arg(fuzz.join("seeds").join(target));
     run.arg("--").arg(format!("-max_total_time={seconds}")).args(LIMITS);
+    run.args(seed.map(|seed| format!("-seed={seed}")));
     let output = run.stdin(Stdio::null()).output().map_err(|e| cannot_start("cargo", e))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {

@@ -94,6 +94,9 @@ enum Chore {
         /// How long, for each target
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+        /// Where chance begins, not 0: the same inputs each time [default: other ones each time]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        seed: Option<u32>,
         /// Only this one: a file of fuzz/targets, without .rs
         target: Option<String>,
     },
@@ -136,7 +139,7 @@ fn main() -> ExitCode {
         Chore::Corpus { from, to, limit, only, kpatch } => {
             corpus::corpus(&from, to, limit, &only, kpatch.as_deref())
         }
-        Chore::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
+        Chore::Fuzz { seconds, seed, target } => fuzz::fuzz(seconds, seed, target.as_deref()),
         Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
         Chore::Bench { what: Bench::Trust } => bench::trust(),
         Chore::Matrix { kernel, jobs } => matrix::matrix(&kernel, jobs),

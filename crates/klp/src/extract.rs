@@ -453,6 +453,16 @@ struct Writer<'p, 'u> {
     literals: HashMap<(Vec<u8>, u64), u64>,
 }
 
+/// A field that reaches over the end of what is taken out would be written over whatever comes to lie behind it.
+fn is_inside(reference: &Reference, size: u64, of: &str) -> Result<(), Refusal> {
+    let width = relocation::width(reference.kind).unwrap_or(u64::MAX);
+    if reference.offset.checked_add(width).is_some_and(|end| end <= size) {
+        return Ok(());
+    }
+    let why = format!("the field of its relocation at {:#x} reaches over its end", reference.offset);
+    Err(Refusal::new(Rule::Object, of, why))
+}
+
 impl<'p, 'u> Writer<'p, 'u> {
     fn new(plan: &'p Plan<'u>, prefix: usize) -> Self {
         Self {
@@ -477,7 +487,9 @@ impl<'p, 'u> Writer<'p, 'u> {
         }
         for &index in &included {
             let (section, base) = self.placed[&index];
-            for reference in &patched.items[index].references {
+            let item = &patched.items[index];
+            for reference in &item.references {
+                is_inside(reference, item.size, item.name())?;
                 let made = self.relocation(index, reference, section, base)?;
                 self.object.sections[section].relocations.push(made);
             }
@@ -740,6 +752,7 @@ impl<'p, 'u> Writer<'p, 'u> {
             let start = self.append(section, patched.entry_bytes(entry), entry.table.entry_size, 1);
             let (to, base) = self.placed[&entry.owner];
             for (at, reference) in entry.references.iter().enumerate() {
+                is_inside(reference, entry.table.entry_size, &patched.object.sections[entry.section].name)?;
                 let made = if at == 0 {
                     let symbol = self.object.section_symbol(to);
                     let addend = base.cast_signed().wrapping_add(entry.at).wrapping_sub(reference.bias);
