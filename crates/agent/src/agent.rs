@@ -1,9 +1,10 @@
 //! The agent: observes, checks, plans, acts. Timer, start and commands run the same round.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use livepatch_api::daemon::Status;
+use livepatch_api::daemon::{Status, Waiting};
 use livepatch_api::server::Report;
 use livepatch_kernel::{Kernel, Pause, SealedModule};
 use livepatch_manifest::{KernelDocument, Target};
@@ -13,6 +14,7 @@ use crate::execute::Executor;
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::objects::ObjectCache;
 use crate::plan::{self, Action, Desired, Observed};
+use crate::policy::{Asker, Mode};
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Blocked, Enrolment, Seen, State, StateStore, StoredDocument, write_atomically_with};
 use crate::{Config, Problem, Trust, status, verify};
@@ -137,11 +139,33 @@ impl Agent {
             kernel: identity.ok(),
             document: document.as_ref(),
             observed: observed.as_ref().ok(),
+            waiting: observed
+                .as_ref()
+                .ok()
+                .and_then(|observed| self.waiting(&state, document.as_ref()?, observed)),
             standing_problem: self.store.problem().or(observed.as_ref().err().cloned()).or_else(|| {
                 let trust = self.trust.as_ref().err().cloned();
                 trust.filter(|_| state.enrolment.is_some())
             }),
         })
+    }
+
+    /// What keeps the offered livepatch back by the settings of this host.
+    fn waiting(&self, state: &State, document: &KernelDocument, observed: &Observed) -> Option<Waiting> {
+        let offered = document.target.as_ref()?;
+        let version = offered.version;
+        if plan::running(observed, state) == Some(version) || state.held == Some(version) {
+            return None;
+        }
+        let waiting = self.config.policy.permits(offered, Asker::Timer, self.clock.now()).err()?;
+        let (code, message, until) = (waiting.code.to_owned(), waiting.message, waiting.until);
+        Some(Waiting { version, code, message, until })
+    }
+
+    /// How long until the offered livepatch may be applied by the settings of this host, if it waits for a time.
+    pub(crate) fn waits_for(&self) -> Option<Duration> {
+        let until = self.status().patch.waiting?.until?;
+        Duration::try_from(until.duration_since(self.clock.now())).ok()
     }
 
     /// What to do when the daemon starts, without the network: look at how the last application ended, and bring the
@@ -155,14 +179,29 @@ impl Agent {
         self.round(Reach::Local).await
     }
 
+    /// Whether the daemon does nothing by itself.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.config.policy.mode == Mode::Stop
+    }
+
+    /// How far the timer's rounds reach.
+    pub(crate) fn timer_reach(&self) -> Reach {
+        if self.config.policy.mode == Mode::NoRefresh { Reach::Local } else { Reach::Server }
+    }
+
     /// One round: check (if it reaches so far), then whatever is needed for the kernel to run what it should.
     pub async fn round(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
-        self.round_locked(reach).await
+        self.round_locked(reach, Asker::Timer).await
     }
 
-    async fn round_locked(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
+    async fn round_locked(self: &Arc<Self>, reach: Reach, asker: Asker) -> Result<(), Problem> {
         let Some(enrolment) = self.store.get().enrolment else { return Ok(()) };
+        if self.is_stopped() {
+            let message = format!("the daemon is stopped by {}", self.config.policy.mode_source);
+            let hint = "set the mode back to normal there, and restart the daemon";
+            return Err(Problem::new("stopped", message, hint));
+        }
         let kernel = self.kernel.identity()?;
         let checked = match reach {
             Reach::Local => None,
@@ -172,7 +211,7 @@ impl Agent {
             self.note_check(checked);
         }
         let online = matches!(checked, Some(Ok(())));
-        let converged = self.converge(&kernel, &enrolment, online).await;
+        let converged = self.converge(&kernel, &enrolment, online, asker).await;
         self.note_patch(&converged);
         self.report(&enrolment);
         match checked {
@@ -203,7 +242,7 @@ impl Agent {
         self.store.update(|state| state.enrolment = Some(enrolment))?;
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
-        if let Err(problem) = self.round_locked(Reach::Server).await {
+        if let Err(problem) = self.round_locked(Reach::Server, Asker::Timer).await {
             tracing::warn!(code = problem.code, "the first round after enrolment failed: {problem}");
         }
         Ok(())
@@ -261,7 +300,7 @@ impl Agent {
         removed
     }
 
-    /// Clears holds and crash guards, and runs a round.
+    /// Clears holds and crash guards, and runs a round that waits for no window and no delay.
     pub async fn apply(self: &Arc<Self>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
         self.must_be_enabled()?;
@@ -270,7 +309,7 @@ impl Agent {
             (state.held, state.stalled) = (None, None);
             state.blocked.retain(|blocked| blocked.build_id != build_id);
         })?;
-        self.round_locked(Reach::Server).await
+        self.round_locked(Reach::Server, Asker::Root).await
     }
 
     /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.
@@ -376,6 +415,7 @@ impl Agent {
         kernel: &KernelIdentity,
         enrolment: &Enrolment,
         online: bool,
+        asker: Asker,
     ) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
@@ -389,6 +429,8 @@ impl Agent {
             let desired = Desired {
                 document: document.as_ref(),
                 obtainable: (online || cached) && install_problem.is_none(),
+                policy: &self.config.policy,
+                asker,
             };
             let plan = plan::plan(&observed, desired, &state, self.clock.now());
             tracing::info!(action = plan.action.word(), reason = plan.reason, "planned");
@@ -520,7 +562,7 @@ impl Agent {
     }
 
     /// Leaves the status for those who ask while this daemon does not answer. Any user may read it, as over the socket.
-    fn write_status(&self) {
+    pub(crate) fn write_status(&self) {
         let written = serde_json::to_vec(&self.status())
             .map_err(std::io::Error::from)
             .and_then(|bytes| write_atomically_with(&self.status_file, &bytes, 0o644));

@@ -1,9 +1,15 @@
 //! Configuration in three stages: optional fragments, merged, validated.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use livepatch_types::CveId;
 use serde::Deserialize;
+
+use crate::policy::{Mode, ModeError, Policy, Window};
 
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../livepatch.toml");
@@ -17,6 +23,11 @@ struct Fragment {
     check_interval: Option<String>,
     dial_timeout: Option<String>,
     transition_timeout: Option<String>,
+    mode: Option<String>,
+    cutoff_date: Option<String>,
+    patch_delay: Option<String>,
+    held_cves: Option<Vec<String>>,
+    maintenance_windows: Option<Vec<String>>,
 }
 
 impl Fragment {
@@ -27,6 +38,11 @@ impl Fragment {
             check_interval: self.check_interval.or(other.check_interval),
             dial_timeout: self.dial_timeout.or(other.dial_timeout),
             transition_timeout: self.transition_timeout.or(other.transition_timeout),
+            mode: self.mode.or(other.mode),
+            cutoff_date: self.cutoff_date.or(other.cutoff_date),
+            patch_delay: self.patch_delay.or(other.patch_delay),
+            held_cves: self.held_cves.or(other.held_cves),
+            maintenance_windows: self.maintenance_windows.or(other.maintenance_windows),
         }
     }
 }
@@ -44,6 +60,10 @@ pub struct Config {
     pub dial_timeout: Duration,
     /// Bound of a transition.
     pub transition_timeout: Duration,
+    /// The mode that this file sets, if it does.
+    pub mode: Option<Mode>,
+    /// What may be applied, and when; its mode is that of [`Config::with_mode`].
+    pub policy: Policy,
 }
 
 /// Why a configuration is not used.
@@ -52,6 +72,16 @@ pub enum ConfigError {
     /// Not TOML, or unknown keys.
     #[error("not a configuration: {0}")]
     Syntax(String),
+    /// A value that is not what it should be.
+    #[error("{key} = {value:?}: {why}")]
+    Setting {
+        /// The key.
+        key: &'static str,
+        /// What stands there.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A value that breaks a rule.
     #[error("{key} = {value:?}: {why}")]
     Value {
@@ -92,13 +122,28 @@ impl Config {
             check_interval: (!check_interval.is_zero()).then_some(check_interval),
             dial_timeout: at_least_a_second("dial-timeout", merged.dial_timeout)?,
             transition_timeout: at_least_a_second("transition-timeout", merged.transition_timeout)?,
+            mode: setting("mode", merged.mode)?,
+            policy: Policy {
+                cutoff: setting::<Timestamp>("cutoff-date", merged.cutoff_date)?,
+                patch_delay: duration("patch-delay", merged.patch_delay)?,
+                held_cves: settings("held-cves", merged.held_cves, CveId::parse)?,
+                windows: settings("maintenance-windows", merged.maintenance_windows, str::parse::<Window>)?,
+                ..Policy::default()
+            },
         })
+    }
+
+    /// The same with the mode that holds on this machine: see [`Mode::choose`].
+    pub fn with_mode(mut self, command_line: &str, file: Option<&str>) -> Result<Self, ModeError> {
+        (self.policy.mode, self.policy.mode_source) = Mode::choose(command_line, file, self.mode)?;
+        Ok(self)
     }
 }
 
 fn duration(key: &'static str, text: Option<String>) -> Result<Duration, ConfigError> {
     let value = text.unwrap_or_default();
-    let seconds = [("s", 1), ("m", 60), ("h", 3600)].into_iter().find_map(|(unit, seconds)| {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400)];
+    let seconds = units.into_iter().find_map(|(unit, seconds)| {
         let number: u32 = value.strip_suffix(unit)?.parse().ok()?;
         Some(u64::from(number) * seconds)
     });
@@ -107,9 +152,29 @@ fn duration(key: &'static str, text: Option<String>) -> Result<Duration, ConfigE
         _ => Err(ConfigError::Value {
             key,
             value,
-            why: "it is not a number with s, m or h, or longer than a year",
+            why: "it is not a number with s, m, h, d or w, or longer than a year",
         }),
     }
+}
+
+fn setting<T: FromStr<Err: Display>>(
+    key: &'static str,
+    text: Option<String>,
+) -> Result<Option<T>, ConfigError> {
+    text.map(|value| value.parse().map_err(|error: T::Err| wrong(key, &value, &error))).transpose()
+}
+
+fn settings<T, E: Display>(
+    key: &'static str,
+    texts: Option<Vec<String>>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, ConfigError> {
+    let texts = texts.unwrap_or_default();
+    texts.iter().map(|value| parse(value).map_err(|error| wrong(key, value, &error))).collect()
+}
+
+fn wrong(key: &'static str, value: &str, why: &dyn Display) -> ConfigError {
+    ConfigError::Setting { key, value: value.to_owned(), why: why.to_string() }
 }
 
 fn at_least_a_second(key: &'static str, text: Option<String>) -> Result<Duration, ConfigError> {
@@ -145,6 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_owner_allows() {
+        let text = "mode = \"no-refresh\"\ncutoff-date = \"2026-01-01T00:00:00Z\"\npatch-delay = \"2w\"\n\
+            held-cves = [\"CVE-2026-1001\"]\nmaintenance-windows = [\"sat,sun 02:00-06:00 UTC\"]";
+        let config = Config::parse(text).unwrap();
+        assert_eq!((config.mode, config.policy.mode), (Some(Mode::NoRefresh), Mode::Normal));
+        assert_eq!(config.policy.patch_delay, Duration::from_secs(14 * 86400));
+        assert_eq!(config.policy.cutoff, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!((config.policy.held_cves.len(), config.policy.windows.len()), (1, 1));
+        let stopped = config.clone().with_mode("quiet livepatch_mode=stop", None).unwrap();
+        assert_eq!(stopped.policy.mode, Mode::Stop);
+        assert_eq!(config.with_mode("quiet", None).unwrap().policy.mode, Mode::NoRefresh);
+    }
+
+    #[test]
     fn what_is_wrong_is_refused() {
         for text in [
             "server = \"http://a\"",
@@ -156,6 +235,14 @@ mod tests {
             "dial-timeout = \"0s\"",
             "transition-timeout = \"99999999h\"",
             "unknown = 1",
+            "mode = \"off\"",
+            "cutoff-date = \"yesterday\"",
+            "cutoff-date = 2026-01-01",
+            "patch-delay = \"-1d\"",
+            "patch-delay = \"2y\"",
+            "held-cves = [\"2026-1\"]",
+            "held-cves = \"CVE-2026-1001\"",
+            "maintenance-windows = [\"daily\"]",
             "=",
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

@@ -15,6 +15,7 @@ mod machine;
 mod not_covered;
 mod objects;
 pub mod plan;
+pub mod policy;
 mod problem;
 mod run;
 pub mod server;

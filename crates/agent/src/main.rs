@@ -49,7 +49,14 @@ fn read_config(path: &PathBuf) -> anyhow::Result<Config> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         other => other.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    Config::parse(&text).with_context(|| format!("cannot use {}", path.display()))
+    let config = Config::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    let mode_file = path.with_file_name("mode");
+    let mode = match std::fs::read_to_string(&mode_file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.with_context(|| format!("cannot read {}", mode_file.display()))?),
+    };
+    let command_line = std::fs::read_to_string("/proc/cmdline").context("cannot read /proc/cmdline")?;
+    config.with_mode(&command_line, mode.as_deref()).context("cannot tell the mode")
 }
 
 fn serve(arguments: Arguments, config: Config) -> anyhow::Result<()> {

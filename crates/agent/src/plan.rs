@@ -6,6 +6,7 @@ use livepatch_manifest::{KernelDocument, Target};
 use livepatch_types::{BuildId, ModuleName, PatchVersion, plural};
 
 use crate::Problem;
+use crate::policy::{Asker, Policy};
 use crate::state::{Phase, Stalled, State};
 
 /// How long a livepatch that stalled is left alone: the first time, and at most. In between it doubles.
@@ -27,13 +28,17 @@ pub struct Observed {
     pub modules: Vec<ModuleName>,
 }
 
-/// What the operator wants.
+/// What the operator wants, and what the owner of this host allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Desired<'a> {
     /// The newest document that was believed; none: none was seen for this kernel.
     pub document: Option<&'a KernelDocument>,
     /// Whether its module can be had: the server answered in this round, or the module is in the cache.
     pub obtainable: bool,
+    /// The settings of this host.
+    pub policy: &'a Policy,
+    /// Who asks.
+    pub asker: Asker,
 }
 
 /// One step, and why.
@@ -194,6 +199,9 @@ fn choose(
     let reapply = reapply.filter(|_| waiting.is_none());
 
     let nothing = |reason: String, problem| (Action::Nothing, reason, problem);
+    if let Err(waiting) = desired.policy.permits_applying() {
+        return nothing(waiting.message, None);
+    }
     let target =
         desired.document.and_then(|document| document.target.as_ref().map(|target| (document, target)));
     let Some((document, target)) = target else {
@@ -243,6 +251,9 @@ fn choose(
     if let Err(error) = document.check_time(now) {
         let problem = Problem::from(error);
         return fallback(Some(problem.clone()), problem.message);
+    }
+    if let Err(waiting) = desired.policy.permits(target, desired.asker, now) {
+        return fallback(None, waiting.message);
     }
     if !desired.obtainable {
         return fallback(None, format!("{version} waits for the server"));

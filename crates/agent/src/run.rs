@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use livepatch_manifest::sha256;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::agent::{Agent, Reach};
+use crate::agent::Agent;
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
 const FIRST_RETRY: Duration = Duration::from_secs(15);
@@ -47,6 +47,12 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
 /// The daemon is ready when the start is over: what the unit is ordered before, the network first of all, finds the
 /// kernel patched. A start that hangs (tasks that do not leave the old code) holds nobody up for long.
 async fn rounds(agent: &Arc<Agent>) {
+    if agent.is_stopped() {
+        tracing::warn!(by = %agent.config().policy.mode_source, "the daemon is stopped and does nothing by itself");
+        agent.write_status();
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        return std::future::pending().await;
+    }
     let mut start = std::pin::pin!(agent.start());
     let in_time = tokio::time::timeout(LONGEST_START, &mut start).await;
     // Without systemd there is nobody to notify.
@@ -59,13 +65,14 @@ async fn rounds(agent: &Arc<Agent>) {
         let Some(interval) = agent.config().check_interval else {
             return std::future::pending().await;
         };
-        let round = agent.round(Reach::Server).await;
+        let round = agent.round(agent.timer_reach()).await;
         failures = match round {
             Err(problem) if problem.code == "server-unreachable" => failures + 1,
             _ => 0,
         };
         let hint = agent.poll_hint_seconds().map(|seconds| Duration::from_secs(seconds.into()));
         let delay = next_delay(interval, hint, failures, chance(agent.machine(), count));
+        let delay = agent.waits_for().map_or(delay, |wait| delay.min(wait + Duration::from_secs(1)));
         tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
         tokio::time::sleep(delay).await;
     }

@@ -1,6 +1,6 @@
 //! The status, as a pure function of what is known.
 
-use livepatch_api::daemon::{Check, Cve, Patch, Status};
+use livepatch_api::daemon::{Check, Cve, Patch, Status, Waiting};
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_types::{CveCoverage, KernelIdentity, PatchState};
 
@@ -17,6 +17,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) kernel: Option<KernelIdentity>,
     pub(crate) document: Option<&'a KernelDocument>,
     pub(crate) observed: Option<&'a Observed>,
+    /// What the offered livepatch waits for.
+    pub(crate) waiting: Option<Waiting>,
     /// A problem of the host itself, which comes before those of the last round.
     pub(crate) standing_problem: Option<Problem>,
 }
@@ -30,7 +32,10 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         enabled: state.enrolment.is_some(),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
-        patch: patch(state, live, document, facts.kernel.as_ref(), facts.observed),
+        patch: Patch {
+            waiting: facts.waiting,
+            ..patch(state, live, document, facts.kernel.as_ref(), facts.observed)
+        },
         kernel: facts.kernel,
         check: Check {
             state: live.check,
@@ -97,6 +102,7 @@ fn patch(
             .filter(|applied| Some(applied.target.version) == running)
             .map(|applied| applied.at),
         held: state.held.is_some(),
+        waiting: None,
         cves: cves.collect(),
     }
 }

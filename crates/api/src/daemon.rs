@@ -69,8 +69,25 @@ pub struct Patch {
     pub applied_at: Option<Timestamp>,
     /// Whether a person reverted it here; it is not applied again until `livepatch apply` or another version.
     pub held: bool,
+    /// What the livepatch that is offered waits for, though nothing is wrong.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
     /// What it fixes.
     pub cves: Vec<Cve>,
+}
+
+/// Why an offered livepatch is not applied now by the settings of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The livepatch that is offered.
+    pub version: PatchVersion,
+    /// A word that stays the same, for programs: `mode`, `after-cutoff`, `held-cve`, `patch-delay`,
+    /// `maintenance-window`.
+    pub code: String,
+    /// One line in lower case: what it waits for.
+    pub message: String,
+    /// When that is over by itself; none: when the settings change.
+    pub until: Option<Timestamp>,
 }
 
 /// A CVE and whether it is fixed in the running kernel.

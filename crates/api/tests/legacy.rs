@@ -41,6 +41,7 @@ fn status() -> Status {
             version: Some(PatchVersion::parse("113.1").unwrap()),
             applied_at: None,
             held: false,
+            waiting: None,
             cves: vec![cve("CVE-2026-0001", true), cve("CVE-2026-12345", false)],
         },
         problem: None,

@@ -8,6 +8,7 @@ use livepatch_api::daemon::Status;
 use livepatch_types::PatchState;
 
 use crate::act::{act, enable};
+use crate::explain::explain;
 use crate::file::replace_file;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
@@ -45,11 +46,17 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Say why this host has the livepatch that it has, and what the next one waits for
+    Explain {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Ask the server now, and wait until what it offers is applied
     Refresh,
     /// Disable and unload the livepatch; it is held back until `apply` or another version
     Revert,
-    /// Apply what is offered, even if it was reverted here or a host went down with it
+    /// Apply what is offered: at once, and even if it was reverted here or a host went down with it
     Apply,
     /// Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
     KernelUpgradeRequired,
@@ -123,6 +130,16 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                 (Source::Daemon, false) => Exit::NotEnabled,
                 (Source::Daemon, true) => Exit::Ok,
             })
+        }
+        Command::Explain { format } => {
+            let (status, _) = read(runtime_dir)?;
+            let explanation = explain(&status);
+            let text = match format {
+                Format::Text => explanation.text(),
+                Format::Json => explanation.json().map_err(|error| CliError::Answer(error.to_string()))?,
+            };
+            out.write_all(text.as_bytes())?;
+            Ok(Exit::Ok)
         }
         Command::Enable(Enable { token, token_file }) => {
             let token = match (token, token_file) {

@@ -27,6 +27,9 @@ pub fn status_text(status: &Status) -> String {
     row("last check", check_text(&status.check));
     let style = patch_style(status.patch.state);
     row("livepatch", format!("{style}{}{style:#}", patch_text(&status.patch)));
+    if let Some(waiting) = &status.patch.waiting {
+        row("waits", plain(&waiting.message));
+    }
     if !status.patch.cves.is_empty() {
         text.push('\n');
         text.push_str(&cve_table(&status.patch.cves));

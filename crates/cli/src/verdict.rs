@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::text::plain;
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
@@ -96,6 +97,11 @@ fn patch(status: &Status) -> Option<(Level, String)> {
         PatchState::Unapplied if status.patch.held => {
             (Level::Warning, "is held back since it was reverted here")
         }
+        // Its owner wants it so; how long it is so is said.
+        PatchState::Unapplied if status.patch.waiting.is_some() => {
+            let waiting = status.patch.waiting.as_ref()?;
+            return Some((Level::Warning, plain(&waiting.message)));
+        }
         PatchState::Unapplied => (Level::Warning, "is not applied"),
         PatchState::Applying => (Level::Warning, "is being applied"),
         PatchState::AppliedWithBug => (Level::Critical, "is applied, but the kernel complained afterwards"),
@@ -121,7 +127,7 @@ fn problem(status: &Status) -> Option<(Level, String)> {
         PatchState::ApplyFailed if problem.code != DAEMON_UNREACHABLE => Level::Critical,
         _ => Level::Warning,
     };
-    Some((level, problem.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()))
+    Some((level, plain(&problem.message)))
 }
 
 fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {

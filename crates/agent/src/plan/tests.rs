@@ -2,6 +2,7 @@ use livepatch_manifest::ModuleObject;
 use livepatch_types::{Architecture, KernelIdentity, KernelRelease, Sha256Digest, Tier};
 
 use super::*;
+use crate::policy::Mode;
 use crate::state::{Applied, Blocked, Loaded, Seen};
 
 const BOOT: &str = "boot-2";
@@ -24,6 +25,9 @@ struct Case {
     stalled: Option<(u32, u32, i64)>,
     withdrawn: Vec<u32>,
     leftover: Option<u32>,
+    /// A cutoff-date before every release.
+    cutoff: bool,
+    mode: Mode,
 }
 
 fn version(minor: u32) -> PatchVersion {
@@ -110,7 +114,17 @@ impl Case {
             ..State::default()
         };
         let observed = Observed { build_id: build_id(1), boot_id: BOOT.into(), livepatches, modules };
-        plan(&observed, Desired { document: document.as_ref(), obtainable: self.obtainable }, &state, now)
+        let desired = Desired {
+            document: document.as_ref(),
+            obtainable: self.obtainable,
+            policy: &Policy {
+                cutoff: self.cutoff.then_some(Timestamp::MIN),
+                mode: self.mode,
+                ..Policy::default()
+            },
+            asker: Asker::Timer,
+        };
+        plan(&observed, desired, &state, now)
     }
 }
 
@@ -199,6 +213,15 @@ fn the_table() {
         (Case { stalled: Some((1, 1, 0)), running: Some(1), ..offers(1) }, "nothing"),
         (Case { stalled: Some((1, 1, 0)), applied: Some(1), ..none() }, "nothing, transition-stalled"),
         (Case { stalled: Some((2, 1, 0)), applied: Some(1), ..offers(2) }, "reapply 1.1, transition-stalled"),
+        // What the owner of the host allows: about what is new, unless the mode says nothing at all.
+        (Case { cutoff: true, ..offers(1) }, "nothing"),
+        (Case { cutoff: true, applied: Some(1), ..offers(1) }, "reapply 1.1"),
+        (Case { cutoff: true, applied: Some(1), ..offers(2) }, "reapply 1.1"),
+        (Case { cutoff: true, running: Some(1), withdrawn: vec![1], ..offers(2) }, "withdraw 1.1"),
+        (Case { mode: Mode::NoRefresh, ..offers(1) }, "install 1.1"),
+        (Case { mode: Mode::NoApply, ..offers(1) }, "nothing"),
+        (Case { mode: Mode::NoApply, applied: Some(1), ..offers(1) }, "nothing"),
+        (Case { mode: Mode::NoApply, running: Some(1), withdrawn: vec![1], ..none() }, "withdraw 1.1"),
         // A transition is brought to its end first.
         (Case { running: Some(1), in_transition: true, ..offers(2) }, "settle livepatch_1_1"),
         (

@@ -3,5 +3,6 @@
 
 mod check;
 mod life;
+mod policy;
 mod sockets;
 mod support;

@@ -331,6 +331,12 @@ impl Host {
         }
     }
 
+    /// More settings, and what the kernel's command line says.
+    pub(crate) fn configure(&mut self, settings: &str, command_line: &str) {
+        let config = Config::parse(settings).unwrap().with_mode(command_line, None).unwrap();
+        self.config.policy = config.policy;
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

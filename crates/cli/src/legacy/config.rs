@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write};
 use std::path::Path;
 
+use jiff::Timestamp;
 use livepatch_api::legacy::scalar;
 use toml_edit::{DocumentMut, value};
 
@@ -13,6 +14,7 @@ use crate::file::replace_file;
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../../../agent/livepatch.toml");
 const MAX_VALUE_BYTES: u64 = 1 << 20;
+const YEAR_SECONDS: u64 = 366 * 86400;
 const RESTART_HINT: &str = "hint: `systemctl restart livepatchd` makes the daemon read its configuration";
 
 /// How a key of the original stands in the daemon's file.
@@ -22,6 +24,10 @@ enum Meaning {
     Text(&'static str),
     /// A time with s, m or h.
     Time(&'static str),
+    /// The same, and 0 is none.
+    Delay(&'static str),
+    /// An instant in RFC 3339.
+    Instant(&'static str),
     /// Minutes as a number.
     Minutes(&'static str),
     /// The text of the file that is named there.
@@ -41,8 +47,8 @@ const KEYS: [(&str, Meaning); 11] = [
     ("check-interval", Meaning::Minutes("check-interval")),
     ("log-level", Meaning::Fixed("info")),
     ("tls-patch-download", Meaning::Fixed("true")),
-    ("cutoff-date", Meaning::Fixed("")),
-    ("patch-delay", Meaning::Fixed("0")),
+    ("cutoff-date", Meaning::Instant("cutoff-date")),
+    ("patch-delay", Meaning::Delay("patch-delay")),
 ];
 
 /// Shows settings or changes them.
@@ -120,14 +126,22 @@ fn show(
         };
         let value = match meaning {
             Meaning::Fixed(value) => value.to_owned(),
-            Meaning::Text(name) | Meaning::Time(name) => set(name),
+            Meaning::Text(name) | Meaning::Time(name) | Meaning::Instant(name) => set(name),
+            Meaning::Delay(name) => match set(name) {
+                none if seconds(&none) == Some(0) => "0".to_owned(),
+                delay => delay,
+            },
             Meaning::Minutes(name) => minutes(&set(name)),
             Meaning::FileText(name) => match set(name).as_str() {
                 "" => String::new(),
                 path => std::fs::read_to_string(path).unwrap_or_default(),
             },
         };
-        let is_text = value.is_empty() || !matches!(meaning, Meaning::Fixed(_) | Meaning::Minutes(_));
+        let is_text = match meaning {
+            Meaning::Fixed(_) | Meaning::Minutes(_) => value.is_empty(),
+            Meaning::Delay(_) => value != "0",
+            _ => true,
+        };
         (key, value, is_text)
     });
     Ok(match format {
@@ -154,7 +168,13 @@ fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliErr
         Meaning::Fixed(only) if new == only || new.is_empty() => return Ok(()),
         Meaning::Fixed(_) => return refuse("this client does not have it"),
         Meaning::FileText(_) => return refuse("set ca-file in the daemon's configuration instead"),
-        Meaning::Text(name) | Meaning::Time(name) | Meaning::Minutes(name) if new.is_empty() => {
+        Meaning::Text(name)
+        | Meaning::Time(name)
+        | Meaning::Delay(name)
+        | Meaning::Instant(name)
+        | Meaning::Minutes(name)
+            if new.is_empty() =>
+        {
             document.remove(name);
             return Ok(());
         }
@@ -165,6 +185,18 @@ fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliErr
         Meaning::Time(name) => match seconds(new) {
             Some(1..) => (name, new.to_owned()),
             _ => return refuse("it is not a time of a second or more, such as 12s, 5m or 1h"),
+        },
+        Meaning::Delay(name) if new == "0" => {
+            document.remove(name);
+            return Ok(());
+        }
+        Meaning::Delay(name) => match seconds(new) {
+            Some(0..=YEAR_SECONDS) => (name, new.to_owned()),
+            _ => return refuse("it is neither 0 nor a time such as 30m, 12h, 3d or 2w, at most a year"),
+        },
+        Meaning::Instant(name) => match new.parse::<Timestamp>() {
+            Ok(_) => (name, new.to_owned()),
+            Err(_) => return refuse("it is not a time in RFC 3339, such as 2026-01-31T00:00:00Z"),
         },
         Meaning::Minutes(name) => match new.parse::<u32>() {
             Ok(minutes) if minutes == 0 || (60..=366 * 1440).contains(&minutes) => {
@@ -177,12 +209,14 @@ fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliErr
     Ok(())
 }
 
-/// Of a number with s, m or h.
+/// Of a number with s, m, h, d or w.
 fn seconds(text: &str) -> Option<u64> {
-    [("s", 1), ("m", 60), ("h", 3600)].into_iter().find_map(|(unit, seconds)| {
-        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(u64::from(number) * seconds)
-    })
+    [("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400)].into_iter().find_map(
+        |(unit, seconds)| {
+            let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+            Some(u64::from(number) * seconds)
+        },
+    )
 }
 
 /// Whole minutes, upwards: an interval is never off because it is short.
@@ -248,6 +282,9 @@ mod tests {
         assert_eq!(changed("check-interval", "120").unwrap(), format!("{text}check-interval = \"120m\"\n"));
         assert_eq!(changed("check-interval", "0").unwrap(), format!("{text}check-interval = \"0m\"\n"));
         assert!(!changed("remote-server", "").unwrap().contains("server"));
+        assert_eq!(changed("patch-delay", "3d").unwrap(), format!("{text}patch-delay = \"3d\"\n"));
+        let cutoff = "2026-01-01T00:00:00Z";
+        assert_eq!(changed("cutoff-date", cutoff).unwrap(), format!("{text}cutoff-date = \"{cutoff}\"\n"));
         for same in
             [("http-proxy", ""), ("tls-patch-download", "true"), ("patch-delay", "0"), ("dial-timeout", "")]
         {
@@ -262,7 +299,10 @@ mod tests {
             ("check-interval", "60m"),
             ("http-proxy", "http://proxy"),
             ("tls-patch-download", "false"),
-            ("cutoff-date", "2026-01-01T00:00:00Z"),
+            ("cutoff-date", "2026-01-01"),
+            ("patch-delay", "-1d"),
+            ("patch-delay", "2y"),
+            ("patch-delay", "9999w"),
             ("ca-certs", "-----BEGIN CERTIFICATE-----"),
             ("other", "1"),
         ] {

@@ -3,6 +3,7 @@
 
 mod bug_report;
 mod commands;
+mod explain;
 mod legacy;
 mod monitoring;
 mod never_hangs;

@@ -38,6 +38,7 @@ pub(crate) fn status() -> Status {
             version: Some(PatchVersion::parse("113.1").unwrap()),
             applied_at: Some("2026-11-24T11:00:00Z".parse().unwrap()),
             held: false,
+            waiting: None,
             cves: vec![
                 cve("CVE-2026-0001", Rating::High, CveCoverage::Whole, true, "net: a use after free"),
                 cve("CVE-2026-123456", Rating::Critical, CveCoverage::Partial, false, "bad\u{1b}[31mtitle"),

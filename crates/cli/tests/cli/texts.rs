@@ -56,8 +56,14 @@ fn a_status_before_anything() {
     (status.enabled, status.tier, status.server, status.kernel) = (false, None, None, None);
     status.check =
         Check { state: CheckState::NeedsCheck, at: None, document_version: None, document_expires: None };
-    status.patch =
-        Patch { state: PatchState::Unknown, version: None, applied_at: None, held: false, cves: vec![] };
+    status.patch = Patch {
+        state: PatchState::Unknown,
+        version: None,
+        applied_at: None,
+        held: false,
+        waiting: None,
+        cves: vec![],
+    };
     insta::assert_snapshot!(status_text(&status), @r"
     enabled     no
     kernel      not recognised

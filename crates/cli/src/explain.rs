@@ -1,0 +1,145 @@
+//! `livepatch explain`: why this host has the livepatch that it has, and what the next one waits for.
+
+use livepatch_api::daemon::Status;
+use livepatch_types::{CheckState, PatchState, plural};
+use serde::Serialize;
+
+use crate::text::{plain, time};
+
+/// The answers, in the order in which one would ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Version of this format: 1.
+    schema: u32,
+    answers: Vec<Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Answer {
+    /// `host`, `kernel`, `applied`, `next`, `problem`: stays the same.
+    about: &'static str,
+    /// One line.
+    message: String,
+    /// What to do about it, one line each.
+    hints: Vec<String>,
+}
+
+/// What a status says of itself in whole sentences.
+pub fn explain(status: &Status) -> Explanation {
+    let mut answers = Vec::new();
+    let mut say = |about, message: String, hints: &[String]| {
+        let hints = hints.iter().map(|hint| plain(hint)).collect();
+        answers.push(Answer { about, message: plain(&message), hints });
+    };
+    let server = status.server.as_deref().unwrap_or("no server");
+    match (&status.tier, status.enabled) {
+        (Some(tier), true) => {
+            say("host", format!("this host takes what {server} offers to tier {tier}"), &[])
+        }
+        _ => {
+            let hint = "`livepatch enable --token-file FILE` enrols it".to_owned();
+            say("host", "this host is not enrolled: it asks nobody and applies nothing".into(), &[hint]);
+        }
+    }
+    match &status.kernel {
+        Some(kernel) => say(
+            "kernel",
+            format!(
+                "livepatches are for exactly this kernel: {} with build-id {}",
+                kernel.release, kernel.build_id
+            ),
+            &[],
+        ),
+        None => {
+            say("kernel", "the running kernel is not recognised, so nothing is applied to it".into(), &[])
+        }
+    }
+    say("applied", applied(status), &[]);
+    if status.enabled {
+        let (message, hints) = next(status);
+        say("next", message, &hints);
+    }
+    if let Some(problem) = &status.problem {
+        say("problem", problem.message.clone(), &problem.hints);
+    }
+    Explanation { schema: 1, answers }
+}
+
+fn applied(status: &Status) -> String {
+    let patch = &status.patch;
+    let fixed = patch.cves.iter().filter(|cve| cve.patched).count();
+    match (patch.state, patch.version) {
+        (PatchState::Applied, Some(version)) => {
+            let since = patch.applied_at.map(|at| format!(" since {}", time(at))).unwrap_or_default();
+            format!("livepatch {version} is in force{since}: it fixes {}", plural(fixed, "CVE", "CVEs"))
+        }
+        (PatchState::AppliedWithBug, Some(version)) => {
+            format!("livepatch {version} is in force, but the kernel complained after it was applied")
+        }
+        (PatchState::Applying, Some(version)) => {
+            format!("livepatch {version} is being applied: tasks move to the new code one by one")
+        }
+        _ => "no livepatch is in force".into(),
+    }
+}
+
+/// What comes next, and what to do for it.
+fn next(status: &Status) -> (String, Vec<String>) {
+    let patch = &status.patch;
+    if let Some(waiting) = &patch.waiting {
+        let hint = match waiting.code.as_str() {
+            "mode" => "set the mode back to normal there, and restart the daemon",
+            "patch-delay" | "maintenance-window" => "`livepatch apply` does not wait",
+            _ => "change it in /etc/livepatch/livepatch.toml, and restart the daemon",
+        };
+        return (waiting.message.clone(), vec![hint.into()]);
+    }
+    if patch.held {
+        let hint = "`livepatch apply` clears that and applies it";
+        return ("the livepatch is held back since it was reverted here".into(), vec![hint.into()]);
+    }
+    let refresh = vec!["`livepatch refresh` asks the server now".to_owned()];
+    match status.check.state {
+        CheckState::NeedsCheck => ("the server was not asked since the daemon started".into(), refresh),
+        CheckState::CheckFailed => {
+            let old = status.check.document_expires;
+            let until = old.map_or_else(String::new, |at| {
+                format!("; what it said before may install something new until {}", time(at))
+            });
+            (format!("the server could not be asked{until}"), refresh)
+        }
+        CheckState::Checked => {
+            let said = match patch.state {
+                PatchState::Applied => "the server offers nothing newer",
+                PatchState::NothingToApply => "the server has no livepatch for this kernel",
+                PatchState::KernelUpgradeRequired => "there are no livepatches any more for this kernel",
+                PatchState::Applying => "the one that is being applied comes first",
+                PatchState::AppliedWithBug => "the one that the kernel complained about is not applied again",
+                PatchState::Unapplied | PatchState::ApplyFailed => {
+                    "the one that is offered is tried again with the next check"
+                }
+                PatchState::Unknown => "what the server offers is not known yet",
+            };
+            (said.into(), Vec::new())
+        }
+    }
+}
+
+impl Explanation {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for answer in &self.answers {
+            text.push_str(&format!("{:<9}{}\n", answer.about, answer.message));
+            for hint in &answer.hints {
+                text.push_str(&format!("{:<9}hint: {hint}\n", ""));
+            }
+        }
+        text
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}

@@ -1,0 +1,110 @@
+use livepatch_api::daemon::*;
+use livepatch_cli::explain;
+use livepatch_types::*;
+
+use crate::support::{answer, livepatch, status, text};
+
+#[test]
+fn in_force_and_nothing_newer() {
+    insta::assert_snapshot!(explain(&status()).text(), @r"
+    host     this host takes what https://livepatch.example.org offers to tier stable
+    kernel   livepatches are for exactly this kernel: 6.1.0-50-cloud-amd64 with build-id abababababababababababababababababababab
+    applied  livepatch 113.1 is in force since 2026-11-24 11:00:00 UTC: it fixes 1 CVE
+    next     the server offers nothing newer
+    ");
+}
+
+#[test]
+fn what_the_next_one_waits_for() {
+    let mut status = status();
+    status.patch.waiting = Some(Waiting {
+        version: PatchVersion::parse("114.1").unwrap(),
+        code: "maintenance-window".into(),
+        message: "livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC".into(),
+        until: Some("2026-11-28T01:00:00Z".parse().unwrap()),
+    });
+    insta::assert_snapshot!(explain(&status).text(), @r"
+    host     this host takes what https://livepatch.example.org offers to tier stable
+    kernel   livepatches are for exactly this kernel: 6.1.0-50-cloud-amd64 with build-id abababababababababababababababababababab
+    applied  livepatch 113.1 is in force since 2026-11-24 11:00:00 UTC: it fixes 1 CVE
+    next     livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC
+             hint: `livepatch apply` does not wait
+    ");
+}
+
+#[test]
+fn not_enrolled_and_not_recognised() {
+    let mut status = status();
+    (status.enabled, status.kernel, status.patch.state) = (false, None, PatchState::Unknown);
+    insta::assert_snapshot!(explain(&status).text(), @r"
+    host     this host is not enrolled: it asks nobody and applies nothing
+             hint: `livepatch enable --token-file FILE` enrols it
+    kernel   the running kernel is not recognised, so nothing is applied to it
+    applied  no livepatch is in force
+    ");
+}
+
+#[test]
+fn a_problem_with_its_hints() {
+    let mut status = status();
+    (status.check.state, status.patch.state) = (CheckState::CheckFailed, PatchState::ApplyFailed);
+    status.problem = Some(Failure {
+        code: "server-unreachable".into(),
+        message: "the server does not answer\u{1b}[2J".into(),
+        hints: vec!["look whether it is up".into()],
+    });
+    insta::assert_snapshot!(explain(&status).text(), @r"
+    host     this host takes what https://livepatch.example.org offers to tier stable
+    kernel   livepatches are for exactly this kernel: 6.1.0-50-cloud-amd64 with build-id abababababababababababababababababababab
+    applied  no livepatch is in force
+    next     the server could not be asked; what it said before may install something new until 2026-12-01 00:00:00 UTC
+             hint: `livepatch refresh` asks the server now
+    problem  the server does not answer [2J
+             hint: look whether it is up
+    ");
+}
+
+/// What comes next, in every state that nothing else explains.
+#[test]
+fn every_state_says_what_comes_next() {
+    let mut all = String::new();
+    for state in [
+        PatchState::Unapplied,
+        PatchState::Applying,
+        PatchState::Applied,
+        PatchState::AppliedWithBug,
+        PatchState::ApplyFailed,
+        PatchState::NothingToApply,
+        PatchState::KernelUpgradeRequired,
+        PatchState::Unknown,
+    ] {
+        let mut status = status();
+        status.patch.state = state;
+        let text = explain(&status).text();
+        all += text.lines().find(|line| line.starts_with("next")).unwrap();
+        all += "\n";
+    }
+    insta::assert_snapshot!(all, @r"
+    next     the one that is offered is tried again with the next check
+    next     the one that is being applied comes first
+    next     the server offers nothing newer
+    next     the one that the kernel complained about is not applied again
+    next     the one that is offered is tried again with the next check
+    next     the server has no livepatch for this kernel
+    next     there are no livepatches any more for this kernel
+    next     what the server offers is not known yet
+    ");
+}
+
+#[test]
+fn for_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let body = serde_json::to_string(&status()).unwrap();
+    let asked = answer(directory.path(), "livepatchd.sock", "200 OK", &body);
+    let output = livepatch(directory.path(), &["explain", "--format", "json"], "");
+    asked.join().unwrap();
+    let json: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
+    assert_eq!(json["schema"], 1);
+    let about = |at: usize| json["answers"][at]["about"].as_str().unwrap().to_owned();
+    assert_eq!((0..4).map(about).collect::<Vec<_>>(), ["host", "kernel", "applied", "next"]);
+}
