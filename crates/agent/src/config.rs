@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use livepatch_types::CveId;
+use livepatch_types::{CveId, Redacted};
 use serde::Deserialize;
 
 use crate::policy::{Mode, ModeError, Policy, Window};
@@ -20,6 +20,9 @@ const SHIPPED: &str = include_str!("../livepatch.toml");
 struct Fragment {
     server: Option<String>,
     ca_file: Option<PathBuf>,
+    http_proxy: Option<String>,
+    https_proxy: Option<String>,
+    no_proxy: Option<String>,
     check_interval: Option<String>,
     dial_timeout: Option<String>,
     transition_timeout: Option<String>,
@@ -35,6 +38,9 @@ impl Fragment {
         Self {
             server: self.server.or(other.server),
             ca_file: self.ca_file.or(other.ca_file),
+            http_proxy: self.http_proxy.or(other.http_proxy),
+            https_proxy: self.https_proxy.or(other.https_proxy),
+            no_proxy: self.no_proxy.or(other.no_proxy),
             check_interval: self.check_interval.or(other.check_interval),
             dial_timeout: self.dial_timeout.or(other.dial_timeout),
             transition_timeout: self.transition_timeout.or(other.transition_timeout),
@@ -54,6 +60,10 @@ pub struct Config {
     pub server: Option<String>,
     /// PEM file of the certificates that alone are believed for the server.
     pub ca_file: Option<PathBuf>,
+    /// URL of the proxy that requests go through; may hold a name and a password.
+    pub proxy: Option<Redacted<String>>,
+    /// Hosts, domains and networks that are asked without it, with commas between.
+    pub no_proxy: String,
     /// Time between two checks; none: no timer.
     pub check_interval: Option<Duration>,
     /// Bound of connecting.
@@ -115,10 +125,14 @@ impl Config {
             }
             Ok(server.trim_end_matches('/').to_owned())
         });
+        // Other clients have it beside the next one. Nothing is asked over plain http, so it is only looked at.
+        proxy("http-proxy", merged.http_proxy)?;
         let check_interval = duration("check-interval", merged.check_interval)?;
         Ok(Self {
             server: server.transpose()?,
             ca_file: merged.ca_file,
+            proxy: proxy("https-proxy", merged.https_proxy)?,
+            no_proxy: merged.no_proxy.unwrap_or_default(),
             check_interval: (!check_interval.is_zero()).then_some(check_interval),
             dial_timeout: at_least_a_second("dial-timeout", merged.dial_timeout)?,
             transition_timeout: at_least_a_second("transition-timeout", merged.transition_timeout)?,
@@ -153,6 +167,21 @@ fn duration(key: &'static str, text: Option<String>) -> Result<Duration, ConfigE
             key,
             value,
             why: "it is not a number with s, m, h, d or w, or longer than a year",
+        }),
+    }
+}
+
+fn proxy(key: &'static str, text: Option<String>) -> Result<Option<Redacted<String>>, ConfigError> {
+    let Some(url) = text.filter(|url| !url.is_empty()) else { return Ok(None) };
+    let schemes = ["http://", "https://", "socks5://", "socks5h://"];
+    let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
+    match rest {
+        Some(rest) if !rest.is_empty() && !url.contains(char::is_whitespace) => Ok(Some(Redacted::new(url))),
+        // Not shown: it may hold a password.
+        _ => Err(ConfigError::Value {
+            key,
+            value: "…".into(),
+            why: "it is not a URL that begins with http://, https://, socks5:// or socks5h://",
         }),
     }
 }
@@ -235,6 +264,9 @@ mod tests {
             "dial-timeout = \"0s\"",
             "transition-timeout = \"99999999h\"",
             "unknown = 1",
+            "https-proxy = \"proxy:3128\"",
+            "https-proxy = \"ftp://proxy\"",
+            "http-proxy = \"socks5://\"",
             "mode = \"off\"",
             "cutoff-date = \"yesterday\"",
             "cutoff-date = 2026-01-01",

@@ -1,6 +1,7 @@
 //! What can go wrong, each with a word for programs, a line for people, and what to do.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use livepatch_api::daemon::Failure;
 use livepatch_kernel::{KernelError, LoadError, SealError};
@@ -16,6 +17,8 @@ pub struct Problem {
     pub message: String,
     /// What to do, one line each.
     pub hints: Vec<String>,
+    /// When the server wants to be asked again, if it says so.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -25,7 +28,7 @@ impl Problem {
             message.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         let hints = if hint.is_empty() { Vec::new() } else { vec![hint.to_owned()] };
-        Self { code, message, hints }
+        Self { code, message, hints, retry_after: None }
     }
 
     /// The wire form.

@@ -66,12 +66,13 @@ async fn rounds(agent: &Arc<Agent>) {
             return std::future::pending().await;
         };
         let round = agent.round(agent.timer_reach()).await;
+        let wait = round.as_ref().err().and_then(|problem| problem.retry_after);
         failures = match round {
             Err(problem) if problem.code == "server-unreachable" => failures + 1,
             _ => 0,
         };
         let hint = agent.poll_hint_seconds().map(|seconds| Duration::from_secs(seconds.into()));
-        let delay = next_delay(interval, hint, failures, chance(agent.machine(), count));
+        let delay = next_delay(interval, hint, failures, wait, chance(agent.machine(), count));
         let delay = agent.waits_for().map_or(delay, |wait| delay.min(wait + Duration::from_secs(1)));
         tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
         tokio::time::sleep(delay).await;
@@ -79,13 +80,20 @@ async fn rounds(agent: &Arc<Agent>) {
 }
 
 /// How long to wait: the interval (or the operator's shorter hint), after failures 15 s doubling up to it; up to a
-/// tenth more by `chance` (0 to 255), so that a fleet does not ask in step.
-fn next_delay(interval: Duration, hint: Option<Duration>, failures: u32, chance: u8) -> Duration {
+/// tenth more by `chance` (0 to 255), so that a fleet does not ask in step. Never earlier than the server wants.
+fn next_delay(
+    interval: Duration,
+    hint: Option<Duration>,
+    failures: u32,
+    wait: Option<Duration>,
+    chance: u8,
+) -> Duration {
     let regular = hint.map_or(interval, |hint| interval.min(hint.max(SHORTEST_HINT)));
     let delay = match failures {
         0 => regular,
         failures => regular.min(FIRST_RETRY * 2u32.pow((failures - 1).min(16))),
     };
+    let delay = delay.max(wait.unwrap_or_default());
     delay + delay / 10 * u32::from(chance) / 255
 }
 
@@ -101,13 +109,21 @@ mod tests {
     #[test]
     fn delays() {
         let seconds = Duration::from_secs;
-        assert_eq!(next_delay(seconds(3600), None, 0, 0), seconds(3600));
-        assert_eq!(next_delay(seconds(3600), None, 0, 255), seconds(3960));
-        assert_eq!(next_delay(seconds(3600), Some(seconds(300)), 0, 0), seconds(300));
-        assert_eq!(next_delay(seconds(3600), Some(seconds(1)), 0, 0), seconds(60));
-        assert_eq!(next_delay(seconds(30), Some(seconds(300)), 0, 0), seconds(30), "a hint only shortens");
-        let retries: Vec<_> = (1..12).map(|n| next_delay(seconds(3600), None, n, 0).as_secs()).collect();
+        assert_eq!(next_delay(seconds(3600), None, 1, Some(seconds(120)), 0), seconds(120));
+        assert_eq!(next_delay(seconds(3600), None, 1, Some(seconds(7200)), 0), seconds(7200));
+        assert_eq!(next_delay(seconds(3600), None, 1, Some(seconds(1)), 0), seconds(15));
+        assert_eq!(next_delay(seconds(3600), None, 0, None, 0), seconds(3600));
+        assert_eq!(next_delay(seconds(3600), None, 0, None, 255), seconds(3960));
+        assert_eq!(next_delay(seconds(3600), Some(seconds(300)), 0, None, 0), seconds(300));
+        assert_eq!(next_delay(seconds(3600), Some(seconds(1)), 0, None, 0), seconds(60));
+        assert_eq!(
+            next_delay(seconds(30), Some(seconds(300)), 0, None, 0),
+            seconds(30),
+            "a hint only shortens"
+        );
+        let retries: Vec<_> =
+            (1..12).map(|n| next_delay(seconds(3600), None, n, None, 0).as_secs()).collect();
         assert_eq!(retries, [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
-        assert_eq!(next_delay(seconds(3600), None, u32::MAX, 0), seconds(3600));
+        assert_eq!(next_delay(seconds(3600), None, u32::MAX, None, 0), seconds(3600));
     }
 }

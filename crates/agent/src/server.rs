@@ -7,7 +7,7 @@ use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, bundle::MAX_MODULE_BYTES};
 use livepatch_types::{BuildId, Redacted, Tier};
-use reqwest::header::{ETAG, IF_NONE_MATCH};
+use reqwest::header::{CONTENT_RANGE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use crate::verify::{check_bytes, truncated};
@@ -15,6 +15,8 @@ use crate::{Config, Problem};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// What a server may ask for at most.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86400);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// What the server says about a kernel.
@@ -47,9 +49,19 @@ impl ServerClient {
         let mut builder = reqwest::Client::builder()
             .https_only(true)
             .redirect(reqwest::redirect::Policy::limited(3))
+            // The environment does not count: what a daemon does stands in its configuration.
+            .no_proxy()
             .connect_timeout(config.dial_timeout)
             .timeout(REQUEST_TIMEOUT)
             .user_agent(concat!("livepatchd/", env!("CARGO_PKG_VERSION")));
+        if let Some(url) = &config.proxy {
+            let exceptions = reqwest::NoProxy::from_string(&config.no_proxy);
+            let proxy = reqwest::Proxy::https(url.expose()).map_err(|error| {
+                let hint = "https-proxy in the configuration is a URL such as http://proxy.example.org:3128";
+                Problem::new("proxy-setup", format!("cannot use the proxy: {}", chain(&error)), hint)
+            })?;
+            builder = builder.proxy(proxy.no_proxy(exceptions));
+        }
         if let Some(path) = &config.ca_file {
             builder = builder.tls_certs_only(read_certificates(path)?);
         }
@@ -114,33 +126,57 @@ impl ServerClient {
                 format!("the module has {} bytes where {MAX_MODULE_BYTES} are allowed", object.size_bytes);
             return Err(Problem::new("oversized-module", message, "tell the server's operator"));
         }
-        let request =
+        let mut bytes = Vec::with_capacity(object.size_bytes as usize);
+        let mut had = 0;
+        while !self.object_from(server, object, &mut bytes).await? {
+            // The same place twice: what breaks it off is not chance.
+            if bytes.len() <= had {
+                return Err(truncated(bytes.len() as u64, object.size_bytes));
+            }
+            had = bytes.len();
+            tracing::debug!(bytes = had, "the download broke off and goes on from there");
+        }
+        check_bytes(&bytes, object)?;
+        Ok(bytes)
+    }
+
+    /// Adds what is still missing; whether that is all, or it broke off before.
+    async fn object_from(
+        &self,
+        server: &str,
+        object: &ModuleObject,
+        bytes: &mut Vec<u8>,
+    ) -> Result<bool, Problem> {
+        let mut request =
             self.http.get(format!("{server}/v1/objects/{}", object.sha256)).timeout(DOWNLOAD_TIMEOUT);
+        if !bytes.is_empty() {
+            request = request.header(RANGE, format!("bytes={}-", bytes.len()));
+        }
         let mut response = request.send().await.map_err(unreachable)?;
-        if response.status() != StatusCode::OK {
-            return Err(refused(response).await);
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT if begins_at(&response, bytes.len()) => {}
+            // Who does not know ranges sends all again.
+            StatusCode::OK => bytes.clear(),
+            _ => return Err(refused(response).await),
         }
         let size = object.size_bytes as usize;
-        let mut bytes = Vec::with_capacity(size);
         loop {
             match response.chunk().await {
-                Ok(None) => break,
+                Ok(None) => return Ok(true),
                 Ok(Some(chunk)) => {
                     // One byte over is enough for check_bytes to refuse it.
                     let room = (size + 1).saturating_sub(bytes.len());
                     bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     if bytes.len() > size {
-                        break;
+                        return Ok(true);
                     }
                 }
                 Err(error) => {
                     tracing::debug!(error = chain(&error), "the download broke off");
-                    return Err(truncated(bytes.len() as u64, object.size_bytes));
+                    return Ok(false);
                 }
             }
         }
-        check_bytes(&bytes, object)?;
-        Ok(bytes)
     }
 
     /// Reports the state of this host.
@@ -154,6 +190,12 @@ impl ServerClient {
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
     }
+}
+
+/// Whether an answer is the part from this byte on (RFC 9110, 14.4).
+fn begins_at(response: &Response, offset: usize) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Problem> {
@@ -191,6 +233,19 @@ async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, Prob
 /// An answer that is an error.
 async fn refused(response: Response) -> Problem {
     let status = response.status();
+    // In seconds; the form with a date would believe this host's clock (RFC 9110, 10.2.3).
+    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let problem = refusal(response).await;
+    match wait {
+        Some(seconds) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Problem { retry_after: Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER)), ..problem }
+        }
+        _ => problem,
+    }
+}
+
+async fn refusal(response: Response) -> Problem {
+    let status = response.status();
     let body = read_capped(response, MAX_ANSWER_BYTES).await.unwrap_or_default();
     let said = serde_json::from_slice::<ErrorBody>(&body).ok();
     let message: String = said
@@ -227,7 +282,7 @@ async fn refused(response: Response) -> Problem {
                 "see the server's log",
             )
         }
-        None if status.is_server_error() => Problem::new(
+        None if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Problem::new(
             "server-unreachable",
             format!("the server or a proxy before it is out of order ({status})"),
             "nothing is wrong with this host; the check is repeated by itself",

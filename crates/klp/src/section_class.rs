@@ -221,7 +221,8 @@ pub fn classify(section: &Section, sizes: &EntrySizes) -> Class {
     if name.starts_with(".initcall") || name.starts_with(".con_initcall") {
         return Class::ReadOnce;
     }
-    for base in [".init", ".exit", ".ref", ".meminit", ".memexit", ".cpuinit", ".cpuexit"] {
+    // `.exitcall.exit` has the pointers to what runs at the end (include/linux/init.h, `__exitcall`): vmlinux drops it.
+    for base in [".init", ".exit", ".exitcall", ".ref", ".meminit", ".memexit", ".cpuinit", ".cpuexit"] {
         if is_or_below(name, base) {
             return Class::Init;
         }

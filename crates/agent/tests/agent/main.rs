@@ -3,6 +3,7 @@
 
 mod check;
 mod life;
+mod network;
 mod policy;
 mod sockets;
 mod support;

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http_body::Frame;
 use jiff::Timestamp;
 use livepatch_agent::{Agent, Config, Parts, Trust};
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
@@ -120,6 +125,12 @@ pub(crate) struct Shelf {
     pub(crate) reports: Vec<Report>,
     /// Where requests for objects are sent instead.
     pub(crate) redirect: Option<String>,
+    /// What is answered to requests for documents instead: status, Retry-After, body.
+    pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
+    /// After how many bytes an object breaks off, answer by answer.
+    pub(crate) breaks: Vec<usize>,
+    /// Whether it knows ranges.
+    pub(crate) ranges: bool,
 }
 
 type Shared = Arc<Mutex<Shelf>>;
@@ -256,6 +267,10 @@ async fn serve_document(
 ) -> Response {
     let mut shelf = shelf.lock().unwrap();
     shelf.asked.push(format!("document {channel} {build_id}"));
+    if let Some((status, wait, body)) = shelf.trouble {
+        let wait: HeaderMap = wait.map(|wait| (RETRY_AFTER, wait.parse().unwrap())).into_iter().collect();
+        return (StatusCode::from_u16(status).unwrap(), wait, body).into_response();
+    }
     let Some(envelope) = shelf.document.clone() else {
         return error(StatusCode::NOT_FOUND, "unknown-kernel");
     };
@@ -267,15 +282,68 @@ async fn serve_document(
     ([("etag", etag)], envelope).into_response()
 }
 
-async fn serve_object(State(shelf): State<Shared>, UrlPath(digest): UrlPath<String>) -> Response {
+async fn serve_object(
+    State(shelf): State<Shared>,
+    UrlPath(digest): UrlPath<String>,
+    headers: HeaderMap,
+) -> Response {
     let mut shelf = shelf.lock().unwrap();
-    shelf.asked.push(format!("object {digest}"));
+    let range = headers.get(RANGE).map(|range| range.to_str().unwrap().to_owned());
+    shelf.asked.push(format!("object {digest}{}", range.as_ref().map_or(String::new(), |r| format!(" {r}"))));
     if let Some(elsewhere) = &shelf.redirect {
         return (StatusCode::TEMPORARY_REDIRECT, [("location", elsewhere.clone())]).into_response();
     }
     match shelf.objects.get(&digest) {
-        Some(bytes) => bytes.clone().into_response(),
+        Some(bytes) => {
+            let mut bytes = bytes.clone();
+            let from = range
+                .filter(|_| shelf.ranges)
+                .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+            let length = bytes.len();
+            bytes.drain(..from.unwrap_or(0));
+            let promised = bytes.len();
+            let breaks = !shelf.breaks.is_empty();
+            if breaks {
+                bytes.truncate(shelf.breaks.remove(0));
+            }
+            let bytes = Body::new(BreakingBody { bytes: Some(bytes.into()), breaks, flushed: false });
+            let promised = [(CONTENT_LENGTH, promised.to_string())];
+            match from {
+                Some(from) => {
+                    let range = [(CONTENT_RANGE, format!("bytes {from}-{}/{length}", length - 1))];
+                    (StatusCode::PARTIAL_CONTENT, promised, range, bytes).into_response()
+                }
+                None => (promised, bytes).into_response(),
+            }
+        }
         None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
+/// A body that breaks off behind its bytes, or not.
+struct BreakingBody {
+    bytes: Option<Bytes>,
+    breaks: bool,
+    /// What was said so far has gone out.
+    flushed: bool,
+}
+
+impl http_body::Body for BreakingBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if self.breaks && !std::mem::replace(&mut self.flushed, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.breaks.then(|| Err(std::io::ErrorKind::BrokenPipe.into())))
     }
 }
 
@@ -329,6 +397,12 @@ impl Host {
             clock: Arc::new(SetClock(Mutex::new(NOW.parse().unwrap()))),
             config: Config::parse(&config).unwrap(),
         }
+    }
+
+    /// The proxy, and what is asked without it.
+    pub(crate) fn proxy(&mut self, url: &str, no_proxy: &str) {
+        let config = Config::parse(&format!("https-proxy = \"{url}\"\nno-proxy = \"{no_proxy}\"")).unwrap();
+        (self.config.proxy, self.config.no_proxy) = (config.proxy, config.no_proxy);
     }
 
     /// More settings, and what the kernel's command line says.

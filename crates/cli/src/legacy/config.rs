@@ -22,6 +22,10 @@ const RESTART_HINT: &str = "hint: `systemctl restart livepatchd` makes the daemo
 enum Meaning {
     /// The same text under another name.
     Text(&'static str),
+    /// A URL of a proxy.
+    Proxy(&'static str),
+    /// Words with commas between.
+    List(&'static str),
     /// A time with s, m or h.
     Time(&'static str),
     /// The same, and 0 is none.
@@ -38,9 +42,9 @@ enum Meaning {
 
 /// All keys in the order in which they are shown.
 const KEYS: [(&str, Meaning); 11] = [
-    ("http-proxy", Meaning::Fixed("")),
-    ("https-proxy", Meaning::Fixed("")),
-    ("no-proxy", Meaning::Fixed("")),
+    ("http-proxy", Meaning::Proxy("http-proxy")),
+    ("https-proxy", Meaning::Proxy("https-proxy")),
+    ("no-proxy", Meaning::List("no-proxy")),
     ("remote-server", Meaning::Text("server")),
     ("ca-certs", Meaning::FileText("ca-file")),
     ("dial-timeout", Meaning::Time("dial-timeout")),
@@ -126,7 +130,11 @@ fn show(
         };
         let value = match meaning {
             Meaning::Fixed(value) => value.to_owned(),
-            Meaning::Text(name) | Meaning::Time(name) | Meaning::Instant(name) => set(name),
+            Meaning::Text(name)
+            | Meaning::Proxy(name)
+            | Meaning::List(name)
+            | Meaning::Time(name)
+            | Meaning::Instant(name) => set(name),
             Meaning::Delay(name) => match set(name) {
                 none if seconds(&none) == Some(0) => "0".to_owned(),
                 delay => delay,
@@ -169,6 +177,8 @@ fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliErr
         Meaning::Fixed(_) => return refuse("this client does not have it"),
         Meaning::FileText(_) => return refuse("set ca-file in the daemon's configuration instead"),
         Meaning::Text(name)
+        | Meaning::Proxy(name)
+        | Meaning::List(name)
         | Meaning::Time(name)
         | Meaning::Delay(name)
         | Meaning::Instant(name)
@@ -182,6 +192,15 @@ fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliErr
             Some(host) if !host.is_empty() && !new.contains(char::is_whitespace) => (name, new.to_owned()),
             _ => return refuse("it is not an https URL"),
         },
+        Meaning::Proxy(name) => {
+            let schemes = ["http://", "https://", "socks5://", "socks5h://"];
+            let host = schemes.iter().find_map(|scheme| new.strip_prefix(scheme)).unwrap_or_default();
+            if host.is_empty() || new.contains(char::is_whitespace) {
+                return refuse("it is not a URL that begins with http://, https://, socks5:// or socks5h://");
+            }
+            (name, new.to_owned())
+        }
+        Meaning::List(name) => (name, new.to_owned()),
         Meaning::Time(name) => match seconds(new) {
             Some(1..) => (name, new.to_owned()),
             _ => return refuse("it is not a time of a second or more, such as 12s, 5m or 1h"),
@@ -280,6 +299,8 @@ mod tests {
         };
         assert!(changed("remote-server", "https://b").unwrap().starts_with("# ours\nserver = \"https://b\""));
         assert_eq!(changed("check-interval", "120").unwrap(), format!("{text}check-interval = \"120m\"\n"));
+        let proxy = "socks5://proxy:1080";
+        assert_eq!(changed("https-proxy", proxy).unwrap(), format!("{text}https-proxy = \"{proxy}\"\n"));
         assert_eq!(changed("check-interval", "0").unwrap(), format!("{text}check-interval = \"0m\"\n"));
         assert!(!changed("remote-server", "").unwrap().contains("server"));
         assert_eq!(changed("patch-delay", "3d").unwrap(), format!("{text}patch-delay = \"3d\"\n"));
@@ -297,7 +318,8 @@ mod tests {
             ("dial-timeout", "12"),
             ("check-interval", "59"),
             ("check-interval", "60m"),
-            ("http-proxy", "http://proxy"),
+            ("http-proxy", "proxy:3128"),
+            ("https-proxy", "https://"),
             ("tls-patch-download", "false"),
             ("cutoff-date", "2026-01-01"),
             ("patch-delay", "-1d"),

@@ -85,7 +85,22 @@ pub(super) async fn object(
     let bytes = app.modules.get(name).await?.ok_or_else(|| {
         ApiError::internal(anyhow::anyhow!("object {name} is published, but its file is missing"))
     })?;
-    Ok((cache, [(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    match rest_from(&headers).filter(|from| *from < bytes.len()) {
+        Some(from) => {
+            let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+            let range = [(header::CONTENT_RANGE, range)];
+            Ok((StatusCode::PARTIAL_CONTENT, cache, kind, range, bytes.slice(from..)).into_response())
+        }
+        None => Ok((cache, kind, bytes).into_response()),
+    }
+}
+
+/// Where the rest begins that a download which broke off asks for. A range of another form is not looked at, which a
+/// server may do (RFC 9110, 14.2).
+fn rest_from(headers: &HeaderMap) -> Option<usize> {
+    let range = headers.get(header::RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }
 
 pub(super) async fn vendor_file(

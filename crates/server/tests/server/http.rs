@@ -210,6 +210,26 @@ async fn an_object_is_served_whole_or_not_at_all() {
     assert_eq!(response.content_length(), Some(bundle.manifest.module.size_bytes));
     assert_eq!(response.bytes().await.unwrap(), bundle.module);
 
+    // A download that broke off goes on; a range of another form is not looked at.
+    let length = bundle.module.len();
+    let last = format!("bytes={}-", length - 1);
+    for (range, status, from) in [
+        ("bytes=1000-", StatusCode::PARTIAL_CONTENT, 1000),
+        (last.as_str(), StatusCode::PARTIAL_CONTENT, length - 1),
+        ("bytes=99999999-", StatusCode::OK, 0),
+        ("bytes=-5", StatusCode::OK, 0),
+        ("bytes=0-1,5-6", StatusCode::OK, 0),
+        ("lines=1-", StatusCode::OK, 0),
+    ] {
+        let request = server.client.get(server.url(&path)).header(header::RANGE, range);
+        let part = request.send().await.unwrap();
+        assert_eq!(part.status(), status, "{range}");
+        let said = part.headers().get(header::CONTENT_RANGE).map(|value| value.to_str().unwrap().to_owned());
+        let expected = format!("bytes {from}-{}/{length}", length - 1);
+        assert_eq!(said, (status == StatusCode::PARTIAL_CONTENT).then_some(expected), "{range}");
+        assert_eq!(part.bytes().await.unwrap(), bundle.module[from..], "{range}");
+    }
+
     let absent = server.get(&format!("/v1/objects/{}", sha256(b"absent"))).await;
     assert_eq!(error(absent, StatusCode::NOT_FOUND).await, "not-found");
     let bad = server.get("/v1/objects/..%2fserver.sqlite").await;
