@@ -165,8 +165,9 @@ fn settings() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
 
     // All or nothing.
-    let (code, _, err) = shown(&["config", "remote-server=https://c.example", "http-proxy=http://p"], "");
-    assert_eq!((code, err.as_str()), (Some(1), "error: http-proxy: this client does not have it\n"));
+    let (code, _, err) =
+        shown(&["config", "remote-server=https://c.example", "tls-patch-download=false"], "");
+    assert_eq!((code, err.as_str()), (Some(1), "error: tls-patch-download: this client does not have it\n"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
     assert_eq!(shown(&["config", "http-proxy="], ""), (Some(0), String::new(), String::new()));
     assert_eq!(shown(&["config", "remote-server", "http-proxy="], "").0, Some(1));
