@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("livepatch-klp", 1),
     ("livepatch-manifest", 1),
     ("livepatch-modsig", 1),
+    ("livepatch-transparency", 1),
     ("livepatch-trust", 1),
     ("livepatch-kbuild", 2),
     ("livepatch-kernel", 2),
