@@ -1,10 +1,11 @@
-//! Floor 2: what a server remembers. [`Store`] is the port for rows, [`SqliteStore`] is it for one machine;
-//! [`ObjectStore`] keeps module files in a directory. The module `stories` (feature `stories`) is the suite that every implementation of
+//! Floor 2: what a server remembers. [`Store`] is the port for rows, [`TransparencyLog`] for the log of what happened to
+//! them, [`SqliteStore`] is both for one machine; [`ObjectStore`] keeps module files in a directory. The module `stories` (feature `stories`) is the suite that every implementation of
 //! [`Store`] passes.
 //!
-//! Invariant: every change of several rows is one transaction. A secret is stored as its SHA-256 only.
+//! Invariant: every change of several rows is one transaction, and what is logged is logged in it. A secret is stored as its SHA-256 only.
 
 mod error;
+mod log;
 mod objects;
 mod records;
 mod sqlite;
@@ -12,6 +13,7 @@ mod sqlite;
 pub mod stories;
 
 pub use error::{ObjectError, StoreError};
+pub use log::{SignedHead, TransparencyLog};
 pub use objects::ObjectStore;
 pub use records::{
     DocumentFacts, DocumentState, Enrolment, KernelRecord, MachineRecord, NewPatch, NewToken, PatchRecord,
@@ -25,7 +27,7 @@ use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier}
 
 /// Where a server keeps its state. Times are kept to the second.
 #[async_trait::async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: TransparencyLog {
     /// The tiers, in the order in which patches move through them.
     async fn tiers(&self) -> Result<Vec<Tier>, StoreError>;
 

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test support: a failed story panics")]
 
+mod log;
+
 use jiff::{SignedDuration, Timestamp};
 use livepatch_api::server::Report;
 use livepatch_manifest::{ModuleObject, PatchManifest, sha256};
@@ -24,6 +26,9 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     the_newest_patch_of_the_tier_is_the_target(&fresh().await).await;
     a_document_is_replaced_only_by_who_saw_the_latest(&fresh().await).await;
     an_unknown_tier_is_refused_everywhere(&fresh().await).await;
+    log::what_happens_is_in_the_log_once(&fresh().await).await;
+    log::what_is_refused_is_not_in_the_log(&fresh().await).await;
+    log::a_signed_head_is_remembered(&fresh().await).await;
 }
 
 fn now() -> Timestamp {

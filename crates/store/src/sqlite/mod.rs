@@ -1,6 +1,7 @@
 //! The store in a SQLite file. One connection writes, a few read; other processes may do the same at the same time
 //! (WAL), so that admin commands work while the server runs.
 
+mod log;
 mod rows;
 
 use std::path::Path;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_api::server::Report;
+use livepatch_manifest::sha256;
+use livepatch_transparency::{BundleEvent, Entry, Event, ReleaseEvent, WithdrawalEvent};
 use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
@@ -25,8 +28,10 @@ use crate::{
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "initial", include_str!("../../migrations/0001_initial.sql"))];
+const MIGRATIONS: [(i64, &'static str, &'static str); 2] = [
+    (1, "initial", include_str!("../../migrations/0001_initial.sql")),
+    (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
+];
 
 /// How long to wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,15 +68,12 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(writing).await?;
-        let migrations = MIGRATIONS
-            .map(|(version, name, sql)| {
-                Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-            })
-            .to_vec();
-        Migrator::with_migrations(migrations).run(&writer).await?;
+        Migrator::with_migrations(migrations()).run(&writer).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.read_only(true));
-        Ok(Self { writer, readers })
+        let store = Self { writer, readers };
+        log::log_what_was_before(&store).await?;
+        Ok(store)
     }
 
     /// Closes all connections; what is in the write-ahead log goes into the database.
@@ -84,6 +86,13 @@ impl SqliteStore {
     async fn write(&self) -> Result<Transaction<'static, sqlx::Sqlite>> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
+}
+
+fn migrations() -> Vec<Migration> {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    MIGRATIONS.map(migration).to_vec()
 }
 
 async fn tiers(connection: &mut SqliteConnection) -> Result<Vec<Tier>> {
@@ -157,9 +166,18 @@ async fn add_patch(connection: &mut SqliteConnection, patch: &NewPatch) -> Resul
     }
     let size = i64::try_from(manifest.module.size_bytes)
         .map_err(|_| StoreError::Corrupt("a module is larger than any file".into()))?;
+    let bundle = BundleEvent {
+        name: version.module_name().to_string(),
+        version,
+        kernel: kernel.clone(),
+        manifest_sha256: sha256(patch.manifest_text.as_bytes()),
+        module_sha256: manifest.module.sha256,
+    };
+    let position = log::append(connection, &Entry::new(patch.at, Event::Bundle(bundle))).await?;
     let row = query(
-        "INSERT INTO patches (major, minor, build_id, module_sha256, module_size_bytes, manifest, signature, published)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO patches (major, minor, build_id, module_sha256, module_size_bytes, manifest, signature, published,
+             log_position)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(version.major())
     .bind(version.minor())
@@ -169,6 +187,7 @@ async fn add_patch(connection: &mut SqliteConnection, patch: &NewPatch) -> Resul
     .bind(&patch.manifest_text)
     .bind(&patch.signature)
     .bind(patch.at.as_second())
+    .bind(position)
     .fetch_one(connection)
     .await?;
     Ok((row.try_get("id")?, true))
@@ -355,16 +374,28 @@ impl Store for SqliteStore {
             return Err(StoreError::Withdrawn(patch.manifest.version));
         }
         let (id, new) = add_patch(&mut transaction, patch).await?;
-        let added =
-            query("INSERT INTO channels (tier, patch_id, released) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(patch.tier.as_str())
-                .bind(id)
-                .bind(patch.at.as_second())
-                .execute(&mut *transaction)
-                .await?;
-        if added.rows_affected() == 0 {
+        let there = query("SELECT 1 FROM channels WHERE tier = ? AND patch_id = ?")
+            .bind(patch.tier.as_str())
+            .bind(id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if there.is_some() {
             return Ok(Published::Unchanged);
         }
+        let release = ReleaseEvent {
+            version: patch.manifest.version,
+            build_id: patch.manifest.kernel.build_id.clone(),
+            manifest_sha256: sha256(patch.manifest_text.as_bytes()),
+            tier: patch.tier.clone(),
+        };
+        let position = log::append(&mut transaction, &Entry::new(patch.at, Event::Release(release))).await?;
+        query("INSERT INTO channels (tier, patch_id, released, log_position) VALUES (?, ?, ?, ?)")
+            .bind(patch.tier.as_str())
+            .bind(id)
+            .bind(patch.at.as_second())
+            .bind(position)
+            .execute(&mut *transaction)
+            .await?;
         query("UPDATE kernels SET revision = revision + 1 WHERE build_id = ?")
             .bind(patch.manifest.kernel.build_id.to_string())
             .execute(&mut *transaction)
@@ -417,13 +448,16 @@ impl Store for SqliteStore {
         if kernels.is_empty() {
             return Err(StoreError::UnknownVersion(version));
         }
-        let added = query("INSERT INTO withdrawn (major, minor, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(version.major())
-            .bind(version.minor())
-            .bind(at.as_second())
-            .execute(&mut *transaction)
-            .await?;
-        if added.rows_affected() > 0 {
+        if !is_withdrawn(&mut transaction, version).await? {
+            let withdrawal = Event::Withdrawal(WithdrawalEvent { version });
+            let position = log::append(&mut transaction, &Entry::new(at, withdrawal)).await?;
+            query("INSERT INTO withdrawn (major, minor, at, log_position) VALUES (?, ?, ?, ?)")
+                .bind(version.major())
+                .bind(version.minor())
+                .bind(at.as_second())
+                .bind(position)
+                .execute(&mut *transaction)
+                .await?;
             query(
                 "UPDATE kernels SET revision = revision + 1
                  WHERE build_id IN (SELECT build_id FROM patches WHERE major = ? AND minor = ?)",

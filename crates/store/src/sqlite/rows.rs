@@ -16,7 +16,7 @@ use crate::{MachineRecord, StoreError, StoredDocument, TokenRecord};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-fn corrupt(error: impl Display) -> StoreError {
+pub(super) fn corrupt(error: impl Display) -> StoreError {
     StoreError::Corrupt(error.to_string())
 }
 
@@ -45,7 +45,7 @@ pub(super) fn to_word<T: Serialize>(variant: &T) -> Result<String> {
     }
 }
 
-fn from_word<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
+pub(super) fn from_word<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(row.try_get(column)?)).map_err(corrupt)
 }
 
