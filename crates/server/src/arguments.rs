@@ -57,6 +57,9 @@ pub enum Command {
     /// Kernels of patches and machines.
     #[command(subcommand)]
     Kernel(Kernel),
+    /// The transparency log: what was published, promoted, withdrawn, and which keys were believed.
+    #[command(subcommand)]
+    Log(Log),
 }
 
 /// Arguments of `init`.
@@ -71,6 +74,10 @@ pub struct Init {
     /// Make no certificate: `serve` will get one by --tls-cert and --tls-key.
     #[arg(long, conflicts_with_all = ["dns", "ip"])]
     pub no_certificate: bool,
+    /// Name of the transparency log, best the address at which hosts see it without https://; never to be changed
+    /// [default: one made from the key].
+    #[arg(long, value_name = "NAME")]
+    pub log_name: Option<String>,
 }
 
 /// Arguments of `serve`.
@@ -185,4 +192,66 @@ pub enum Machine {
 pub enum Kernel {
     /// List kernels, their patches and how many machines run them.
     List(List),
+}
+
+/// Commands on the transparency log.
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// List what is in the log.
+    Show {
+        /// The first entry to list.
+        #[arg(long, value_name = "N", default_value = "0")]
+        from: u64,
+        /// How to print it.
+        #[command(flatten)]
+        list: List,
+    },
+    /// Make the whole log anew from its entries and from what happened, and compare. Exit code 3 when anything differs.
+    Verify(List),
+    /// Print the proof that a bundle is in the log: text in the form of c2sp.org/tlog-proof.
+    Prove {
+        /// Version or name of the bundle, or SHA-256 of its manifest or module.
+        #[arg(value_name = "NAME|DIGEST")]
+        bundle: String,
+        /// How to print it.
+        #[command(flatten)]
+        list: List,
+    },
+    /// Check, without any server, that a bundle is in a log.
+    Check {
+        /// The bundle.
+        #[arg(long, value_name = "FILE")]
+        bundle: PathBuf,
+        /// Its proof, from `log prove` or from /v1/log/proofs/ of a server.
+        #[arg(long, value_name = "FILE")]
+        proof: PathBuf,
+        /// The log's key: log.vkey of the server's data directory, got by a way that you trust.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// How to print it.
+        #[command(flatten)]
+        list: List,
+    },
+    /// Ask a server for its log, once: list what is new, and refuse (exit code 3) a log that took something back or is not
+    /// the same for all.
+    Watch(Watch),
+}
+
+/// Arguments of `log watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// The server, such as https://livepatch.example:8443.
+    pub url: String,
+    /// Where the log's last signed head is remembered; made the first time.
+    #[arg(long, value_name = "FILE")]
+    pub state: PathBuf,
+    /// The log's key: log.vkey of the server's data directory, got by a way that you trust.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Certificates (PEM) to believe instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// How to print it.
+    #[command(flatten)]
+    pub list: List,
 }

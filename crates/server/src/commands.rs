@@ -2,16 +2,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use livepatch_store::{NewToken, Store as _};
+use livepatch_store::{NewToken, Store as _, TransparencyLog};
+use livepatch_transparency::KeyEvent;
 use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
 use serde_json::json;
 
-use crate::arguments::{Arguments, Command, Format, Kernel, Machine, Operator, Patch, Token, Vendor};
+use crate::arguments::{Arguments, Command, Format, Kernel, Log, Machine, Operator, Patch, Token, Vendor};
 use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
 use crate::publish::publish;
 use crate::serve::serve;
-use crate::{DataDir, Exit, Failure, arguments, token, vendor};
+use crate::{DataDir, Exit, Failure, arguments, log, token, vendor};
 
 /// Most characters in the name of a token.
 const MAX_NAME_CHARS: usize = 64;
@@ -26,12 +27,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
-    if let Command::Init(how) = arguments.command {
-        return make(&DataDir::new(&arguments.data), how, now).await;
-    }
-    let data = DataDir::open(&arguments.data)?;
+    let data = match &arguments.command {
+        Command::Init(_) | Command::Log(Log::Check { .. } | Log::Watch(_)) => DataDir::new(&arguments.data),
+        _ => DataDir::open(&arguments.data)?,
+    };
     match arguments.command {
-        Command::Init(_) => Ok(()),
+        Command::Init(how) => make(&data, how, now).await,
+        Command::Log(Log::Check { bundle, proof, key, list }) => {
+            log::check::check(&bundle, &proof, &key, list.format)
+        }
+        Command::Log(Log::Watch(how)) => log::watch::watch(how).await,
+        Command::Log(command) => log::commands::run(&data, command, now).await,
         Command::Serve(how) => serve(&data, how).await,
         Command::Publish { bundle, tier, unproven } => {
             print(&publish(&data, &bundle, &tier, unproven.as_deref(), now).await?)
@@ -46,13 +52,15 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
             data.store().await?.revoke_token(&name, now).await?;
             print(&format!("revoked token {name}; machines that enrolled with it stay enrolled\n"))
         }
-        Command::Vendor(Vendor::Add { certificate }) => add_vendor(&data, &certificate),
+        Command::Vendor(Vendor::Add { certificate }) => add_vendor(&data, &certificate, now).await,
         Command::Vendor(Vendor::List(how)) => list_vendors(&data, how.format),
         Command::Vendor(Vendor::Import { directory }) => import_vendor(&data, &directory, now).await,
         Command::Vendor(Vendor::Repositories(how)) => list_repositories(&data, how.format),
         Command::Operator(Operator::Import { directory }) => {
             let key = data.key()?;
-            let state = data.repositories().import_operator(&directory, key.public(), now)?;
+            let import = data.repositories().check_operator(&directory, key.public(), now)?;
+            log_roots(&data.store().await?, import.roots(), now).await?;
+            let state = import.take()?;
             let version = state.root().header.version;
             print(&format!("serving root {version} of operator {}\n", state.root().repository))
         }
@@ -67,12 +75,14 @@ async fn make(data: &DataDir, how: arguments::Init, now: Timestamp) -> Result<()
         names.dns.push("localhost".into());
         names.ip = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     }
-    let public = init(data, (!how.no_certificate).then_some(&names), now).await?;
+    let names_if_any = (!how.no_certificate).then_some(&names);
+    let public = init(data, names_if_any, how.log_name.as_deref(), now).await?;
     let mut text = format!(
-        "made data directory {}\n  operator key  {}  ({})\n",
+        "made data directory {}\n  operator key  {}  ({})\n  log           {}\n",
         data.root().display(),
         public.to_text(),
-        data.operator_public_key().display()
+        data.operator_public_key().display(),
+        data.log_key().display()
     );
     if !how.no_certificate {
         let names: Vec<String> =
@@ -205,10 +215,18 @@ async fn withdraw(data: &DataDir, version: PatchVersion, now: Timestamp) -> Resu
     print(&text)
 }
 
-fn add_vendor(data: &DataDir, path: &std::path::Path) -> Result<(), Failure> {
+/// The log says which roots are believed before they are.
+async fn log_roots(log: &dyn TransparencyLog, roots: &[KeyEvent], now: Timestamp) -> Result<(), Failure> {
+    for root in roots {
+        log.log_key(root, now).await?;
+    }
+    Ok(())
+}
+
+async fn add_vendor(data: &DataDir, path: &std::path::Path, now: Timestamp) -> Result<(), Failure> {
     let certificate = vendor::read_certificate(path)?;
     let (subject, key_id) = (certificate.subject(), certificate.key_id_hex());
-    if vendor::add(data, &certificate)? {
+    if vendor::add(data, &data.store().await?, &certificate, now).await? {
         print(&format!("trusting {subject} (key id {key_id})\n"))
     } else {
         print(&format!("{subject} (key id {key_id}) is trusted already; nothing changed\n"))
@@ -224,8 +242,10 @@ fn list_vendors(data: &DataDir, format: Format) -> Result<(), Failure> {
 }
 
 async fn import_vendor(data: &DataDir, directory: &std::path::Path, now: Timestamp) -> Result<(), Failure> {
-    let served = data.repositories().import_vendor(directory, now)?;
+    let import = data.repositories().check_vendor(directory, now)?;
     let store = data.store().await?;
+    log_roots(&store, import.roots(), now).await?;
+    let served = import.take()?;
     store.touch_documents().await?;
     store.close().await;
     print(&format!(

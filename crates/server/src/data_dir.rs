@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use livepatch_store::{ObjectStore, SqliteStore};
@@ -62,6 +62,10 @@ impl DataDir {
     pub fn operator_public_key(&self) -> PathBuf {
         self.root.join("operator.pub")
     }
+    /// The log's name and key, for those who verify what the log says.
+    pub fn log_key(&self) -> PathBuf {
+        self.root.join("log.vkey")
+    }
     /// The certificate authority that `init` made, for hosts.
     pub fn ca(&self) -> PathBuf {
         self.root.join("ca.pem")
@@ -96,6 +100,19 @@ impl DataDir {
                 .hint("the file must be the Ed25519 key that `init` made, with mode 600")
         })
     }
+}
+
+/// Reads a file that has `limit` bytes at most.
+pub(crate) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let named = |failure: Failure| failure.context(format!("cannot read {}", path.display()));
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|error| named(Failure::new(Exit::Refused, error)))?;
+    if bytes.len() as u64 > limit {
+        return Err(named(Failure::refused(format!("it is longer than the {limit} bytes that it may have"))));
+    }
+    Ok(bytes)
 }
 
 /// Writes a file wholly or not at all, in place of what was there.

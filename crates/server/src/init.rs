@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use livepatch_manifest::VerifyingKey;
-use livepatch_store::SqliteStore;
+use livepatch_store::{SqliteStore, TransparencyLog as _};
+use livepatch_transparency::LogKey;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::DnsName;
 
 use crate::data_dir::write_new;
-use crate::{DataDir, Exit, Failure, OperatorKey};
+use crate::{DataDir, Exit, Failure, OperatorKey, log};
 
 /// How long the certificates of `init` are valid. The authority's key is thrown away, so that nobody can make
 /// certificates for other names with it; a new certificate means a new authority.
@@ -34,9 +35,15 @@ struct Certificates {
     key_pem: String,
 }
 
-/// Makes a data directory, with certificates if there are names for them. A directory that has something in it is
+/// Makes a data directory, with certificates if there are names for them, and a log under this name, or under one that no
+/// other log has. A directory that has something in it is
 /// refused. Whatever fails, a directory without `operator.key` is all that can be left behind.
-pub async fn init(data: &DataDir, names: Option<&Names>, now: Timestamp) -> Result<VerifyingKey, Failure> {
+pub async fn init(
+    data: &DataDir,
+    names: Option<&Names>,
+    log_name: Option<&str>,
+    now: Timestamp,
+) -> Result<VerifyingKey, Failure> {
     // Everything that can go wrong without touching the disk comes first.
     let certificates = names
         .map(|names| certificates(names, now))
@@ -45,9 +52,15 @@ pub async fn init(data: &DataDir, names: Option<&Names>, now: Timestamp) -> Resu
     let (key, pem) = OperatorKey::generate()
         .map_err(|error| Failure::new(Exit::Failed, error.context("cannot make a signing key")))?;
     let public = key.public().clone();
+    let log_name = log_name.map_or_else(|| log::default_name(&key), str::to_owned);
+    let log_key = LogKey::new(&log_name, *public.as_bytes())
+        .map_err(|error| Failure::new(Exit::Refused, error).hint("check the name after --log-name"))?;
 
     make_empty_directory(data)?;
-    SqliteStore::create(&data.database()).await?.close().await;
+    let store = SqliteStore::create(&data.database()).await?;
+    store.log_key(&log::operator_key_event(&log_key), now).await?;
+    store.close().await;
+    write_new(&data.log_key(), format!("{}\n", log_key.to_text()).as_bytes())?;
     if let Some(certificates) = certificates {
         write_new(&data.tls_key(), certificates.key_pem.as_bytes())?;
         write_new(&data.tls_certificate(), certificates.chain_pem.as_bytes())?;

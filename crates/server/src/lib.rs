@@ -5,6 +5,7 @@
 //! - [`DataDir`]: what is where on disk. [`init`] makes it.
 //! - [`vendor`]: which bundles are taken. [`document`]: what hosts are told, and when it is signed anew.
 //! - [`Repositories`]: vendors' metadata and the operator's root, verified when they come in, served as they are.
+//! - [`log`]: the transparency log, in which everything of this stands that hosts or auditors must be able to see.
 //! - [`http`]: the routes of `livepatch_api::server`. [`listener`]: TLS, time-outs, shutdown.
 //!
 //! Invariant: the server's key chooses among patches that the vendor signed; it cannot make one.
@@ -14,6 +15,7 @@ pub mod document;
 pub mod http;
 pub mod init;
 pub mod listener;
+pub mod log;
 pub mod vendor;
 
 mod commands;
@@ -30,6 +32,6 @@ pub use arguments::Arguments;
 pub use commands::run;
 pub use data_dir::DataDir;
 pub use failure::{Exit, Failure};
-pub use repositories::{Repositories, Served};
+pub use repositories::{Import, Repositories, Served};
 pub use signing::OperatorKey;
 pub use token::Token;

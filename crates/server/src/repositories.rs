@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use livepatch_manifest::{MetadataFile, VendorMetadata, VerifyingKey, sha256};
+use livepatch_transparency::{KeyEvent, KeyPurpose};
 use livepatch_trust::{
     Kind, MAX_ALLOWANCE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, PublicKey, Refusal, RepositoryName, Role,
     State, TargetName, Update,
@@ -83,11 +84,29 @@ impl Repositories {
         self.served().into_iter().find(|served| served.kernels.contains(build_id)).map(|served| served.newest)
     }
 
-    /// Takes a vendor's repository from a directory.
-    pub fn import_vendor(&self, from: &Path, now: Timestamp) -> Result<Served, Failure> {
+    /// The newest roots of all repositories, as events.
+    pub fn roots(&self) -> Result<Vec<KeyEvent>, Failure> {
+        let of_vendor = |served: Served| {
+            let MetadataFile { version, sha256 } = served.newest.root;
+            KeyEvent { purpose: KeyPurpose::VendorRoot, name: served.newest.repository, version, sha256 }
+        };
+        let mut roots: Vec<_> = self.served().into_iter().map(of_vendor).collect();
+        if let Some(state) = known_state(&self.operator())? {
+            let version = state.seen(Role::Root);
+            let bytes = required(&self.operator(), &root_path(version), MAX_ROOT_BYTES)?;
+            let name = state.root().repository.to_string();
+            roots.push(KeyEvent { purpose: KeyPurpose::OperatorRoot, name, version, sha256: sha256(&bytes) });
+        }
+        Ok(roots)
+    }
+
+    /// Verifies a vendor's repository in a directory; nothing is taken yet.
+    pub fn check_vendor(&self, from: &Path, now: Timestamp) -> Result<Import<Served>, Failure> {
         let (first, state) = first_root(from)?;
         let target = self.vendor(&state.root().repository);
-        let state = known_state(&target)?.unwrap_or(state);
+        let known = known_state(&target)?;
+        let known_root = known.as_ref().map_or(0, |state| state.seen(Role::Root));
+        let state = known.unwrap_or(state);
         let mut files = known_roots(from, first, &state)?;
         let vendor = Update::run(state, |wanted| {
             let bytes = read(&from.join(&wanted.path), wanted.limit_bytes)?;
@@ -118,18 +137,27 @@ impl Repositories {
             expires: vendor.expiries().into_iter().map(|(_, at)| at).min().unwrap_or(Timestamp::MIN),
             kernels: allowances.into_iter().map(|allowance| allowance.kernel.build_id).collect(),
         };
-        put_files(&target, &files)?;
-        put(&target.join("state.json"), &state.to_bytes())?;
-        put(&target.join("served.json"), &serde_json::to_vec(&served).unwrap_or_default())?;
-        Ok(served)
+        let roots = root_events(KeyPurpose::VendorRoot, state, known_root, &files);
+        let records = vec![
+            ("state.json", state.to_bytes()),
+            ("served.json", serde_json::to_vec(&served).unwrap_or_default()),
+        ];
+        Import::new(target, files, records, roots, served)
     }
 
-    /// Takes an operator's root from a directory. It must name the key that signs documents here, else no host would
-    /// believe them.
-    pub fn import_operator(&self, from: &Path, key: &VerifyingKey, now: Timestamp) -> Result<State, Failure> {
+    /// Verifies an operator's root in a directory; nothing is taken yet. It must name the key that signs documents here,
+    /// else no host would believe them.
+    pub fn check_operator(
+        &self,
+        from: &Path,
+        key: &VerifyingKey,
+        now: Timestamp,
+    ) -> Result<Import<State>, Failure> {
         let (first, state) = first_root(from)?;
         let target = self.operator();
-        let mut state = known_state(&target)?.unwrap_or(state);
+        let known = known_state(&target)?;
+        let known_root = known.as_ref().map_or(0, |state| state.seen(Role::Root));
+        let mut state = known.unwrap_or(state);
         let mut files = known_roots(from, first, &state)?;
         while let Some(next) = read(&from.join(root_path(state.seen(Role::Root) + 1)), MAX_ROOT_BYTES) {
             state.take_root(&next).map_err(|refusal| refused(from, &refusal))?;
@@ -149,10 +177,71 @@ impl Repositories {
                 "give the server's operator.pub to `livepatch-build trust rotate --role documents --add`",
             ));
         }
-        put_files(&target, &files)?;
-        put(&target.join("state.json"), &state.to_bytes())?;
-        Ok(state)
+        let roots = root_events(KeyPurpose::OperatorRoot, &state, known_root, &files);
+        Import::new(target, files, vec![("state.json", state.to_bytes())], roots, state)
     }
+}
+
+/// A repository that was verified and not yet taken.
+#[derive(Debug)]
+pub struct Import<T> {
+    target: PathBuf,
+    files: Vec<(String, Vec<u8>)>,
+    records: Vec<(&'static str, Vec<u8>)>,
+    roots: Vec<KeyEvent>,
+    found: T,
+}
+
+impl<T> Import<T> {
+    /// Nothing but the timestamp may differ from what is served already.
+    fn new(
+        target: PathBuf,
+        files: Vec<(String, Vec<u8>)>,
+        records: Vec<(&'static str, Vec<u8>)>,
+        roots: Vec<KeyEvent>,
+        found: T,
+    ) -> Result<Self, Failure> {
+        for (path, bytes) in files.iter().filter(|(path, _)| path != TIMESTAMP) {
+            if fs::read(target.join(path)).is_ok_and(|known| known != *bytes) {
+                return Err(Failure::refused(format!(
+                    "{path} is not the file of that name that is served here"
+                ))
+                .hint("files of a repository never change; this is another repository, or a forged one"));
+            }
+        }
+        Ok(Self { target, files, records, roots, found })
+    }
+
+    /// The roots that are new by it, and the newest in any case: what the log has to say before it is taken.
+    pub fn roots(&self) -> &[KeyEvent] {
+        &self.roots
+    }
+
+    /// Takes it; what was found in it. The timestamp comes after what it leads to, so that hosts see all of the old or
+    /// all of the new.
+    pub fn take(self) -> Result<T, Failure> {
+        let (last, first): (Vec<_>, Vec<_>) = self.files.iter().partition(|(path, _)| path == TIMESTAMP);
+        for (path, bytes) in first.into_iter().chain(last) {
+            put(&self.target.join(path), bytes)?;
+        }
+        for (name, bytes) in &self.records {
+            put(&self.target.join(name), bytes)?;
+        }
+        Ok(self.found)
+    }
+}
+
+/// The roots above the known one, and the newest in any case, as events.
+fn root_events(purpose: KeyPurpose, state: &State, known: u64, files: &[(String, Vec<u8>)]) -> Vec<KeyEvent> {
+    let newest = state.seen(Role::Root);
+    let first = (known + 1).min(newest);
+    (first..=newest)
+        .filter_map(|version| {
+            let (_, bytes) = files.iter().find(|(path, _)| *path == root_path(version))?;
+            let name = state.root().repository.to_string();
+            Some(KeyEvent { purpose, name, version, sha256: sha256(bytes) })
+        })
+        .collect()
 }
 
 fn root_path(version: u64) -> String {
@@ -203,22 +292,6 @@ fn read(path: &Path, limit: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path).ok()?.take(limit.saturating_add(1)).read_to_end(&mut bytes).ok()?;
     Some(bytes)
-}
-
-/// Writes what was verified. Nothing but the timestamp may differ from what was served before; it comes after what it
-/// leads to, so that hosts see all of the old or all of the new.
-fn put_files(target: &Path, files: &[(String, Vec<u8>)]) -> Result<(), Failure> {
-    let (last, first): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| path == TIMESTAMP);
-    for (path, bytes) in &first {
-        if fs::read(target.join(path)).is_ok_and(|known| known != *bytes) {
-            return Err(Failure::refused(format!("{path} is not the file of that name that is served here"))
-                .hint("files of a repository never change; this is another repository, or a forged one"));
-        }
-    }
-    for (path, bytes) in first.into_iter().chain(last) {
-        put(&target.join(path), bytes)?;
-    }
-    Ok(())
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum_server::Handle;
-use livepatch_types::SystemClock;
+use livepatch_types::{Clock as _, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::http::{App, router};
 use crate::listener::{self, Limits};
-use crate::{DataDir, Exit, Failure, arguments};
+use crate::{DataDir, Exit, Failure, arguments, log};
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result<(), Failure> {
@@ -25,6 +25,7 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
     })?;
     let operator_key = data.key()?;
     let store = data.store().await?;
+    let log_key = log::key(data, &store, &operator_key, SystemClock.now()).await?;
     let (tcp, address) = TcpListener::bind(arguments.listen)
         .and_then(|tcp| tcp.local_addr().map(|address| (tcp, address)))
         .map_err(|error| {
@@ -39,6 +40,7 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
         Arc::new(store.clone()),
         data.objects(),
         operator_key,
+        log_key,
         data.repositories(),
         Arc::new(SystemClock),
     );

@@ -4,12 +4,13 @@ use anyhow::Context as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use livepatch_manifest::{KernelDocument, VerifyingKey, document, envelope};
+use livepatch_transparency::{Checkpoint, LogKey};
 use livepatch_types::Redacted;
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// The operator's online key: it signs kernel documents.
+/// The operator's online key: it signs kernel documents and the log's head.
 #[derive(Debug)]
 pub struct OperatorKey {
     pair: Ed25519KeyPair,
@@ -52,6 +53,11 @@ impl OperatorKey {
     /// What hosts pin.
     pub fn public(&self) -> &VerifyingKey {
         &self.public
+    }
+
+    /// The signed note of the log's head. `log` is this key under the log's name.
+    pub fn sign_head(&self, head: &Checkpoint, log: &LogKey) -> String {
+        head.to_note(log, self.pair.sign(head.to_text().as_bytes()).as_ref())
     }
 
     /// The signed envelope of a document.

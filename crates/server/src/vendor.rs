@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use livepatch_manifest::Bundle;
+use jiff::Timestamp;
+use livepatch_manifest::{Bundle, sha256};
 use livepatch_modsig::{Certificate, verify_detached, verify_module};
+use livepatch_store::TransparencyLog;
+use livepatch_transparency::{KeyEvent, KeyPurpose};
 
 use crate::{DataDir, Exit, Failure};
 
@@ -36,8 +39,23 @@ pub fn read_certificate(path: &Path) -> Result<Certificate, Failure> {
     }
 }
 
-/// Trusts a certificate from now on; false when it was trusted already.
-pub fn add(data: &DataDir, certificate: &Certificate) -> Result<bool, Failure> {
+/// A certificate as an event. Its subject stays out of it: that can be a person.
+pub(crate) fn key_event(certificate: &Certificate) -> KeyEvent {
+    KeyEvent {
+        purpose: KeyPurpose::VendorCertificate,
+        name: certificate.key_id_hex(),
+        version: 0,
+        sha256: sha256(certificate.der()),
+    }
+}
+
+/// Trusts a certificate from now on; false when it was trusted already. The log says so first.
+pub async fn add(
+    data: &DataDir,
+    log: &dyn TransparencyLog,
+    certificate: &Certificate,
+    now: Timestamp,
+) -> Result<bool, Failure> {
     if trusted(data)?.contains(certificate) {
         return Ok(false);
     }
@@ -49,6 +67,7 @@ pub fn add(data: &DataDir, certificate: &Certificate) -> Result<bool, Failure> {
         ))
         .hint("remove that file first if it is to be replaced"));
     }
+    log.log_key(&key_event(certificate), now).await?;
     crate::data_dir::write_new(&path, certificate.der())?;
     Ok(true)
 }

@@ -31,6 +31,12 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     log::a_signed_head_is_remembered(&fresh().await).await;
 }
 
+/// Changes a SQLite database as somebody does who can write its file: without foreign keys and triggers. For tests of
+/// what notices that.
+pub async fn change_database(path: &std::path::Path, statements: &str) {
+    crate::sqlite::log::change_database(path, statements).await.unwrap();
+}
+
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }

@@ -1,6 +1,7 @@
 //! The routes of `livepatch_api::server`.
 
 mod error;
+mod log;
 mod modules;
 mod routes;
 
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use livepatch_api::server::MAX_REQUEST_BYTES;
 use livepatch_store::{ObjectStore, Store};
+use livepatch_transparency::LogKey;
 use livepatch_types::Clock;
 
 use crate::{OperatorKey, Repositories};
@@ -26,6 +28,7 @@ pub struct App {
     store: Arc<dyn Store>,
     modules: Arc<Modules>,
     key: Arc<OperatorKey>,
+    log: Arc<LogKey>,
     repositories: Arc<Repositories>,
     clock: Arc<dyn Clock>,
 }
@@ -36,6 +39,7 @@ impl App {
         store: Arc<dyn Store>,
         objects: ObjectStore,
         key: OperatorKey,
+        log: LogKey,
         repositories: Repositories,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -43,6 +47,7 @@ impl App {
             store,
             modules: Arc::new(Modules::new(objects)),
             key: Arc::new(key),
+            log: Arc::new(log),
             repositories: Arc::new(repositories),
             clock,
         }
@@ -59,6 +64,9 @@ pub fn router(app: App, time_limit: Duration) -> Router {
         .route("/v1/vendor/{repository}/{*path}", get(routes::vendor_file))
         .route("/v1/operator/{*path}", get(routes::operator_file))
         .route("/v1/reports", post(routes::report))
+        .route("/v1/log/proofs/{module}", get(log::proof))
+        .route("/checkpoint", get(log::checkpoint))
+        .route("/tile/{*path}", get(log::tile))
         .fallback(async || ApiError::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))

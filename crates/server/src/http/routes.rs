@@ -18,9 +18,9 @@ const MAX_CLIENT_VERSION_CHARS: usize = 64;
 const MAX_ERROR_CHARS: usize = 500;
 
 /// How long a document may be answered from a cache on the way.
-const DOCUMENT_CACHE: &str = "public, max-age=60";
+pub(super) const DOCUMENT_CACHE: &str = "public, max-age=60";
 /// An object never changes.
-const OBJECT_CACHE: &str = "public, max-age=31536000, immutable";
+pub(super) const OBJECT_CACHE: &str = "public, max-age=31536000, immutable";
 
 pub(super) async fn enroll(
     State(app): State<App>,
@@ -162,7 +162,7 @@ pub(super) async fn report(
 }
 
 /// Whether `If-None-Match` names this tag (RFC 9110, 13.1.2: weak comparison).
-fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
+pub(super) fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))

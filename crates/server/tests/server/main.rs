@@ -4,5 +4,7 @@
 
 mod cli;
 mod http;
+mod log;
+mod log_attacks;
 mod repositories;
 mod support;

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use axum::Router;
 use axum_server::Handle;
 use jiff::Timestamp;
 use livepatch_manifest::{
@@ -202,20 +203,30 @@ impl Site {
         self.serve_with(Limits::default()).await
     }
 
+    /// The real routes, and something that changes them.
+    pub(crate) async fn serve_changed(&self, change: impl FnOnce(Router) -> Router) -> Server {
+        self.serve_as(Limits::default(), change).await
+    }
+
     /// The real routes behind the real listener, with a clock that a test can set.
     pub(crate) async fn serve_with(&self, limits: Limits) -> Server {
+        self.serve_as(limits, |router| router).await
+    }
+
+    async fn serve_as(&self, limits: Limits, change: impl FnOnce(Router) -> Router) -> Server {
         let data = DataDir::open(&self.data()).unwrap();
         let clock = TestClock::default();
         clock.set(SystemClock.now());
         let store = Arc::new(data.store().await.unwrap());
         let key = livepatch_server::OperatorKey::read(&data.operator_key()).unwrap();
-        let app = App::new(store, data.objects(), key, data.repositories(), Arc::new(clock.clone()));
+        let log = livepatch_server::log::key(&data, store.as_ref(), &key, SystemClock.now()).await.unwrap();
+        let app = App::new(store, data.objects(), key, log, data.repositories(), Arc::new(clock.clone()));
         let tls = listener::tls(&data.tls_certificate(), &data.tls_key()).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
         let handle = Handle::new();
-        let task =
-            tokio::spawn(listener::serve(tcp, tls, router(app, limits.request), limits, handle.clone()));
+        let routes = change(router(app, limits.request));
+        let task = tokio::spawn(listener::serve(tcp, tls, routes, limits, handle.clone()));
         Server { address, clock, handle, task, client: client(&data.ca()) }
     }
 }

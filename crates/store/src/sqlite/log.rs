@@ -14,7 +14,10 @@ use sqlx::{Row as _, query};
 use super::{Result, SqliteStore, rows, signed};
 use crate::{SignedHead, TransparencyLog};
 
-/// Patches as events. The condition is about `log_position`.
+/// A row as the entry about it.
+type AsEntry = fn(&SqliteRow) -> Result<Entry>;
+
+/// Events as their tables have them, with `log_position`.
 const BUNDLES: &str =
     "SELECT p.id, p.log_position, p.major, p.minor, p.manifest, p.module_sha256, p.published,
     k.architecture, k.release, k.build_id FROM patches p JOIN kernels k USING (build_id)";
@@ -117,7 +120,7 @@ pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry) -> 
 /// Events of tables that are older than the log get their entries, once.
 pub(super) async fn log_what_was_before(store: &SqliteStore) -> Result<()> {
     let mut transaction = store.write().await?;
-    let older: [(&str, &str, &str, fn(&SqliteRow) -> Result<Entry>); 3] = [
+    let older: [(&str, &str, &str, AsEntry); 3] = [
         (
             BUNDLES,
             "p.log_position IS NULL ORDER BY p.published, p.id",
@@ -215,7 +218,7 @@ impl TransparencyLog for SqliteStore {
     async fn logged_events(&self) -> Result<Vec<(u64, Entry)>> {
         let mut snapshot = self.readers.begin().await?;
         let mut events = Vec::new();
-        let tables: [(&str, fn(&SqliteRow) -> Result<Entry>); 4] =
+        let tables: [(&str, AsEntry); 4] =
             [(BUNDLES, bundle), (RELEASES, release), (WITHDRAWALS, withdrawal), (KEYS, key)];
         for (select, entry) in tables {
             for row in &query(select).fetch_all(&mut *snapshot).await? {
@@ -257,6 +260,22 @@ fn head(row: &SqliteRow) -> Result<SignedHead> {
         root: rows::value(row, "root")?,
         note: row.try_get("note")?,
     })
+}
+
+/// Changes a database as somebody does who can write its file: without foreign keys and triggers.
+#[cfg(any(test, feature = "stories"))]
+pub(crate) async fn change_database(path: &std::path::Path, statements: &str) -> Result<()> {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).foreign_keys(false);
+    let pool = sqlx::SqlitePool::connect_with(options).await?;
+    for row in query("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetch_all(&pool).await? {
+        let name: String = row.try_get("name")?;
+        query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {name}"))).execute(&pool).await?;
+    }
+    for statement in statements.split(';') {
+        query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&pool).await?;
+    }
+    pool.close().await;
+    Ok(())
 }
 
 #[cfg(test)]

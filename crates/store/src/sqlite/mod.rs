@@ -1,7 +1,7 @@
 //! The store in a SQLite file. One connection writes, a few read; other processes may do the same at the same time
 //! (WAL), so that admin commands work while the server runs.
 
-mod log;
+pub(crate) mod log;
 mod rows;
 
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::{
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &'static str, &'static str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 2] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
 ];
