@@ -4,6 +4,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use livepatch_manifest::VerifyingKey;
 use livepatch_manifest::document::PAYLOAD_TYPE;
 use livepatch_manifest::envelope::{assemble, signing_input};
+use livepatch_transparency::{Checkpoint, LogKey};
 use livepatch_types::{Architecture, BuildId, KernelIdentity, KernelRelease, Tier};
 
 /// The key that the `envelope` target trusts. No secret: it signs nothing else.
@@ -21,6 +22,16 @@ pub fn verifying_key() -> VerifyingKey {
 pub fn sign_envelope(payload: &[u8]) -> Vec<u8> {
     let signature = key().sign(&signing_input(PAYLOAD_TYPE, payload)).as_ref().to_vec();
     assemble(PAYLOAD_TYPE, payload, &[(verifying_key().key_id(), signature)])
+}
+
+/// The same key as that of a log.
+pub fn log_key() -> LogKey {
+    LogKey::new("log.example/fuzz", *verifying_key().as_bytes()).expect("a name")
+}
+
+/// The signed note of a head, by the trusted key.
+pub fn sign_head(head: &Checkpoint) -> String {
+    head.to_note(&log_key(), key().sign(head.to_text().as_bytes()).as_ref())
 }
 
 /// The kernel that seeds are for.

@@ -6,13 +6,16 @@ use std::path::Path;
 use jiff::Timestamp;
 use livepatch_build::keygen;
 use livepatch_build::signing::{FileSigner, sign_bundle};
-use livepatch_fuzz::{channel, kernel, sign_envelope};
+use livepatch_fuzz::{channel, kernel, log_key, sign_envelope, sign_head};
 use livepatch_manifest::document::Target;
 use livepatch_manifest::{
     Bundle, CveEntry, KernelDocument, ModuleObject, ObjectName, PatchManifest, PatchedFunction,
     PatchedObject, sha256,
 };
 use livepatch_modsig::split;
+use livepatch_transparency::{
+    BundleEvent, Checkpoint, Entry, Event, LoggedProof, leaf_hash, node_hash, write_entries,
+};
 use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -39,6 +42,7 @@ fn main() -> Result {
     for case in ["inlined", "members_of_nameless_structures"] {
         write(&format!("debug_info/{case}"), &compile(&format!("layouts/{case}"), "-g")?)?;
     }
+    log()?;
     write("symvers/symvers", SYMVERS.as_bytes())?;
     write("source_patch/git", GIT_PATCH.as_bytes())?;
     write("source_patch/plain", PLAIN_PATCH.as_bytes())?;
@@ -103,6 +107,30 @@ fn write(name: &str, bytes: &[u8]) -> Result {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
     std::fs::create_dir_all(path.parent().ok_or("a seed without a directory")?)?;
     Ok(std::fs::write(path, bytes)?)
+}
+
+/// A log of two entries.
+fn log() -> Result {
+    let bundle = BundleEvent {
+        name: "livepatch_113_1".into(),
+        version: PatchVersion::parse("113.1")?,
+        kernel: kernel(),
+        manifest_sha256: sha256(b"manifest"),
+        module_sha256: sha256(b"module"),
+    };
+    let entry = Entry::new(Timestamp::UNIX_EPOCH, Event::Bundle(bundle)).to_bytes()?;
+    let (leaf, other) = (leaf_hash(&entry), leaf_hash(b"other"));
+    let head = Checkpoint { origin: log_key().name().to_owned(), size: 2, root: node_hash(&leaf, &other) };
+    let note = sign_head(&head);
+    let proof = LoggedProof { entry: entry.clone(), index: 0, hashes: vec![other], note: note.clone() };
+    let entries = write_entries([entry.as_slice(), b"other"]).ok_or("an entry is too long")?;
+    write("transparency/checkpoint", note.as_bytes())?;
+    write("transparency/proof", proof.to_text().as_bytes())?;
+    write("transparency/entry", &entry)?;
+    write("transparency/entries", &[&[2], entries.as_slice()].concat())?;
+    write("transparency/tile", &[&[2], leaf.as_bytes().as_slice(), other.as_bytes()].concat())?;
+    write("transparency/path", b"tile/0/x001/234.p/5")?;
+    write("transparency/key", log_key().to_text().as_bytes())
 }
 
 fn bundle() -> Result<Bundle> {

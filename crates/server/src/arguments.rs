@@ -248,6 +248,9 @@ pub struct Watch {
     /// The log's key: log.vkey of the server's data directory, got by a way that you trust.
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
+    /// The key that the remembered head is signed with, when the operator has replaced it since.
+    #[arg(long, value_name = "FILE")]
+    pub former_key: Option<PathBuf>,
     /// Certificates (PEM) to believe instead of the system's.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

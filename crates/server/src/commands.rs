@@ -78,18 +78,18 @@ async fn make(data: &DataDir, how: arguments::Init, now: Timestamp) -> Result<()
     let names_if_any = (!how.no_certificate).then_some(&names);
     let public = init(data, names_if_any, how.log_name.as_deref(), now).await?;
     let mut text = format!(
-        "made data directory {}\n  operator key  {}  ({})\n  log           {}\n",
+        "made data directory {}\n  operator key  {}  ({})\n",
         data.root().display(),
         public.to_text(),
-        data.operator_public_key().display(),
-        data.log_key().display()
+        data.operator_public_key().display()
     );
     if !how.no_certificate {
         let names: Vec<String> =
             names.dns.into_iter().chain(names.ip.iter().map(ToString::to_string)).collect();
         text.push_str(&format!("  authority     {}  (for {})\n", data.ca().display(), names.join(", ")));
     }
-    text.push_str("hosts need both files; next: trust a vendor with `livepatch-server vendor add CERT`\n");
+    text.push_str("hosts need these files; next: trust a vendor with `livepatch-server vendor add CERT`\n");
+    text.push_str(&format!("who watches the transparency log needs {}\n", data.log_key().display()));
     print(&text)
 }
 

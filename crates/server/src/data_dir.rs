@@ -115,10 +115,15 @@ pub(crate) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// The directory of a file; the current one of a bare name.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file wholly or not at all, in place of what was there.
 pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("."));
+        let directory = directory_of(path);
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
@@ -133,7 +138,7 @@ pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// Writes a file that was not there, wholly or not at all, readable by its owner alone.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("."));
+        let directory = directory_of(path);
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;

@@ -23,7 +23,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Asks once: prints the entries since the last time and remembers the head.
 pub(crate) async fn watch(how: Watch) -> Result<(), Failure> {
     let key = read_key(&how.key)?;
-    let remembered = remembered(&how.state, &key)?;
+    let former = how.former_key.as_deref().map(read_key).transpose()?;
+    let remembered = remembered(&how.state, &key, former.as_ref())?;
     let log = RemoteLog::new(&how.url, how.ca.as_deref())?;
     let note = log.get("checkpoint", MAX_NOTE_BYTES).await?;
     let offered = RememberedHead::open(&note, &key).map_err(|refusal| refused(refusal, None))?;
@@ -58,15 +59,20 @@ pub(crate) async fn watch(how: Watch) -> Result<(), Failure> {
     write_over(&how.state, accepted.note())
 }
 
-fn remembered(path: &Path, key: &LogKey) -> Result<Option<RememberedHead>, Failure> {
+fn remembered(path: &Path, key: &LogKey, former: Option<&LogKey>) -> Result<Option<RememberedHead>, Failure> {
     if !path.try_exists().unwrap_or(true) {
         return Ok(None);
     }
     let note = read_capped(path, MAX_NOTE_BYTES as u64)?;
-    RememberedHead::open(&note, key).map(Some).map_err(|refusal| {
+    let opened = match (RememberedHead::open(&note, key), former) {
+        (Err(Refusal::OtherSigner { .. }), Some(former)) => RememberedHead::open(&note, former),
+        (opened, _) => opened,
+    };
+    opened.map(Some).map_err(|refusal| {
         Failure::new(Exit::Setup, refusal)
             .context(format!("cannot use the remembered head {}", path.display()))
-            .hint("restore it; without it nobody sees whether the log took something back")
+            .hint("restore it: without it nobody sees whether the log took something back")
+            .hint("when the operator's key was replaced, give the log.vkey from before as --former-key")
     })
 }
 

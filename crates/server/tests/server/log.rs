@@ -21,13 +21,17 @@ impl Site {
 
     /// Runs `log watch` against a server, as somebody with a state file of this name.
     pub(crate) async fn watch(&self, server: &Server, state: &str) -> std::process::Output {
+        self.watch_with(server, state, &[]).await
+    }
+
+    async fn watch_with(&self, server: &Server, state: &str, more: &[&str]) -> std::process::Output {
         let data = self.data();
         let path = |name: &str| data.join(name).to_str().unwrap().to_owned();
         let state = self.directory.path().join(state).to_str().unwrap().to_owned();
         let (url, key, ca) = (server.url(""), path("log.vkey"), path("ca.pem"));
         let arguments =
             ["log", "watch", &url, "--state", &state, "--key", &key, "--ca", &ca, "--format", "json"];
-        let mut command = self.command(&arguments);
+        let mut command = self.command(&[arguments.as_slice(), more].concat());
         // The server runs in this process: the thread must stay free.
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
@@ -234,7 +238,7 @@ async fn a_log_begins_with_the_keys_that_are_believed_and_goes_on_with_another()
     assert_eq!((code, refusal.contains("start the server once")), (4, true), "{refusal}");
     let server = site.serve().await;
     site.good(&["log", "verify"]);
-    let name = site.log_key().name().to_owned();
+    let (name, former) = (site.log_key().name().to_owned(), *site.log_key().as_bytes());
     assert!(site.watch(&server, "state").await.status.success());
 
     let other = Site::new();
@@ -251,4 +255,55 @@ async fn a_log_begins_with_the_keys_that_are_believed_and_goes_on_with_another()
     assert_eq!(listed[listed.as_array().unwrap().len() - 1]["entry"]["sha256"], other.operator().key_id());
     assert!(server.get("/checkpoint").await.status().is_success());
     site.good(&["log", "verify"]);
+
+    let lost = site.watch(&server, "state").await;
+    assert_eq!(lost.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("give the log.vkey from before as --former-key"));
+    let former = LogKey::new(&name, former).unwrap().to_text();
+    let former = site.write("former.vkey", former.as_bytes());
+    let output = site.watch_with(&server, "state", &["--former-key", former.to_str().unwrap()]).await;
+    assert_eq!(events(&json(&String::from_utf8(output.stdout).unwrap())), ["key"]);
+    assert!(site.watch(&server, "state").await.status.success(), "from now on it is the new key's");
+}
+
+const PAGE: &str = include_str!("../../../../docs/transparency.md");
+
+/// The commands of docs/transparency.md as they stand there.
+#[tokio::test]
+async fn the_commands_of_the_page_are_right() {
+    let site = Site::new();
+    let bundle = VENDOR.bundle("1.1", &kernel(), b"module");
+    site.write("livepatch.lpb", &bundle.to_bytes());
+    for file in ["log.vkey", "ca.pem"] {
+        std::fs::copy(site.data().join(file), site.directory.path().join(file)).unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_livepatch-server");
+    let data = site.data();
+    let function = format!("livepatch-server() {{ {program} --data {} \"$@\"; }}\n", data.display());
+    let blocks: Vec<_> =
+        PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 4);
+    let script = blocks.concat();
+    let server = site.serve().await;
+    // Not every machine has curl.
+    let (before, rest) = script.split_once("curl ").unwrap();
+    let (curl, after) = rest.split_once('\n').unwrap();
+    assert!(
+        curl.ends_with(" --output served.tlog-proof https://livepatch.example:8443/v1/log/proofs/$MODULE")
+    );
+    let mut said = String::new();
+    for part in [before, after] {
+        let script = part.replace("https://livepatch.example:8443", &server.url(""));
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &format!("{function}{script}")]);
+        bash.current_dir(site.directory.path());
+        let output = tokio::task::spawn_blocking(move || bash.output().unwrap()).await.unwrap();
+        said.push_str(&String::from_utf8([output.stdout, output.stderr].concat()).unwrap());
+        assert!(output.status.success(), "{said}");
+        let module = bundle.manifest.module.sha256;
+        let proof = server.get(&format!("/v1/log/proofs/{module}")).await.bytes().await.unwrap();
+        site.write("served.tlog-proof", &proof);
+    }
+    assert_eq!(said.matches("is entry 2 of the log").count(), 2, "{said}");
+    assert!(said.contains("the log livepatch-log/"), "{said}");
 }
