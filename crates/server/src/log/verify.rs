@@ -30,18 +30,20 @@ pub(crate) struct Verified {
 /// Verifies all of it. `key` is the operator's key, as it is now, under the log's name.
 pub(crate) async fn verify(data: &DataDir, store: &dyn Store, key: &LogKey) -> Result<Verified, Failure> {
     let mut findings = Vec::new();
+    // In this order, the log may grow meanwhile: a key is in it before it is believed, an entry before its head is signed.
+    let believed = believed_keys(data)?;
     let heads = store.heads().await?;
+    let size = store.log_size().await?;
     let mut by_size: BTreeMap<u64, Vec<&SignedHead>> = BTreeMap::new();
     heads.iter().for_each(|head| by_size.entry(head.size).or_default().push(head));
     let mut events = store.logged_events().await?.into_iter().peekable();
-    let size = store.log_size().await?;
     let mut frontier = Frontier::default();
     let mut keys: Vec<KeyEvent> = Vec::new();
     check_heads(key, &frontier, &mut by_size, &mut findings);
     while frontier.size() < size {
         let first = frontier.size();
-        let entries = store.log_entries(first..first + PAGE).await?;
-        let mut computed: BTreeMap<u8, Vec<(u64, Sha256Digest)>> = BTreeMap::new();
+        let entries = store.log_entries(first..size.min(first + PAGE)).await?;
+        let mut computed = Hashes::new();
         for (position, bytes) in (first..).zip(&entries) {
             for (part, hash) in frontier.append(leaf_hash(bytes)) {
                 computed.entry(part.height).or_default().push((part.index, hash));
@@ -49,43 +51,28 @@ pub(crate) async fn verify(data: &DataDir, store: &dyn Store, key: &LogKey) -> R
             check_heads(key, &frontier, &mut by_size, &mut findings);
             // Events of this position; one that has no entry cannot come, for they are in order.
             let event = events.next_if(|(of, _)| *of == position).map(|(_, event)| event);
-            match (Entry::parse(bytes), event) {
-                (Err(refusal), _) => findings.push(format!("entry {position}: {refusal}")),
-                (Ok(entry), Some(event)) if entry == event => {
-                    if let Event::Key(key) = entry.event {
-                        keys.push(key);
-                    }
-                }
-                (Ok(_), Some(_)) => {
-                    findings.push(format!("entry {position} says something else than the database"))
-                }
-                (Ok(_), None) => {
-                    findings.push(format!("entry {position} is about something that the database lacks"))
-                }
+            match same(bytes, event) {
+                Ok(Event::Key(key)) => keys.push(key),
+                Ok(_) => {}
+                Err(why) => findings.push(format!("entry {position} {why}")),
             }
         }
-        for (height, hashes) in computed {
-            let (Some((start, _)), Some((end, _))) = (hashes.first(), hashes.last()) else { continue };
-            let stored = store.log_hashes(height, *start..*end + 1).await?;
-            if !stored.iter().eq(hashes.iter().map(|(_, hash)| hash)) {
-                findings
-                    .push(format!("hashes {start} to {end} of height {height} are not those of the entries"));
-            }
-        }
+        check_hashes(store, computed, &mut findings).await?;
         if entries.is_empty() {
             findings.push(format!("entry {first} is missing"));
             break;
         }
     }
-    findings.extend(
-        events.map(|(position, _)| format!("the database has an event whose entry {position} is not there")),
-    );
+    let size_now = store.log_size().await?;
+    for (position, _) in events.filter(|(position, _)| *position < size || *position >= size_now) {
+        findings.push(format!("the database has an event whose entry {position} is not there"));
+    }
     for size in by_size.into_keys() {
         findings.push(format!(
             "a head of {size} entries was signed, and the log has fewer: it was cut off or restored"
         ));
     }
-    for believed in std::iter::once(operator_key_event(key)).chain(believed_keys(data)?) {
+    for believed in std::iter::once(operator_key_event(key)).chain(believed) {
         let of = |event: &&KeyEvent| event.purpose == believed.purpose && event.name == believed.name;
         if keys.iter().rev().find(of) != Some(&believed) {
             let (purpose, name) = (super::commands::word(believed.purpose), believed.name);
@@ -94,6 +81,35 @@ pub(crate) async fn verify(data: &DataDir, store: &dyn Store, key: &LogKey) -> R
     }
     findings.truncate(MAX_FINDINGS);
     Ok(Verified { entries: frontier.size(), root: frontier.root(), heads: heads.len(), findings })
+}
+
+/// The event of an entry that says what the event in the database does; else, what is wrong with it.
+fn same(bytes: &[u8], event: Option<Entry>) -> Result<Event, String> {
+    let entry = Entry::parse(bytes).map_err(|refusal| format!("is not one: {refusal}"))?;
+    match event {
+        Some(event) if entry == event => Ok(entry.event),
+        Some(_) => Err("says something else than the database".into()),
+        None => Err("is about something that the database lacks".into()),
+    }
+}
+
+/// Hashes of complete subtrees: of each height, those that follow on each other.
+type Hashes = BTreeMap<u8, Vec<(u64, Sha256Digest)>>;
+
+/// Compares hashes with those that are stored.
+async fn check_hashes(
+    store: &dyn Store,
+    computed: Hashes,
+    findings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    for (height, hashes) in computed {
+        let (Some((start, _)), Some((end, _))) = (hashes.first(), hashes.last()) else { continue };
+        let stored = store.log_hashes(height, *start..*end + 1).await?;
+        if !stored.iter().eq(hashes.iter().map(|(_, hash)| hash)) {
+            findings.push(format!("hashes {start} to {end} of height {height} are not those of the entries"));
+        }
+    }
+    Ok(())
 }
 
 /// Compares the heads that were signed at this size.

@@ -119,6 +119,13 @@ pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry) -> 
 
 /// Events of tables that are older than the log get their entries, once.
 pub(super) async fn log_what_was_before(store: &SqliteStore) -> Result<()> {
+    let older = query(
+        "SELECT 1 FROM (SELECT log_position FROM patches UNION ALL SELECT log_position FROM channels
+             UNION ALL SELECT log_position FROM withdrawn) WHERE log_position IS NULL LIMIT 1",
+    );
+    if older.fetch_optional(&store.writer).await?.is_none() {
+        return Ok(());
+    }
     let mut transaction = store.write().await?;
     let older: [(&str, &str, &str, AsEntry); 3] = [
         (
