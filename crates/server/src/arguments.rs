@@ -240,7 +240,7 @@ pub enum Log {
 /// Arguments of `log watch`.
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// The server, such as https://livepatch.example:8443.
+    /// The server, such as `https://livepatch.example:8443`.
     pub url: String,
     /// Where the log's last signed head is remembered; made the first time.
     #[arg(long, value_name = "FILE")]

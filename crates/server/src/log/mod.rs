@@ -1,5 +1,5 @@
-//! The transparency log: who signs its head, and what is read from it. [`verify`] makes everything anew and compares,
-//! [`check`] and [`watch`] are for those who do not believe the server.
+//! The transparency log: who signs its head, and what is read from it. `verify` makes everything anew and compares,
+//! `check` and `watch` are for those who do not believe the server.
 //!
 //! The operator's key signs the head. A host knows it already, by the operator's root, and a key of its own would lie on
 //! the same disk: it would protect from nothing. What the log protects from is the holder of that key, who cannot take
