@@ -77,6 +77,22 @@ fn vendor(directory: &Path, version: u64, root_seed: u8) {
     put(directory, "metadata/timestamp.json", &timestamp);
 }
 
+/// Purpose, name, version and digest of the roots that the log speaks of.
+fn logged_roots(site: &Site) -> Vec<(String, String, u64, String)> {
+    site.good(&["log", "verify"]);
+    let listed = site.good(&["log", "show", "--format", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = listed.as_array().unwrap().iter().map(|row| &row["entry"]);
+    let roots = entries.filter(|entry| text(&entry["purpose"]).ends_with("-root"));
+    roots
+        .map(|entry| {
+            let version = entry["version"].as_u64().unwrap();
+            (text(&entry["purpose"]), text(&entry["name"]), version, text(&entry["sha256"]))
+        })
+        .collect()
+}
+
 async fn document(server: &Server, operator: &VerifyingKey) -> KernelDocument {
     let response = server.client.get(server.document_url()).send().await.unwrap();
     let body = response.bytes().await.unwrap();
@@ -146,6 +162,9 @@ async fn an_import_never_goes_back_and_never_to_another_repository() {
     let import = |from: &Path| site.run(&["vendor", "import", from.to_str().unwrap()]);
     assert!(import(&new).status.success());
     assert!(import(&new).status.success(), "the same again");
+    let digest = sha256(&std::fs::read(new.join("metadata/1.root.json")).unwrap()).to_string();
+    let logged = [("vendor-root".to_owned(), "debian-12-6.1".to_owned(), 1, digest)];
+    assert_eq!(logged_roots(&site), logged);
     let refusal = |from: &Path| String::from_utf8(import(from).stderr).unwrap();
     let rollback = "the timestamp metadata has version 1, older than version 2 seen before\n\nhint: ";
     assert!(refusal(&old).contains(rollback), "{}", refusal(&old));
@@ -155,6 +174,7 @@ async fn an_import_never_goes_back_and_never_to_another_repository() {
     targets.push(b' ');
     std::fs::write(new.join("metadata/2.targets.json"), targets).unwrap();
     assert!(refusal(&new).contains("the targets metadata has "), "{}", refusal(&new));
+    assert_eq!(logged_roots(&site), logged, "nothing of what was refused");
 }
 
 #[tokio::test]
@@ -171,10 +191,13 @@ async fn the_operators_root_must_name_the_servers_key() {
     let (code, refusal) = site.bad(&["operator", "import", from.to_str().unwrap()]);
     assert_eq!(code, 3);
     assert!(refusal.starts_with("error: the root does not name the key "), "{refusal}");
+    assert_eq!(logged_roots(&site), []);
 
     let root = write(PublicKey::Ed25519(*site.operator().as_bytes()));
     let said = site.good(&["operator", "import", from.to_str().unwrap()]);
     assert_eq!(said, "serving root 1 of operator a-fleet\n");
+    let digest = sha256(&root).to_string();
+    assert_eq!(logged_roots(&site), [("operator-root".to_owned(), "a-fleet".to_owned(), 1, digest)]);
     let server = site.serve().await;
     assert_eq!(server.get("/v1/operator/metadata/1.root.json").await.bytes().await.unwrap(), root);
     assert_eq!(server.get("/v1/operator/state.json").await.status(), 404);
