@@ -142,6 +142,9 @@ fn attack_checkpoint_signed_by_another_key() {
     let signature = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[66; 32]).unwrap();
     let forged = head.to_note(&signer().key, signature.sign(head.to_text().as_bytes()).as_ref());
     assert_eq!(open(&forged), Err(Refusal::BadSignature(ORIGIN.into())));
+    // The log's own signature, id and all, under another name.
+    let renamed = note.replacen(&format!("— {ORIGIN} "), "— log.example/other ", 1);
+    assert!(matches!(open(&renamed), Err(Refusal::OtherSigner { .. })));
     // The log's signature under another text.
     let other = note.replacen("\n3\n", "\n4\n", 1);
     assert_eq!(open(&other), Err(Refusal::BadSignature(ORIGIN.into())));
@@ -158,6 +161,21 @@ fn attack_wrong_origin_line() {
     Checkpoint::open(signer().sign(&head).as_bytes(), &signer().key).unwrap();
     let other = Checkpoint { origin: "log.example/another".into(), ..head };
     let refusal = Checkpoint::open(signer().sign(&other).as_bytes(), &signer().key);
+    let expected = Refusal::WrongOrigin { expected: ORIGIN.into(), actual: "log.example/another".into() };
+    assert_eq!(refusal, Err(expected));
+}
+
+/// A head of another log, of whose tree the remembered one is a beginning.
+#[test]
+fn attack_head_of_another_log() {
+    let log = Log::of_bundles(7);
+    let remembered = seen(&Log::of_bundles(4));
+    log.offer(&remembered, &signer()).unwrap();
+    let other = Signer::new("log.example/another", 1);
+    let head = Checkpoint { origin: other.key.name().into(), ..log.head() };
+    let offered = RememberedHead::open(other.sign(&head).as_bytes(), &other.key).unwrap();
+    let ranges = remembered.wanted(7);
+    let refusal = remembered.accept(offered, &log.tiles(&ranges).hashes(&ranges).unwrap());
     let expected = Refusal::WrongOrigin { expected: ORIGIN.into(), actual: "log.example/another".into() };
     assert_eq!(refusal, Err(expected));
 }

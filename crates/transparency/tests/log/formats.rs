@@ -122,6 +122,23 @@ fn checkpoints_have_one_form() {
             "{body:?}"
         );
     }
+    // Signed by the right key, and not a note.
+    let text = Log::of_bundles(3).head().to_text();
+    let tab = signer.sign_text(&format!("{text}a\tb\n"));
+    assert_eq!(
+        Checkpoint::open(tab.as_bytes(), &signer.key),
+        Err(Refusal::Note("it has control characters"))
+    );
+    let odd = format!("{note}— a+b AAAAAAAA\n");
+    assert_eq!(
+        Checkpoint::open(odd.as_bytes(), &signer.key),
+        Err(Refusal::Note("a signature line is malformed"))
+    );
+    let gap = signer.sign_text(&format!("{text}\nmore\n"));
+    assert_eq!(
+        Checkpoint::open(gap.as_bytes(), &signer.key),
+        Err(Refusal::Checkpoint("it has an empty line"))
+    );
     let extended = signer.sign_text(&format!("{ORIGIN}\n3\n{root}\nsomething of others\n"));
     assert_eq!(Checkpoint::open(extended.as_bytes(), &signer.key).unwrap().size, 3);
 }
@@ -141,6 +158,9 @@ fn entries_have_one_form() {
         .replace("\"O\"", &format!("\"{}\"", bundle(0).module_sha256))
     );
     assert_eq!(Entry::parse(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    let long = Event::Bundle(BundleEvent { name: "x".repeat(MAX_ENTRY_BYTES), ..bundle(0) });
+    let refusal = Entry::new(Entry::parse(&bytes).unwrap().at, long).to_bytes();
+    assert_eq!(refusal, Err(Refusal::TooLong { what: "an entry", limit: MAX_ENTRY_BYTES }));
     for wrong in [
         "{}".to_owned(),
         text.replace(r#""schema":1"#, r#""schema":2"#),
@@ -215,6 +235,11 @@ fn what_is_too_long_is_not_looked_at() {
     let long = |bytes: usize| vec![b'a'; bytes];
     assert!(matches!(Checkpoint::open(&long(MAX_NOTE_BYTES + 1), &key), Err(Refusal::TooLong { .. })));
     assert!(matches!(LoggedProof::parse(&long(MAX_PROOF_BYTES + 1)), Err(Refusal::TooLong { .. })));
-    assert!(matches!(read_entries(&long(MAX_ENTRIES_BYTES + 1), 256), Err(Refusal::TooLong { .. })));
+    let limit = |what, limit| Refusal::TooLong { what, limit };
+    assert_eq!(
+        read_entries(&long(MAX_ENTRIES_BYTES + 1), 256),
+        Err(limit("the bundle of entries", MAX_ENTRIES_BYTES))
+    );
+    assert_eq!(Entry::parse(&long(MAX_ENTRY_BYTES + 1)), Err(limit("an entry", MAX_ENTRY_BYTES)));
     assert_eq!(write_entries([long(MAX_ENTRY_BYTES + 1).as_slice()]), None);
 }

@@ -84,6 +84,7 @@ fn a_frontier_goes_on_where_it_was() {
         assert_eq!(frontier.root(), naive::root(&all));
         assert!(Frontier::new(cut + 1, vec![]).is_err());
     }
+    assert!(Frontier::new(u64::MAX, vec![empty_root(); 64]).is_err(), "larger than any log");
 }
 
 proptest! {
