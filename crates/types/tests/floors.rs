@@ -12,6 +12,7 @@ type TestResult = Result<(), Box<dyn std::error::Error>>;
 const FLOORS: &[(&str, u8)] = &[
     ("livepatch-types", 0),
     ("livepatch-api", 1),
+    ("livepatch-archive", 1),
     ("livepatch-carve", 1),
     ("livepatch-kimage", 1),
     ("livepatch-klp", 1),
