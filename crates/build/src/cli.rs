@@ -14,6 +14,7 @@ use crate::check_text::check_text;
 use crate::error::{BuildError, ExitCode};
 use crate::fidelity::Selection;
 use crate::files::{read, write};
+use crate::index::cli::IndexArguments;
 use crate::inspect::inspect;
 use crate::pipeline::{
     self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench, build, check, identify,
@@ -25,7 +26,7 @@ use crate::token::{PinSource, TokenKey, TokenSigner};
 use crate::toolchain::{self, EnvironmentArguments, ToolchainCommand};
 use crate::trust::cli::TrustCommand;
 use crate::verify::{VerifyError, verify};
-use crate::{keygen, signing, trust};
+use crate::{index, keygen, signing, trust};
 
 /// Build livepatches: from a source patch to a signed bundle for one exact kernel.
 #[derive(Debug, Parser)]
@@ -50,6 +51,10 @@ enum Action {
     /// Watch for new kernels of a distribution: build the livepatch of a series for each, without the fixes that its source
     /// has already, prove it, and put it where it is signed. What needs a person is in the table of each round.
     Watch(WatchArguments),
+    /// List the kernels of a distribution by build-id, out of its archives: InRelease and its signature, Packages, the kernel
+    /// in each linux-image package. Exits with 0, with 4 when a package's kernel cannot be read, or with 10 when an archive
+    /// is not what its keys signed.
+    Index(IndexArguments),
     /// Prove a livepatch in a virtual machine with the kernel it is for; the proof goes into the bundle. Exits with 0, or
     /// with 9 when the proof failed.
     Prove(ProveArguments),
@@ -393,6 +398,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Action::Prove(arguments) => return end(run_prove(&arguments)),
         Action::Series(arguments) => return run_series(&arguments),
         Action::Watch(arguments) => return run_watch(&arguments),
+        Action::Index(arguments) => return end(index::cli::run(&arguments, &SystemClock)),
         Action::Sign(arguments) => run_sign(&arguments),
         Action::Inspect(arguments) => run_inspect(&arguments),
         Action::Identify(arguments) => run_identify(&arguments),

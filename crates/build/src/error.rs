@@ -34,6 +34,8 @@ pub enum ExitCode {
     NeedsPerson = 8,
     /// A proof failed, or a bundle is not what its sources make.
     Unproven = 9,
+    /// An archive is not signed, or old, or not what its keys signed.
+    Archive = 10,
 }
 
 /// Why a livepatch was not built.

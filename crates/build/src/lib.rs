@@ -13,6 +13,7 @@ mod extraction;
 pub mod fidelity;
 mod files;
 pub mod glue;
+pub mod index;
 mod inspect;
 pub mod keygen;
 pub mod pipeline;

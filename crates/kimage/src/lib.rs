@@ -68,19 +68,42 @@ pub struct KernelImage {
     elf: Vec<u8>,
 }
 
-impl KernelImage {
+/// A kernel image unpacked and told from others, without its symbols.
+#[derive(Debug, Clone)]
+pub struct IdentifiedImage {
+    /// `uname -r`, from the boot header; none for a bare vmlinux.
+    pub release: Option<KernelRelease>,
+    /// GNU build-id of vmlinux.
+    pub build_id: BuildId,
+    /// The kernel unpacked.
+    pub vmlinux: Vec<u8>,
+}
+
+impl IdentifiedImage {
     /// Reads a bzImage (`vmlinuz`) or a bare vmlinux.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
-        let (release, elf) = if bytes.starts_with(b"\x7fELF") {
+        let (release, vmlinux) = if bytes.starts_with(b"\x7fELF") {
             (None, bytes.to_vec())
         } else {
             let image = bzimage::unpack(bytes)?;
             (image.release, image.vmlinux)
         };
+        Ok(Self { release, build_id: elf::kernel_build_id(&vmlinux)?, vmlinux })
+    }
+
+    /// Finds the symbols as well.
+    pub fn with_symbols(self) -> Result<KernelImage, ImageError> {
+        let Self { release, build_id, vmlinux: elf } = self;
         let sections = elf::sections(&elf)?;
-        let build_id = elf::kernel_build_id(&elf)?;
         let symbols = kallsyms::find(&elf, &sections)?;
-        Ok(Self { release, build_id, sections, symbols, elf })
+        Ok(KernelImage { release, build_id, sections, symbols, elf })
+    }
+}
+
+impl KernelImage {
+    /// Reads a bzImage (`vmlinuz`) or a bare vmlinux.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        IdentifiedImage::parse(bytes)?.with_symbols()
     }
 
     /// `length` bytes at a link-time address; none when they are not all in one section of the file.
@@ -110,6 +133,19 @@ impl KernelImage {
         std::ffi::CStr::from_bytes_until_nul(bytes).ok()?.to_str().ok()
     }
 
+    /// The certificates that the kernel was built with, each in DER (`system_certificate_list`,
+    /// certs/system_certificates.S); none when they are not seen, or not one after the other to the end.
+    pub fn certificates(&self) -> Option<Vec<&[u8]>> {
+        /// Longer than any such list.
+        const MOST: usize = 1 << 20;
+        let at = |name: &str| self.symbols.named(name).next().map(|symbol| symbol.address);
+        let length = self.bytes_at(at("system_certificate_list_size")?, 8)?;
+        let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
+        let list =
+            self.bytes_at(at("system_certificate_list")?, Some(length).filter(|&length| length <= MOST)?)?;
+        certificates_in(list)
+    }
+
     /// Addresses of functions whose `endbr64` the kernel overwrites at boot, because nothing takes their address: what
     /// the entries of `.ibt_endbr_seal` point at, each by its distance from itself (`apply_seal_endbr`,
     /// arch/x86/kernel/alternative.c). None when the kernel is built without that table.
@@ -127,6 +163,19 @@ impl KernelImage {
     pub fn section_at(&self, address: u64) -> Option<&ImageSection> {
         self.sections.iter().find(|s| s.address != 0 && address >= s.address && address - s.address < s.size)
     }
+}
+
+/// Certificates one after the other: each a SEQUENCE with a length in two bytes, as the kernel reads them
+/// (`x509_load_certificate_list`).
+fn certificates_in(mut list: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut out = Vec::new();
+    while !list.is_empty() {
+        let &[0x30, 0x82, high, low, ..] = list else { return None };
+        let (certificate, rest) = list.split_at_checked(4 + usize::from(u16::from_be_bytes([high, low])))?;
+        out.push(certificate);
+        list = rest;
+    }
+    Some(out)
 }
 
 #[cfg(test)]

@@ -28,6 +28,16 @@ fn the_build_id_is_found_among_other_notes() {
 }
 
 #[test]
+fn certificates_stand_one_after_the_other() {
+    let list = [0x30, 0x82, 0, 2, 1, 2, 0x30, 0x82, 0, 1, 3];
+    assert_eq!(certificates_in(&list), Some(vec![&list[..6], &list[6..]]));
+    assert_eq!(certificates_in(&[]), Some(Vec::new()));
+    for cut in [1, 4, 5, 7, 10] {
+        assert_eq!(certificates_in(&list[..cut]), None, "{cut}");
+    }
+}
+
+#[test]
 fn what_is_not_a_kernel_is_refused_by_name() {
     assert!(matches!(KernelImage::parse(b""), Err(ImageError::NotABzImage(_))));
     assert!(matches!(KernelImage::parse(&[0; 4096]), Err(ImageError::NotABzImage(_))));

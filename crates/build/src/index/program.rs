@@ -1,0 +1,70 @@
+//! Programs of the system that work on what others wrote: an argument vector, an end in time, files of a bounded length.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::{Command, Output, Stdio};
+
+/// What `timeout` ends with when time is up (timeout(1)).
+const TIME_IS_UP: i32 = 124;
+
+/// Why a program has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It cannot be started.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("{program} did not end in {seconds} seconds")]
+    Time {
+        /// The program.
+        program: &'static str,
+        /// How long it had.
+        seconds: u32,
+    },
+}
+
+/// What a program may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Time in seconds; then it is ended, with all it started.
+    pub seconds: u32,
+    /// Length of a file that it writes, in bytes.
+    pub file_bytes: u64,
+}
+
+/// Runs a program to its end. Of the environment it sees the path, and how to reach the network.
+pub fn run<S: AsRef<OsStr>>(
+    program: &'static str,
+    arguments: impl IntoIterator<Item = S>,
+    bounds: Bounds,
+) -> Result<Output, ProgramError> {
+    let mut command = Command::new("timeout");
+    command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").stdin(Stdio::null());
+    for name in ["PATH", "http_proxy", "https_proxy", "no_proxy"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.arg("--kill-after=5").arg(bounds.seconds.to_string());
+    command.arg("prlimit").arg("--core=0").arg(format!("--fsize={}", bounds.file_bytes));
+    command.arg("--").arg(program).args(arguments);
+    let output = command.output().map_err(|source| ProgramError::Start { program, source })?;
+    if output.status.code() == Some(TIME_IS_UP) {
+        return Err(ProgramError::Time { program, seconds: bounds.seconds });
+    }
+    Ok(output)
+}
+
+/// The last line that a program said, without what apt puts in front of errors.
+pub fn last_words(output: &Output) -> String {
+    let text =
+        String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
+    let failed = text.lines().find_map(|line| line.strip_prefix("E: Failed to fetch "));
+    let line = failed.or_else(|| text.lines().rfind(|line| !line.trim().is_empty())).unwrap_or("no message");
+    line.trim_start_matches("E: ").chars().filter(|letter| !letter.is_control()).take(300).collect()
+}
