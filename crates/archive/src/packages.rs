@@ -13,7 +13,10 @@ pub enum PackagesError {
     /// It is not text.
     #[error("it is not UTF-8 text")]
     NotText,
-    /// A kernel's entry lacks something, or says it twice or wrongly.
+    /// A kernel's entry says something twice.
+    #[error("the entry of {0} has a field twice")]
+    Doubled(String),
+    /// A kernel's entry lacks something, or says it wrongly.
     #[error("the entry of {package} has no valid {field}")]
     Entry {
         /// The package.
@@ -88,10 +91,26 @@ pub fn kernel_images(bytes: &[u8]) -> Result<Vec<PackageEntry>, PackagesError> {
     kernels.map(|text| entry(&Paragraph::parse(text))).collect()
 }
 
+/// All packages of an index that have what an entry needs; others are passed over.
+pub fn readable(bytes: &[u8]) -> Result<Vec<PackageEntry>, PackagesError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| PackagesError::NotText)?;
+    Ok(paragraphs(text).filter_map(|text| entry(&Paragraph::parse(text)).ok()).collect())
+}
+
+impl PackageEntry {
+    /// The name that apt gives the file.
+    pub fn file_name(&self) -> String {
+        format!("{}_{}_{}.deb", self.package, self.version.replace(':', "%3a"), self.architecture)
+    }
+}
+
 fn entry(fields: &Paragraph<'_>) -> Result<PackageEntry, PackagesError> {
     let package: String = fields.value("package").unwrap_or_default().chars().take(128).collect();
     let wrong = |field| PackagesError::Entry { package: package.clone(), field };
-    if fields.doubled.is_some() || !is_word(&package, b"+.-") {
+    if fields.doubled.is_some() {
+        return Err(PackagesError::Doubled(package));
+    }
+    if !is_word(&package, b"+.-") {
         return Err(wrong("Package"));
     }
     let word = |name: &str, field, others: &[u8]| {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use crate::clear_signed::{FrameError, check_frame};
 use crate::deb::{DebError, kernel_image};
-use crate::packages::{PackagesError, is_kernel_image, kernel_images};
+use crate::packages::{PackagesError, is_kernel_image, kernel_images, readable};
 use crate::pockets::{self, PocketTable, other_suite};
 use crate::release::ReleaseError;
 use crate::*;
@@ -155,6 +155,9 @@ fn entries_of_kernels_are_whole_or_refused() {
         let refused = kernel_images(text.replacen(from, to, 1).as_bytes());
         assert_eq!(refused.err().map(|error| error.to_string()).unwrap_or_default(), expected, "{to}");
     }
+    let all = readable(format!("{text}\n{}", text.replace("Size: 3", "Size: x")).as_bytes()).unwrap();
+    let names: Vec<String> = all.iter().map(PackageEntry::file_name).collect();
+    assert_eq!(names, ["linux-image-6.1.0-50-amd64_1%3a6.1.176-1~x+b1_amd64.deb"]);
     assert_eq!(kernel_images(b"\xff"), Err(PackagesError::NotText));
     for path in [
         "pool//a.deb",

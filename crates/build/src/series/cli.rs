@@ -84,7 +84,7 @@ pub(crate) struct WatchArguments {
     /// Where the distribution's packages arrive
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
-    /// apt's index of these packages (`Packages`, not compressed): only files that it lists, with its sizes and digests,
+    /// apt's index of these packages (`Packages` or `Packages.xz`): only files that it lists, with its sizes and digests,
     /// are taken. Without it a package is taken when it is all there
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,

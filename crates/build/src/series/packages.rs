@@ -3,11 +3,13 @@
 //! A package that is still being written must not be taken for a kernel. With an index (apt's `Packages`) a file is whole
 //! when it has the index' size and SHA-256; without one, when its archive ends where the file does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use livepatch_archive::packages::{MAX_BYTES, PackageEntry, readable};
+use livepatch_archive::unpack_xz;
 use livepatch_kbuild::KbuildError;
 use livepatch_manifest::sha256;
 
@@ -18,20 +20,8 @@ use crate::series::file::Follow;
 const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
 const AR_HEADER_BYTES: usize = 60;
 
-/// One entry of apt's index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Indexed {
-    /// Name of the package.
-    pub package: String,
-    /// Its version.
-    pub version: String,
-    /// Its architecture.
-    pub architecture: String,
-    /// Length of the file in bytes.
-    pub size_bytes: u64,
-    /// SHA-256 of the file, in hexadecimal.
-    pub sha256: String,
-}
+/// How an xz stream begins.
+const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 
 /// A kernel that a directory or an index has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,42 +36,22 @@ pub struct FoundKernel {
     pub waiting: Vec<String>,
 }
 
-/// Reads the index' text. What lacks one of the fields that are asked for is passed over.
-pub fn parse_index(text: &str) -> Vec<Indexed> {
-    let mut out = Vec::new();
-    for paragraph in text.split("\n\n") {
-        let fields: BTreeMap<&str, &str> = paragraph
-            .lines()
-            .filter(|line| !line.starts_with([' ', '\t']))
-            .filter_map(|line| line.split_once(": "))
-            .collect();
-        let field = |name: &str| fields.get(name).map(|value| value.trim().to_owned());
-        let entry = (|| {
-            Some(Indexed {
-                package: field("Package")?,
-                version: field("Version")?,
-                architecture: field("Architecture")?,
-                size_bytes: field("Size")?.parse().ok()?,
-                sha256: field("SHA256")?,
-            })
-        })();
-        out.extend(entry);
+/// Reads apt's index, `Packages` or `Packages.xz`. What lacks one of the fields that are asked for is passed over.
+pub fn read_index(path: &Path) -> Result<Vec<PackageEntry>, KbuildError> {
+    let format =
+        |error: &dyn std::fmt::Display| KbuildError::Format { path: path.into(), why: error.to_string() };
+    let mut bytes = read(path)?;
+    if bytes.starts_with(XZ_MAGIC) {
+        bytes = unpack_xz(&bytes, MAX_BYTES).map_err(|error| format(&error))?;
     }
-    out
-}
-
-impl Indexed {
-    /// The name that apt gives the file.
-    fn file_name(&self) -> String {
-        format!("{}_{}_{}.deb", self.package, self.version.replace(':', "%3a"), self.architecture)
-    }
+    readable(&bytes).map_err(|error| format(&error))
 }
 
 /// The kernels of a directory that the series follows, by name; with an index exactly those that it lists.
 pub fn kernels(
     follows: &[Follow],
     directory: &Path,
-    index: Option<&[Indexed]>,
+    index: Option<&[PackageEntry]>,
 ) -> Result<Vec<FoundKernel>, KbuildError> {
     let io = |source| KbuildError::Io { action: "read", path: directory.to_owned(), source };
     let present: BTreeSet<String> = fs::read_dir(directory)
@@ -89,7 +59,7 @@ pub fn kernels(
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     let names: BTreeSet<String> = match index {
-        Some(index) => index.iter().map(Indexed::file_name).collect(),
+        Some(index) => index.iter().map(PackageEntry::file_name).collect(),
         None => present.clone(),
     };
     let mut out = Vec::new();
@@ -133,13 +103,17 @@ fn matched<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
 }
 
 /// Why a file is not whole.
-fn incomplete(path: &PathBuf, name: &str, index: Option<&[Indexed]>) -> Result<Option<String>, KbuildError> {
+fn incomplete(
+    path: &PathBuf,
+    name: &str,
+    index: Option<&[PackageEntry]>,
+) -> Result<Option<String>, KbuildError> {
     if let Some(index) = index {
         let Some(entry) = index.iter().find(|entry| entry.file_name() == name) else {
             return Ok(Some("is not in the index".into()));
         };
         let bytes = read(path)?;
-        let right = bytes.len() as u64 == entry.size_bytes && sha256(&bytes).to_string() == entry.sha256;
+        let right = bytes.len() as u64 == entry.size_bytes && sha256(&bytes) == entry.sha256;
         return Ok((!right).then(|| "is not the file that the index names, or not all of it".into()));
     }
     let io = |source| KbuildError::Io { action: "read", path: path.clone(), source };
@@ -231,13 +205,15 @@ mod tests {
         for file in FILES {
             let (package, version, architecture) = parts(file).unwrap();
             text.push_str(&format!(
-                "Package: {package}\nVersion: {version}\nArchitecture: {architecture}\nDescription: kernel\n Size: 3\nSize: {}\nSHA256: {}\n\n",
+                "Package: {package}\nVersion: {version}\nArchitecture: {architecture}\nDescription: kernel\n Size: 3\nFilename: pool/{file}\nSize: {}\nSHA256: {}\n\n",
                 file.len(),
                 sha256(file.as_bytes())
             ));
         }
         text.push_str("Package: half\nVersion: 1\n");
-        let index = parse_index(&text);
+        let path = directory.path().join("Packages");
+        fs::write(&path, text).unwrap();
+        let index = read_index(&path).unwrap();
         assert_eq!(index.len(), 3);
         let waiting = || kernels(&[follow()], directory.path(), Some(&index)).unwrap()[0].waiting.clone();
         assert_eq!(waiting(), FILES.map(|file| format!("{file} is not there")));

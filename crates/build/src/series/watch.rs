@@ -18,7 +18,7 @@ use crate::pipeline::Progress;
 use crate::series::file::KernelEntry;
 use crate::series::matrix::{self, Run, RunError, bundle_path};
 use crate::series::outcome::{FixVerdict, KernelOutcome, KernelState, aligned};
-use crate::series::packages::{FoundKernel, kernels, parse_index};
+use crate::series::packages::{FoundKernel, kernels, read_index};
 use crate::series::proofs::{self, ProofState};
 use crate::series::{OpenError, Series};
 
@@ -28,7 +28,7 @@ pub struct Watch<'w> {
     pub series: &'w Series,
     /// Where packages arrive.
     pub directory: &'w Path,
-    /// apt's index of them (`Packages`).
+    /// apt's index of them (`Packages` or `Packages.xz`).
     pub index: Option<&'w Path>,
     /// Where prepared trees are kept.
     pub cache: &'w Path,
@@ -141,7 +141,7 @@ pub fn round(
     progress: &Progress<'_>,
 ) -> Result<Vec<Watched>, RunError> {
     let index = match watch.index {
-        Some(path) => Some(parse_index(&String::from_utf8_lossy(&read(path)?))),
+        Some(path) => Some(read_index(path)?),
         None => None,
     };
     let found = kernels(&watch.series.file.follows, watch.directory, index.as_deref())?;
