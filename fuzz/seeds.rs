@@ -27,6 +27,9 @@ fn main() -> Result {
     let signed = sign_bundle(unsigned.clone(), &signer)?;
     let document = document(&signed)?;
 
+    write("archive/release", RELEASE.as_bytes())?;
+    write("archive/packages", PACKAGES.as_bytes())?;
+    write("archive/index", INDEX.as_bytes())?;
     write("bundle/unsigned", &unsigned.to_bytes())?;
     write("bundle/signed", &signed.to_bytes())?;
     write("bundle/manifest", &signed.manifest_bytes)?;
@@ -52,6 +55,17 @@ fn main() -> Result {
     write("module_signature/certificate", &pair.certificate_der)?;
     write("module_signature/certificate.pem", &pair.certificate_pem)
 }
+
+const RELEASE: &str = "Origin: Debian\nSuite: oldstable\nCodename: bookworm\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n\
+    Valid-Until: Sun, 19 Jul 2026 10:16:37 UTC\nAcquire-By-Hash: yes\nSHA256:\n \
+    515e692f2c4121c6fcec444ef100cc18f79a991910615f3a88c8b7becfc94d2f 50060337 main/binary-amd64/Packages\n";
+
+const PACKAGES: &str = "Package: linux-image-6.1.0-50-amd64\nVersion: 6.1.176-1\nArchitecture: amd64\nDescription: x\n y\n\
+    Filename: pool/main/l/linux/linux-image-6.1.0-50-amd64_6.1.176-1_amd64.deb\nSize: 26484304\n\
+    SHA256: 515e692f2c4121c6fcec444ef100cc18f79a991910615f3a88c8b7becfc94d2f\n\nPackage: vim\n";
+
+const INDEX: &str = r#"{"schema":1,"archives":[{"repository":"file:///srv","suite":"bookworm","date":"2026-07-11T10:16:37Z",
+"in_release":"515e692f2c4121c6fcec444ef100cc18f79a991910615f3a88c8b7becfc94d2f"}],"kernels":[]}"#;
 
 const PROC_KEYS: &str = "00000001 I------ 1 perm 1f0b0000 0 0 keyring   .builtin_trusted_keys: 1\n\
     00000002 I------ 1 perm 1f030000 0 0 asymmetri A key: 0a0b: X509.rsa 0a0b []\n";

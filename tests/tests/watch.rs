@@ -48,6 +48,14 @@ fn words(value: &Value, name: &str) -> Vec<String> {
     value[name].as_array().into_iter().flatten().map(ToString::to_string).collect()
 }
 
+/// What a round prints, when it ends with this code.
+fn look_with(mut command: Command, code: i32) -> Result<Value, Box<dyn Error>> {
+    let output = command.args(["--format", "json"]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{}{said}", String::from_utf8_lossy(&output.stdout));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 #[test]
 fn a_new_kernel_gets_what_it_lacks_and_a_person_the_rest() -> TestResult {
     let Some(kernel) = cloud_kernel() else { return Ok(()) };
@@ -80,12 +88,7 @@ fn a_new_kernel_gets_what_it_lacks_and_a_person_the_rest() -> TestResult {
         command.arg("--out").arg(at("out")).arg("--stage").arg(at("stage")).env("LIVEPATCH_CACHE", cache());
         command
     };
-    let look = |code: i32| -> Result<Value, Box<dyn Error>> {
-        let output = command().args(["--format", "json"]).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{}{said}", String::from_utf8_lossy(&output.stdout));
-        Ok(serde_json::from_slice(&output.stdout)?)
-    };
+    let look = |code| look_with(command(), code);
     assert_eq!(look(SUCCESS)?, Value::Array(Vec::new()), "nothing arrived yet");
 
     // The image is still being written.
@@ -99,6 +102,32 @@ fn a_new_kernel_gets_what_it_lacks_and_a_person_the_rest() -> TestResult {
     assert_eq!((waits[0]["kernel"].as_str(), waits[0]["state"].as_str()), (Some(KERNEL), Some("waiting")));
     assert_eq!(words(&waits[0], "why"), [format!("\"{IMAGE} is not all there, or no Debian package\"")]);
     let seen = waits[0]["seen"].clone();
+
+    // With apt's index it must be what that says, and all of it.
+    let list = Command::new("dpkg-scanpackages")
+        .args(["--hash", "sha256", "packages"])
+        .current_dir(&kernel.directory)
+        .output()?;
+    assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
+    fs::write(at("Packages"), list.stdout)?;
+    assert!(Command::new("xz").arg(at("Packages")).status()?.success());
+    let command = || {
+        let mut command = command();
+        command.arg("--index").arg(at("Packages.xz"));
+        command
+    };
+    let look = |code| look_with(command(), code);
+    let not_the_file = [format!("\"{IMAGE} is not the file that the index names, or not all of it\"")];
+    let mut other = bytes.clone();
+    if let Some(byte) = other.last_mut() {
+        *byte ^= 1;
+    }
+    for wrong in [&bytes[..bytes.len() / 2], &other] {
+        fs::write(at("arrives").join(IMAGE), wrong)?;
+        let waits = look(SUCCESS)?;
+        assert_eq!(waits[0]["kernel"], KERNEL, "{waits}");
+        assert_eq!(words(&waits[0], "why"), not_the_file);
+    }
 
     fs::write(at("arrives").join(IMAGE), bytes)?;
     let staged = look(NEEDS_PERSON)?;

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: [(&str, &str); 27] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
@@ -18,6 +18,8 @@ const PACKAGES: [(&str, &str); 25] = [
     ("flex", "kernel build"),
     ("g++", "the fuzzer"),
     ("gcc-12", "the compiler that Debian 12 builds its kernels with"),
+    ("gnupg", "keys of archives that tests make"),
+    ("gpgv", "signatures of archives"),
     ("kmod", "module dependencies"),
     ("libc6-dev", "static programs for the VMs"),
     ("libelf-dev", "kernel build"),

@@ -17,7 +17,7 @@ pub mod release;
 mod unpack;
 
 pub use index::{KernelIndex, KernelRow, Provenance, SeenRelease, Standing};
-pub use packages::{PackageEntry, PoolPath};
+pub use packages::{PackageEntry, PoolPath, PooledPackage};
 pub use pockets::PocketTable;
 pub use release::{ListedFile, ReleaseFile};
 pub use unpack::{UnpackError, unpack_xz};

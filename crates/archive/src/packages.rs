@@ -42,6 +42,8 @@ pub struct PoolPath(String);
 impl PoolPath {
     /// Checks a path; none for one that leads elsewhere or is not written plainly.
     pub fn parse(text: &str) -> Option<Self> {
+        // `./` is how small archives begin it.
+        let text = text.strip_prefix("./").unwrap_or(text);
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
         let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
         (text.len() <= 512 && text.ends_with(".deb") && text.split('/').all(part))
@@ -63,12 +65,19 @@ pub struct PackageEntry {
     pub version: String,
     /// Its architecture, in the archive's words.
     pub architecture: String,
-    /// Where its file is.
-    pub path: PoolPath,
     /// Length of its file in bytes.
     pub size_bytes: u64,
     /// SHA-256 of its file.
     pub sha256: Sha256Digest,
+}
+
+/// A package and where its file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PooledPackage {
+    /// The package.
+    pub entry: PackageEntry,
+    /// Where its file is.
+    pub path: PoolPath,
 }
 
 /// Whether a package has a kernel: `linux-image-6.1.0-50-amd64`, `linux-image-unsigned-5.15.0-91-generic`; not one that only
@@ -82,13 +91,13 @@ pub fn is_kernel_image(package: &str) -> bool {
 
 /// The kernel images of an index of packages, in its order. One that cannot be used makes all of it useless: what an
 /// archive signs is right, or somebody must look.
-pub fn kernel_images(bytes: &[u8]) -> Result<Vec<PackageEntry>, PackagesError> {
+pub fn kernel_images(bytes: &[u8]) -> Result<Vec<PooledPackage>, PackagesError> {
     let text = std::str::from_utf8(bytes).map_err(|_| PackagesError::NotText)?;
     let kernels = paragraphs(text).filter(|text| {
         let name = text.lines().find_map(|line| line.strip_prefix("Package:"));
         name.is_some_and(|name| is_kernel_image(name.trim()))
     });
-    kernels.map(|text| entry(&Paragraph::parse(text))).collect()
+    kernels.map(|text| pooled(&Paragraph::parse(text))).collect()
 }
 
 /// All packages of an index that have what an entry needs; others are passed over.
@@ -104,6 +113,16 @@ impl PackageEntry {
     }
 }
 
+fn pooled(fields: &Paragraph<'_>) -> Result<PooledPackage, PackagesError> {
+    let entry = entry(fields)?;
+    let package = || entry.package.clone();
+    let path = fields.value("filename");
+    let path = path.ok_or_else(|| PackagesError::Entry { package: package(), field: "Filename" })?;
+    let pool_path = PoolPath::parse(path);
+    let elsewhere = || PackagesError::Path { package: package(), path: path.chars().take(80).collect() };
+    Ok(PooledPackage { path: pool_path.ok_or_else(elsewhere)?, entry })
+}
+
 fn entry(fields: &Paragraph<'_>) -> Result<PackageEntry, PackagesError> {
     let package: String = fields.value("package").unwrap_or_default().chars().take(128).collect();
     let wrong = |field| PackagesError::Entry { package: package.clone(), field };
@@ -116,14 +135,9 @@ fn entry(fields: &Paragraph<'_>) -> Result<PackageEntry, PackagesError> {
     let word = |name: &str, field, others: &[u8]| {
         fields.value(name).filter(|text| is_word(text, others)).map(str::to_owned).ok_or_else(|| wrong(field))
     };
-    let path = fields.value("filename").ok_or_else(|| wrong("Filename"))?;
     Ok(PackageEntry {
         version: word("version", "Version", b".+:~-")?,
         architecture: word("architecture", "Architecture", b"-")?,
-        path: PoolPath::parse(path).ok_or_else(|| PackagesError::Path {
-            package: package.clone(),
-            path: path.chars().take(80).collect(),
-        })?,
         size_bytes: fields.value("size").and_then(|size| size.parse().ok()).ok_or_else(|| wrong("Size"))?,
         sha256: fields
             .value("sha256")

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use livepatch_archive::clear_signed;
 use livepatch_archive::deb::{self, kernel_image};
-use livepatch_archive::packages::{self, PackageEntry, kernel_images};
+use livepatch_archive::packages::{self, PooledPackage, kernel_images};
 use livepatch_archive::pockets::{Pocket, other_suite};
 use livepatch_archive::{
     KernelIndex, KernelRow, ListedFile, PocketTable, Provenance, ReleaseFile, SeenRelease, Standing,
@@ -89,7 +89,7 @@ struct Signed {
 struct Listing {
     path: String,
     sha256: Sha256Digest,
-    kernels: Vec<PackageEntry>,
+    kernels: Vec<PooledPackage>,
 }
 
 /// What a kernel's package says of it.
@@ -141,14 +141,16 @@ fn suite(
     let mut before = index.to_bytes();
     for component in &source.components {
         let listing = listing(source, component, &signed, progress)?;
-        let wanted = |entry: &&PackageEntry| {
+        let wanted = |PooledPackage { entry, .. }: &&PooledPackage| {
             entry.architecture == Architecture::Amd64.to_string()
                 && matches_any(walk.packages, &entry.package)
         };
-        let entries: Vec<&PackageEntry> = listing.kernels.iter().filter(wanted).collect();
-        report.packages += entries.len();
-        let to_fetch = entries.iter().filter(|entry| index.of_package(&entry.sha256).is_none()).count();
-        for entry in entries {
+        let packages: Vec<&PooledPackage> = listing.kernels.iter().filter(wanted).collect();
+        report.packages += packages.len();
+        let to_fetch =
+            packages.iter().filter(|package| index.of_package(&package.entry.sha256).is_none()).count();
+        for pooled in packages {
+            let entry = &pooled.entry;
             let known = index.of_package(&entry.sha256).map(|row| Kernel {
                 build_id: row.build_id.clone(),
                 release: row.release.clone(),
@@ -163,7 +165,7 @@ fn suite(
                         "{}: fetching {} {} ({mib} MiB), {nth} of {to_fetch}",
                         source.suite, entry.package, entry.version
                     ));
-                    let package = package(&source.repository, entry)?;
+                    let package = package(&source.repository, pooled)?;
                     report.fetched += 1;
                     match identify(&package) {
                         Ok(kernel) => kernel,
@@ -175,7 +177,7 @@ fn suite(
                     }
                 }
             };
-            index.add(row(source, &signed, &listing, entry, kernel));
+            index.add(row(source, &signed, &listing, pooled, kernel));
             before = save(walk.out, index, before)?;
         }
     }
@@ -320,14 +322,17 @@ fn is_listed(url: &str, file: &[u8], listed: &ListedFile, by: &'static str) -> R
     Err(WalkError::Digest { url: url.to_owned(), by, found, listed: listed.sha256 })
 }
 
-fn package(repository: &RepositoryUrl, entry: &PackageEntry) -> Result<Vec<u8>, WalkError> {
+fn package(
+    repository: &RepositoryUrl,
+    PooledPackage { entry, path }: &PooledPackage,
+) -> Result<Vec<u8>, WalkError> {
     let (size_bytes, most_bytes) = (entry.size_bytes, deb::MAX_DEB_BYTES);
     if size_bytes > most_bytes {
-        let url = repository.file(entry.path.as_str());
+        let url = repository.file(path.as_str());
         return Err(WalkError::Size { url, by: "Packages", size_bytes, most_bytes });
     }
     let listed = ListedFile { sha256: entry.sha256, size_bytes };
-    checked(repository, entry.path.as_str(), &listed, "Packages")
+    checked(repository, path.as_str(), &listed, "Packages")
 }
 
 fn identify(package: &[u8]) -> Result<Kernel, KernelError> {
@@ -357,9 +362,10 @@ fn row(
     source: &Source,
     signed: &Signed,
     listing: &Listing,
-    entry: &PackageEntry,
+    pooled: &PooledPackage,
     kernel: Kernel,
 ) -> KernelRow {
+    let PooledPackage { entry, path } = pooled;
     KernelRow {
         architecture: Architecture::Amd64,
         build_id: kernel.build_id,
@@ -379,7 +385,7 @@ fn row(
             in_release: signed.sha256,
             packages_path: listing.path.clone(),
             packages: listing.sha256,
-            package_path: entry.path.as_str().to_owned(),
+            package_path: path.as_str().to_owned(),
             package: entry.sha256,
         },
     }

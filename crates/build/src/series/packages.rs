@@ -205,7 +205,7 @@ mod tests {
         for file in FILES {
             let (package, version, architecture) = parts(file).unwrap();
             text.push_str(&format!(
-                "Package: {package}\nVersion: {version}\nArchitecture: {architecture}\nDescription: kernel\n Size: 3\nFilename: pool/{file}\nSize: {}\nSHA256: {}\n\n",
+                "Package: {package}\nVersion: {version}\nArchitecture: {architecture}\nDescription: kernel\n Size: 3\nSize: {}\nSHA256: {}\n\n",
                 file.len(),
                 sha256(file.as_bytes())
             ));
