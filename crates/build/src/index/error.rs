@@ -181,6 +181,7 @@ impl WalkError {
             Self::Fetch(FetchError::TooLarge { .. }) | Self::Digest { .. } => {
                 "a mirror may be changing right now: try again in an hour, then from another mirror; the index does not have it"
             }
+            Self::Fetch(FetchError::Program(_)) => "install apt, or try again when the archive is faster",
             Self::Fetch(_) => "check the URL, and that apt reaches it: proxies and passwords are apt's",
             Self::NoKeyring(_) => "name the file with the archive's keys: --keyring FILE",
             Self::Signature { source: SignatureError::NoKeyring(_), .. } => {

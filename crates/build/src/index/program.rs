@@ -7,6 +7,9 @@ use std::process::{Command, Output, Stdio};
 /// What `timeout` ends with when time is up (timeout(1)).
 const TIME_IS_UP: i32 = 124;
 
+/// What `prlimit` ends with when there is no such program.
+const NO_PROGRAM: i32 = 127;
+
 /// Why a program has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
@@ -18,6 +21,9 @@ pub enum ProgramError {
         /// Why not.
         source: io::Error,
     },
+    /// It is not here.
+    #[error("the program {0} is not installed")]
+    Missing(&'static str),
     /// It took too long.
     #[error("{program} did not end in {seconds} seconds")]
     Time {
@@ -55,10 +61,11 @@ pub fn run<S: AsRef<OsStr>>(
     command.arg("prlimit").arg("--core=0").arg(format!("--fsize={}", bounds.file_bytes));
     command.arg("--").arg(program).args(arguments);
     let output = command.output().map_err(|source| ProgramError::Start { program, source })?;
-    if output.status.code() == Some(TIME_IS_UP) {
-        return Err(ProgramError::Time { program, seconds: bounds.seconds });
+    match output.status.code() {
+        Some(TIME_IS_UP) => Err(ProgramError::Time { program, seconds: bounds.seconds }),
+        Some(NO_PROGRAM) => Err(ProgramError::Missing(program)),
+        _ => Ok(output),
     }
-    Ok(output)
 }
 
 /// The last line that a program said, without what apt puts in front of errors.
@@ -68,4 +75,33 @@ pub fn last_words(output: &Output) -> String {
     let failed = text.lines().find_map(|line| line.strip_prefix("E: Failed to fetch "));
     let line = failed.or_else(|| text.lines().rfind(|line| !line.trim().is_empty())).unwrap_or("no message");
     line.trim_start_matches("E: ").chars().filter(|letter| !letter.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_have_an_end() {
+        let bounds = Bounds { seconds: 1, file_bytes: 10 };
+        let none: [&str; 0] = [];
+        assert!(matches!(
+            run("no-such-program", none, bounds),
+            Err(ProgramError::Missing("no-such-program"))
+        ));
+        assert!(matches!(
+            run("sleep", ["60"], bounds),
+            Err(ProgramError::Time { program: "sleep", seconds: 1 })
+        ));
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("x");
+        let arguments = [
+            "if=/dev/zero".to_owned(),
+            format!("of={}", target.display()),
+            "bs=100".into(),
+            "count=1".into(),
+        ];
+        assert!(!run("dd", arguments, bounds).unwrap().status.success());
+        assert_eq!(std::fs::metadata(target).unwrap().len(), 10);
+    }
 }
