@@ -105,7 +105,7 @@ fn a_new_kernel_gets_what_it_lacks_and_a_person_the_rest() -> TestResult {
 
     // With apt's index it must be what that says, and all of it.
     let list = Command::new("dpkg-scanpackages")
-        .args(["--hash", "sha256", "packages"])
+        .args(["--multiversion", "--hash", "sha256", "packages"])
         .current_dir(&kernel.directory)
         .output()?;
     assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
