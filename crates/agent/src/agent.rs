@@ -388,7 +388,9 @@ impl Agent {
         let stored = state.document.as_ref().filter(|_| believed.is_some());
         let etag = stored.and_then(|stored| stored.etag.as_deref());
         let (envelope, etag) = match client.document(&enrolment.server, tier, &kernel.build_id, etag).await? {
-            DocumentAnswer::UnknownKernel => return Err(not_covered(kernel, &self.kernel.origin_evidence())),
+            DocumentAnswer::UnknownKernel(published) => {
+                return Err(not_covered(kernel, &self.kernel.origin_evidence(), &published));
+            }
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             // The time of the stored one is looked at below.
             DocumentAnswer::NotModified => match believed {

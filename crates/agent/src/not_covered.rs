@@ -1,5 +1,6 @@
 //! What is said of a kernel for which the server has nothing.
 
+use livepatch_api::server::PublishedKernel;
 use livepatch_kernel::{OriginEvidence, kernel_origin};
 use livepatch_types::KernelIdentity;
 
@@ -8,20 +9,57 @@ use crate::Problem;
 /// The word for it, which is an answer more than a failure.
 pub(crate) const NOT_COVERED: &str = "kernel-not-covered";
 
-/// Says what the kernel seems to be, and what to do about that.
-pub(crate) fn not_covered(kernel: &KernelIdentity, evidence: &OriginEvidence) -> Problem {
-    let origin = kernel_origin(evidence);
+/// Says where the kernel was published, if the server knows its build-id, or else what it seems to be by what the machine
+/// shows; and what to do about that.
+pub(crate) fn not_covered(
+    kernel: &KernelIdentity,
+    evidence: &OriginEvidence,
+    published: &[PublishedKernel],
+) -> Problem {
+    let (explanation, hint) = match published.first() {
+        Some(place) => (publication(place), advice(place)),
+        None => {
+            let origin = kernel_origin(evidence);
+            (origin.explanation().to_string(), origin.hint().to_string())
+        }
+    };
     let message = format!(
-        "the server has no livepatches for {} with build-id {}: {}",
-        kernel.release,
-        kernel.build_id,
-        origin.explanation()
+        "the server has no livepatches for {} with build-id {}: {explanation}",
+        kernel.release, kernel.build_id
     );
-    let mut problem = Problem::new(NOT_COVERED, message, &origin.hint());
+    let mut problem = Problem::new(NOT_COVERED, message, &hint);
     problem
         .hints
         .push("if this kernel should be covered, tell the server's operator its release and build-id".into());
     problem
+}
+
+fn publication(place: &PublishedKernel) -> String {
+    let PublishedKernel { distribution, suite, pocket, version, official } = place;
+    let standing = if *official { "released" } else { "not released" };
+    format!(
+        "it is version {} of {}, {standing} (suite {}, pocket {})",
+        short(version),
+        short(distribution),
+        short(suite),
+        short(pocket)
+    )
+}
+
+fn advice(place: &PublishedKernel) -> String {
+    if place.official {
+        return "boot the newest released kernel, or wait until the server has livepatches for this one"
+            .into();
+    }
+    format!(
+        "boot a released kernel of {}; this one gets livepatches when it is released",
+        short(&place.distribution)
+    )
+}
+
+/// A server's word in a line that people read.
+fn short(text: &str) -> String {
+    text.chars().filter(|letter| letter.is_ascii_graphic() || *letter == ' ').take(64).collect()
 }
 
 #[cfg(test)]
@@ -37,7 +75,7 @@ mod tests {
             release: KernelRelease::parse("6.1.0-50-amd64").unwrap(),
             build_id: BuildId::from_bytes(&[0xab; 20]).unwrap(),
         };
-        let problem = not_covered(&kernel, &OriginEvidence::default());
+        let problem = not_covered(&kernel, &OriginEvidence::default(), &[]);
         assert_eq!(
             problem.message,
             format!(
@@ -47,5 +85,34 @@ mod tests {
         );
         assert_eq!(problem.hints.len(), 2);
         assert!(problem.hints[0].contains("--vmlinux"), "{problem:?}");
+
+        let place = |official| PublishedKernel {
+            distribution: "Debian".into(),
+            suite: "bookworm-proposed-updates".into(),
+            pocket: "proposed-updates".into(),
+            version: "6.1.192-1\u{1b}[2J\n".into(),
+            official,
+        };
+        for (official, told, hint) in [
+            (
+                true,
+                "released",
+                "boot the newest released kernel, or wait until the server has livepatches for this one",
+            ),
+            (
+                false,
+                "not released",
+                "boot a released kernel of Debian; this one gets livepatches when it is released",
+            ),
+        ] {
+            let problem = not_covered(&kernel, &OriginEvidence::default(), &[place(official)]);
+            assert!(
+                problem.message.ends_with(&format!(
+                    ": it is version 6.1.192-1[2J of Debian, {told} (suite bookworm-proposed-updates, pocket proposed-updates)"
+                )),
+                "{problem:?}"
+            );
+            assert_eq!((problem.hints[0].as_str(), problem.hints.len()), (hint, 2));
+        }
     }
 }

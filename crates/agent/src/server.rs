@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
+use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel, Report};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, bundle::MAX_MODULE_BYTES};
 use livepatch_types::{BuildId, Redacted, Tier};
@@ -31,8 +31,8 @@ pub enum DocumentAnswer {
         /// For the next conditional request.
         etag: Option<String>,
     },
-    /// The server does not know this kernel.
-    UnknownKernel,
+    /// The server has nothing for this kernel. Where it was published, if it knows that.
+    UnknownKernel(Vec<PublishedKernel>),
 }
 
 /// A client of one server.
@@ -105,7 +105,9 @@ impl ServerClient {
                 // A 404 of something that is not a livepatch server must not read as "your kernel is unknown".
                 let body = read_capped(response, MAX_ANSWER_BYTES).await?;
                 match serde_json::from_slice::<ErrorBody>(&body) {
-                    Ok(error) if error.code == "unknown-kernel" => Ok(DocumentAnswer::UnknownKernel),
+                    Ok(error) if error.code == "unknown-kernel" => {
+                        Ok(DocumentAnswer::UnknownKernel(error.published))
+                    }
                     _ => Err(odd("it answers 404 without naming the kernel as unknown".into())),
                 }
             }

@@ -68,4 +68,23 @@ pub struct ErrorBody {
     pub code: String,
     /// One line in lower case.
     pub message: String,
+    /// With `unknown-kernel`: where that kernel was published, as far as the server has an index of kernels; official
+    /// places first. It explains, and decides nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedKernel>,
+}
+
+/// A place where a kernel was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedKernel {
+    /// The distribution.
+    pub distribution: String,
+    /// The suite, such as `bookworm-security`.
+    pub suite: String,
+    /// The pocket, such as `security`.
+    pub pocket: String,
+    /// Version of the package with the kernel's image.
+    pub version: String,
+    /// Whether the distribution has released it.
+    pub official: bool,
 }

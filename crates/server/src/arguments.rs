@@ -192,6 +192,12 @@ pub enum Machine {
 pub enum Kernel {
     /// List kernels, their patches and how many machines run them.
     List(List),
+    /// Take an index of kernels, in place of the one before: hosts whose kernel has no livepatches are told where it was
+    /// published. A running server reads it by itself.
+    Import {
+        /// The file that `livepatch-build index` wrote.
+        index: PathBuf,
+    },
 }
 
 /// Commands on the transparency log.

@@ -66,6 +66,10 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
         }
         Command::Machine(Machine::List(how)) => list_machines(&data, how.format).await,
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
+        Command::Kernel(Kernel::Import { index }) => {
+            let count = data.known_kernels().import(&index)?;
+            print(&format!("the index has {}\n", plural(count, "kernel", "kernels")))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use livepatch_store::{ObjectStore, SqliteStore};
 
-use crate::{Exit, Failure, OperatorKey, Repositories};
+use crate::{Exit, Failure, KnownKernels, OperatorKey, Repositories};
 
 /// What is where in a data directory.
 #[derive(Debug, Clone)]
@@ -79,6 +79,11 @@ impl DataDir {
         self.root.join("tls.key")
     }
 
+    /// The index of kernels.
+    pub fn known_kernels_file(&self) -> PathBuf {
+        self.root.join("kernels.json")
+    }
+
     /// Opens the database.
     pub async fn store(&self) -> Result<SqliteStore, Failure> {
         Ok(SqliteStore::open(&self.database()).await?)
@@ -90,6 +95,10 @@ impl DataDir {
     /// The repositories that are served.
     pub fn repositories(&self) -> Repositories {
         Repositories::new(&self.repositories_dir())
+    }
+    /// Where kernels were published.
+    pub fn known_kernels(&self) -> KnownKernels {
+        KnownKernels::new(self.known_kernels_file())
     }
     /// Reads the signing key.
     pub fn key(&self) -> Result<OperatorKey, Failure> {

@@ -6,6 +6,7 @@
 //! - [`vendor`]: which bundles are taken. [`document`]: what hosts are told, and when it is signed anew.
 //! - [`Repositories`]: vendors' metadata and the operator's root, verified when they come in, served as they are.
 //! - [`log`]: the transparency log, in which everything of this stands that hosts or auditors must be able to see.
+//! - [`KnownKernels`]: where kernels without livepatches were published, for people.
 //! - [`http`]: the routes of `livepatch_api::server`. [`listener`]: TLS, time-outs, shutdown.
 //!
 //! Invariant: the server's key chooses among patches that the vendor signed; it cannot make one.
@@ -22,6 +23,7 @@ mod commands;
 mod data_dir;
 mod failure;
 mod import;
+mod known_kernels;
 mod output;
 mod publish;
 mod repositories;
@@ -34,6 +36,7 @@ pub use commands::run;
 pub use data_dir::DataDir;
 pub use failure::{Exit, Failure};
 pub use import::Import;
+pub use known_kernels::KnownKernels;
 pub use repositories::{Repositories, Served};
 pub use signing::OperatorKey;
 pub use token::Token;

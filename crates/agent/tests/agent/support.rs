@@ -245,7 +245,7 @@ pub(crate) fn document(kernel: &KernelIdentity, version: u64, target: Option<Tar
 }
 
 fn error(status: StatusCode, code: &str) -> Response {
-    (status, Json(ErrorBody { code: code.into(), message: "no".into() })).into_response()
+    (status, Json(ErrorBody { code: code.into(), message: "no".into(), published: vec![] })).into_response()
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {

@@ -2,7 +2,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use livepatch_api::server::ErrorBody;
+use livepatch_api::server::{ErrorBody, PublishedKernel};
 use livepatch_store::{ObjectError, StoreError};
 
 /// An answer that is an error.
@@ -11,11 +11,12 @@ pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    published: Vec<PublishedKernel>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), published: Vec::new() }
     }
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", message)
@@ -23,8 +24,9 @@ impl ApiError {
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", message)
     }
-    pub(super) fn unknown_kernel() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "unknown-kernel", "no patch was ever published for this kernel")
+    pub(super) fn unknown_kernel(published: Vec<PublishedKernel>) -> Self {
+        let message = "no patch was ever published for this kernel";
+        Self { published, ..Self::new(StatusCode::NOT_FOUND, "unknown-kernel", message) }
     }
     pub(super) fn unknown_token() -> Self {
         StoreError::UnknownToken.into()
@@ -83,7 +85,7 @@ impl From<JsonRejection> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { code: self.code.to_owned(), message: self.message };
+        let body = ErrorBody { code: self.code.to_owned(), message: self.message, published: self.published };
         (self.status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
     }
 }

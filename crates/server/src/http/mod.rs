@@ -18,7 +18,7 @@ use livepatch_store::{ObjectStore, Store};
 use livepatch_transparency::LogKey;
 use livepatch_types::Clock;
 
-use crate::{OperatorKey, Repositories};
+use crate::{KnownKernels, OperatorKey, Repositories};
 use error::ApiError;
 use modules::Modules;
 
@@ -30,6 +30,7 @@ pub struct App {
     key: Arc<OperatorKey>,
     log: Arc<LogKey>,
     repositories: Arc<Repositories>,
+    known_kernels: Arc<KnownKernels>,
     clock: Arc<dyn Clock>,
 }
 
@@ -41,6 +42,7 @@ impl App {
         key: OperatorKey,
         log: LogKey,
         repositories: Repositories,
+        known_kernels: KnownKernels,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
@@ -49,6 +51,7 @@ impl App {
             key: Arc::new(key),
             log: Arc::new(log),
             repositories: Arc::new(repositories),
+            known_kernels: Arc::new(known_kernels),
             clock,
         }
     }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -54,7 +56,9 @@ pub(super) async fn kernel_document(
         document::current(app.store.as_ref(), &app.key, &app.repositories, &build_id, &tier, now).await?
     else {
         return Err(if app.store.tiers().await?.contains(&tier) {
-            ApiError::unknown_kernel()
+            let known = Arc::clone(&app.known_kernels);
+            let published = tokio::task::spawn_blocking(move || known.published(&build_id)).await;
+            ApiError::unknown_kernel(published.map_err(ApiError::internal)?)
         } else {
             ApiError::not_found(format!("there is no channel {tier}"))
         });

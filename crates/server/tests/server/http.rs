@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use livepatch_api::server::{EnrollResponse, ErrorBody, MAX_REQUEST_BYTES, Report};
+use livepatch_api::server::{EnrollResponse, ErrorBody, MAX_REQUEST_BYTES, PublishedKernel, Report};
 use livepatch_manifest::{KernelDocument, sha256};
 use livepatch_server::listener::Limits;
 use livepatch_types::*;
@@ -114,6 +114,63 @@ async fn tokens_end() {
         error(enroll(&server, &token, MACHINE).await, StatusCode::UNAUTHORIZED).await,
         "unknown-token"
     );
+}
+
+#[tokio::test]
+async fn an_unknown_kernel_is_found_in_the_index() {
+    let site = Site::new();
+    let server = site.serve().await;
+    let published = async || {
+        let unknown = server.client.get(server.document_url()).send().await.unwrap();
+        assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+        unknown.json::<ErrorBody>().await.unwrap().published
+    };
+    assert_eq!(published().await, []);
+    let digest = "0".repeat(64);
+    let row = |suite: &str, pocket: &str, standing: &str| {
+        json!({
+            "architecture": "amd64", "build_id": kernel().build_id, "release": kernel().release,
+            "distribution": "Debian", "suite": suite, "pocket": pocket, "standing": standing,
+            "package": "linux-image-6.1.0-50-amd64", "version": "6.1.176-1", "builtin_keys": null,
+            "image_date": "2026-07-02T13:50:42Z", "published_by": "2026-07-11T10:16:37Z",
+            "provenance": {
+                "repository": "file:///srv", "signed_by": [], "in_release": digest, "packages_path": "a",
+                "packages": digest, "package_path": "b", "package": digest
+            }
+        })
+    };
+    let file = site.data().join("../index.json");
+    let import = |rows: &[Value]| {
+        let index = json!({ "schema": 1, "archives": [], "kernels": rows });
+        std::fs::write(&file, index.to_string()).unwrap();
+        site.good(&["kernel", "import", file.to_str().unwrap()])
+    };
+    assert_eq!(
+        import(&[row("bookworm-proposed-updates", "proposed-updates", "not-official")]),
+        "the index has 1 kernel\n"
+    );
+    let place = |suite: &str, pocket: &str, official: bool| PublishedKernel {
+        distribution: "Debian".into(),
+        suite: suite.into(),
+        pocket: pocket.into(),
+        version: "6.1.176-1".into(),
+        official,
+    };
+    let proposed = place("bookworm-proposed-updates", "proposed-updates", false);
+    assert_eq!(published().await, [proposed.clone()]);
+    import(&[
+        row("bookworm-proposed-updates", "proposed-updates", "not-official"),
+        row("bookworm", "release", "official"),
+    ]);
+    assert_eq!(
+        published().await,
+        [place("bookworm", "release", true), proposed],
+        "read anew, official ones first"
+    );
+    std::fs::write(&file, "{}").unwrap();
+    let (code, text) = site.bad(&["kernel", "import", file.to_str().unwrap()]);
+    assert_eq!(code, livepatch_server::Exit::Refused as i32, "{text}");
+    assert_eq!(published().await.len(), 2);
 }
 
 #[tokio::test]
