@@ -93,7 +93,7 @@ fn judge(status: &str) -> Judgement {
             "NEWSIG" => good = false,
             "GOODSIG" => good = true,
             // Of every signature that is right by calculation, also of an expired key: the last word is the primary key.
-            "VALIDSIG" if good => keys.extend(words.last().map(str::to_owned)),
+            "VALIDSIG" if good => keys.extend(words.next_back().map(str::to_owned)),
             "BADSIG" => return Judgement::Wrong,
             "EXPSIG" => retired = Some("its signature has expired"),
             "EXPKEYSIG" => retired = Some("the key that signed it has expired"),

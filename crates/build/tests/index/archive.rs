@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use livepatch_manifest::sha256;
+use livepatch_types::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 pub(crate) const SUITE: &str = "bookworm";
@@ -149,7 +150,7 @@ impl Archive {
         let packed = piped(Command::new("xz").arg("-c"), text.as_bytes());
         put(&self.packages_xz(), &packed);
         let date = |seconds: i64| {
-            let time = Timestamp::now() + SignedDuration::from_secs(seconds);
+            let time = SystemClock.now() + SignedDuration::from_secs(seconds);
             time.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string()
         };
         let valid_until = release.valid_until.map(|seconds| format!("Valid-Until: {}\n", date(seconds)));

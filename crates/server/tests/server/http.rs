@@ -157,7 +157,7 @@ async fn an_unknown_kernel_is_found_in_the_index() {
         official,
     };
     let proposed = place("bookworm-proposed-updates", "proposed-updates", false);
-    assert_eq!(published().await, [proposed.clone()]);
+    assert_eq!(published().await, std::slice::from_ref(&proposed));
     import(&[
         row("bookworm-proposed-updates", "proposed-updates", "not-official"),
         row("bookworm", "release", "official"),
