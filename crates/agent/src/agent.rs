@@ -1,59 +1,54 @@
-//! The agent: observes, checks, plans, acts. Timer, start and commands run the same round.
+//! The agent: asks the server, brings the loader what is signed, tells. Timer, start and commands run the same round.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_api::daemon::{Status, Waiting};
 use livepatch_api::server::Report;
-use livepatch_kernel::{Kernel, Pause, SealedModule};
+use livepatch_kernel::{Kernel, Livepatch};
+use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, Target};
-use livepatch_types::{CheckState, Clock, KernelIdentity, Redacted};
+use livepatch_settings::{Asker, Config, Mode};
+use livepatch_types::{CheckState, Clock, KernelIdentity, PatchVersion, Redacted};
 
-use crate::execute::Executor;
 use crate::not_covered::{NOT_COVERED, not_covered};
-use crate::objects::ObjectCache;
-use crate::plan::{self, Action, Desired, Observed};
-use crate::policy::{Asker, Mode};
 use crate::server::{DocumentAnswer, ServerClient};
-use crate::state::{Blocked, Enrolment, Seen, State, StateStore, StoredDocument, write_atomically_with};
-use crate::{Config, Problem, Trust, status, verify};
+use crate::state::{Enrolment, Noted, StateStore, write_atomically};
+use crate::{Problem, status};
 
-/// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
-const MAX_STEPS: usize = 6;
+/// How long the loader may take for an answer: two transitions of the longest kind, and the cancelling of them.
+const LOADER_BOUND: Duration = Duration::from_secs(15 * 60);
 
 /// What an agent is made of.
 pub struct Parts {
-    /// The kernel.
+    /// The kernel, to look at.
     pub kernel: Arc<dyn Kernel>,
-    /// How it waits for the kernel.
-    pub pause: Arc<dyn Pause>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The settings.
     pub config: Config,
-    /// The pinned keys, or why there are none.
-    pub trust: Result<Trust, Problem>,
+    /// The loader's socket for agents.
+    pub loader: PathBuf,
     /// Keyed hash of the machine id: 64 hexadecimal digits.
     pub machine: String,
-    /// Where state and cache are.
-    pub state_directory: std::path::PathBuf,
+    /// Where the state is.
+    pub state_directory: PathBuf,
     /// Where the status is written for those who ask while this daemon does not answer.
-    pub status_file: std::path::PathBuf,
+    pub status_file: PathBuf,
 }
 
 /// The agent of one host. One round or command runs at a time; reading the status never waits for it.
 pub struct Agent {
     kernel: Arc<dyn Kernel>,
-    pause: Arc<dyn Pause>,
     clock: Arc<dyn Clock>,
     config: Config,
-    trust: Result<Trust, Problem>,
+    loader: PathBuf,
     server: Result<ServerClient, Problem>,
     machine: String,
-    status_file: std::path::PathBuf,
+    status_file: PathBuf,
     store: StateStore,
-    objects: ObjectCache,
     work: tokio::sync::Mutex<()>,
     live: Mutex<Live>,
 }
@@ -67,6 +62,10 @@ pub(crate) struct Live {
     pub(crate) check_problem: Option<Problem>,
     /// Why the kernel does not run what it should.
     pub(crate) patch_problem: Option<Problem>,
+    /// How the loader saw the host when it was asked last.
+    pub(crate) view: View,
+    /// What the loader was just given to apply.
+    pub(crate) handed_over: Option<Target>,
     reported: Option<Report>,
 }
 
@@ -82,7 +81,7 @@ pub enum Reach {
 impl Agent {
     /// Puts an agent together. Nothing is done yet: [`Agent::start`].
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { kernel, pause, clock, config, trust, machine, state_directory, status_file } = parts;
+        let Parts { kernel, clock, config, loader, machine, state_directory, status_file } = parts;
         if let Err(error) = crate::state::private_directory(&state_directory) {
             tracing::warn!(%error, "the state directory cannot be made");
         }
@@ -92,22 +91,13 @@ impl Agent {
             checked_at: None,
             check_problem: None,
             patch_problem: None,
+            view: View::default(),
+            handed_over: None,
             reported: None,
         };
-        Arc::new(Self {
-            kernel,
-            pause,
-            clock,
-            config,
-            trust,
-            server,
-            machine,
-            status_file,
-            store: StateStore::open(&state_directory),
-            objects: ObjectCache::new(&state_directory),
-            work: tokio::sync::Mutex::new(()),
-            live: Mutex::new(live),
-        })
+        let store = StateStore::open(&state_directory);
+        let (work, live) = (tokio::sync::Mutex::new(()), Mutex::new(live));
+        Arc::new(Self { kernel, clock, config, loader, server, machine, status_file, store, work, live })
     }
 
     /// The settings.
@@ -122,39 +112,39 @@ impl Agent {
 
     /// What the last believed document asks for between two checks.
     pub(crate) fn poll_hint_seconds(&self) -> Option<u32> {
-        let kernel = self.kernel.identity().ok()?;
-        self.stored_document(&self.store.get(), &kernel)?.poll_hint_seconds
+        self.live().view.document.as_ref()?.poll_hint_seconds
     }
 
-    /// The status of this host, as the kernel and the memory of this daemon say.
+    /// The status of this host, as the kernel says now and the loader said last.
     pub fn status(&self) -> Status {
         let state = self.store.get();
         let identity = self.kernel.identity();
-        let document = identity.as_ref().ok().and_then(|kernel| self.stored_document(&state, kernel));
-        let observed = self.observe();
+        let livepatches = self.kernel.livepatches();
+        let live = self.live().clone();
+        let enabled = state.enrolment.is_some();
+        let loader_problem =
+            live.view.problem.clone().map(Problem::from).filter(|p| enabled || p.code != "trust-missing");
         status::status(status::Facts {
             state: &state,
-            live: &self.live(),
+            live: &live,
             server: state.enrolment.as_ref().map(|e| e.server.clone()).or_else(|| self.config.server.clone()),
+            waiting: livepatches.as_ref().ok().and_then(|livepatches| self.waiting(&live.view, livepatches)),
+            standing_problem: self
+                .store
+                .problem()
+                .or_else(|| identity.as_ref().err().map(explained))
+                .or_else(|| livepatches.as_ref().err().map(explained))
+                .or(loader_problem),
             kernel: identity.ok(),
-            document: document.as_ref(),
-            observed: observed.as_ref().ok(),
-            waiting: observed
-                .as_ref()
-                .ok()
-                .and_then(|observed| self.waiting(&state, document.as_ref()?, observed)),
-            standing_problem: self.store.problem().or(observed.as_ref().err().cloned()).or_else(|| {
-                let trust = self.trust.as_ref().err().cloned();
-                trust.filter(|_| state.enrolment.is_some())
-            }),
+            livepatches: livepatches.ok().as_deref(),
         })
     }
 
     /// What keeps the offered livepatch back by the settings of this host.
-    fn waiting(&self, state: &State, document: &KernelDocument, observed: &Observed) -> Option<Waiting> {
-        let offered = document.target.as_ref()?;
+    fn waiting(&self, view: &View, livepatches: &[Livepatch]) -> Option<Waiting> {
+        let offered = view.document.as_ref()?.target.as_ref()?;
         let version = offered.version;
-        if plan::running(observed, state) == Some(version) || state.held == Some(version) {
+        if running(view, livepatches) == Some(version) || view.held == Some(version) {
             return None;
         }
         let waiting = self.config.policy.permits(offered, Asker::Timer, self.clock.now()).err()?;
@@ -168,14 +158,8 @@ impl Agent {
         Duration::try_from(until.duration_since(self.clock.now())).ok()
     }
 
-    /// What to do when the daemon starts, without the network: look at how the last application ended, and bring the
-    /// last healthy livepatch back.
+    /// What to do when the daemon starts, without the network: have the loader go on, and look what came of it.
     pub async fn start(self: &Arc<Self>) -> Result<(), Problem> {
-        let guard = self.work.lock().await;
-        let recovered = self.recover().await;
-        drop(guard);
-        self.note_patch(&recovered);
-        recovered?;
         self.round(Reach::Local).await
     }
 
@@ -192,16 +176,21 @@ impl Agent {
     /// One round: check (if it reaches so far), then whatever is needed for the kernel to run what it should.
     pub async fn round(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
-        self.round_locked(reach, Asker::Timer).await
+        self.round_locked(reach).await
     }
 
-    async fn round_locked(self: &Arc<Self>, reach: Reach, asker: Asker) -> Result<(), Problem> {
-        let Some(enrolment) = self.store.get().enrolment else { return Ok(()) };
+    async fn round_locked(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
         if self.is_stopped() {
+            // Looking is not doing; what it finds is in the status.
+            let _ = self.ask(AgentRequest::Status, Vec::new()).await;
             let message = format!("the daemon is stopped by {}", self.config.policy.mode_source);
             let hint = "set the mode back to normal there, and restart the daemon";
             return Err(Problem::new("stopped", message, hint));
         }
+        let Some(enrolment) = self.store.get().enrolment else {
+            // Nothing to do, but to see.
+            return self.ask(AgentRequest::Status, Vec::new()).await.map(drop);
+        };
         let kernel = self.kernel.identity()?;
         let checked = match reach {
             Reach::Local => None,
@@ -211,7 +200,7 @@ impl Agent {
             self.note_check(checked);
         }
         let online = matches!(checked, Some(Ok(())));
-        let converged = self.converge(&kernel, &enrolment, online, asker).await;
+        let converged = self.converge(&enrolment, online).await;
         self.note_patch(&converged);
         self.report(&enrolment);
         match checked {
@@ -221,7 +210,7 @@ impl Agent {
         }
     }
 
-    /// Enrols this host and begins.
+    /// Enrols this host and begins. Root has told the loader before.
     pub async fn enable(self: &Arc<Self>, token: Redacted<String>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
         if self.store.get().enrolment.is_some() {
@@ -232,40 +221,34 @@ impl Agent {
             let hint = "set server = \"https://…\" in the configuration and restart the daemon";
             return Err(Problem::new("no-server", "no server is configured", hint));
         };
-        if let Err(problem) = &self.trust {
-            return Err(problem.clone());
+        // Without the loader, or keys in it, the token would be spent for nothing.
+        if let Some(problem) = self.ask(AgentRequest::Status, Vec::new()).await?.problem {
+            return Err(problem.into());
         }
         let client = self.server.as_ref().map_err(Clone::clone)?;
         self.store.set_aside()?;
         let answer = client.enroll(&url, token, self.machine.clone()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
-        self.store.update(|state| state.enrolment = Some(enrolment))?;
+        self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
-        if let Err(problem) = self.round_locked(Reach::Server, Asker::Timer).await {
-            tracing::warn!(code = problem.code, "the first round after enrolment failed: {problem}");
+        if let Err(problem) = self.round_locked(Reach::Server).await {
+            tracing::warn!(code = %problem.code, "the first round after enrolment failed: {problem}");
         }
         Ok(())
     }
 
-    /// Reverts what is applied and forgets the enrolment. What was seen and withdrawn stays known.
+    /// Forgets the enrolment. Root has told the loader before, which has reverted what was applied.
     pub async fn disable(self: &Arc<Self>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
         if self.store.get().enrolment.is_none() {
             return Err(not_enabled());
         }
-        let (observed, state) = (self.observe()?, self.store.get());
-        if let Some(version) = plan::running(&observed, &state) {
-            self.execute(move |executor| executor.remove(version)).await?;
-        }
-        self.store.update(|state| {
-            (state.enrolment, state.document, state.applied) = (None, None, None);
-            (state.held, state.in_progress, state.stalled) = (None, None, None);
-        })?;
-        self.objects.keep_only(&[]);
+        self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
         let mut live = self.live();
         (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
         (live.check_problem, live.patch_problem, live.reported) = (None, None, None);
+        live.view = View::default();
         drop(live);
         self.write_status();
         tracing::info!("the host is no longer enrolled");
@@ -278,50 +261,16 @@ impl Agent {
         self.round(Reach::Server).await
     }
 
-    /// Disables and unloads the livepatch, and holds it back until [`Agent::apply`] or another version.
-    pub async fn revert(self: &Arc<Self>) -> Result<(), Problem> {
+    /// Looks how the loader sees the host: root has had it do something.
+    pub async fn look(self: &Arc<Self>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
         self.must_be_enabled()?;
-        let (observed, state) = (self.observe()?, self.store.get());
-        let Some(version) = plan::running(&observed, &state) else {
-            return Err(Problem::new("nothing-to-revert", "no livepatch of ours is applied", ""));
-        };
-        // Held first: a daemon that dies in between must not bring it back.
-        self.store.update(|state| state.held = Some(version))?;
-        let removed = self.execute(move |executor| executor.remove(version)).await;
-        self.store.update(|state| match &removed {
-            Ok(()) => state.applied = None,
-            Err(_) => state.held = None,
-        })?;
-        self.note_patch(&removed);
-        if let Some(enrolment) = state.enrolment {
+        self.ask(AgentRequest::Status, Vec::new()).await?;
+        self.note_patch(&Ok(()));
+        if let Some(enrolment) = self.store.get().enrolment {
             self.report(&enrolment);
         }
-        removed
-    }
-
-    /// Clears holds and crash guards, and runs a round that waits for no window and no delay.
-    pub async fn apply(self: &Arc<Self>) -> Result<(), Problem> {
-        let _guard = self.work.lock().await;
-        self.must_be_enabled()?;
-        let build_id = self.kernel.identity()?.build_id;
-        self.store.update(|state| {
-            (state.held, state.stalled) = (None, None);
-            state.blocked.retain(|blocked| blocked.build_id != build_id);
-        })?;
-        self.round_locked(Reach::Server, Asker::Root).await
-    }
-
-    /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.
-    pub fn close(&self) {
-        let closed = self.store.update(|state| {
-            if let Some(in_progress) = &mut state.in_progress {
-                in_progress.closed = true;
-            }
-        });
-        if let Err(problem) = closed {
-            tracing::warn!(code = problem.code, "the orderly end could not be noted: {problem}");
-        }
+        Ok(())
     }
 
     fn must_be_enabled(&self) -> Result<(), Problem> {
@@ -335,213 +284,87 @@ impl Agent {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn observe(&self) -> Result<Observed, Problem> {
-        Ok(Observed {
-            build_id: self.kernel.identity()?.build_id,
-            boot_id: self.kernel.boot_id()?,
-            livepatches: self.kernel.livepatches()?,
-            modules: self.kernel.modules()?.into_iter().map(|module| module.name).collect(),
-        })
-    }
-
-    /// The stored document, if it is believed for this kernel. Its age is looked at where it matters.
-    fn stored_document(&self, state: &State, kernel: &KernelIdentity) -> Option<KernelDocument> {
-        let (stored, trust) = (state.document.as_ref()?, self.trust.as_ref().ok()?);
-        let tier = &state.enrolment.as_ref()?.tier;
-        let seen = state.seen_version(&trust.operator.key_id(), &kernel.build_id, tier);
-        let keys = std::slice::from_ref(&trust.operator);
-        KernelDocument::open(stored.envelope.as_bytes(), keys, kernel, tier, seen).ok()
-    }
-
-    /// A marker of an application that did not end: of this boot, it is brought to its end; of another, the host died
-    /// with it.
-    async fn recover(self: &Arc<Self>) -> Result<(), Problem> {
-        let Some(in_progress) = self.store.get().in_progress else { return Ok(()) };
-        let name = in_progress.target.version.module_name();
-        if in_progress.boot_id == self.kernel.boot_id()? {
-            let now = self.clock.now();
-            return self.execute(move |executor| executor.settle(&name, now)).await;
-        }
-        self.store.update(|state| {
-            state.in_progress = None;
-            if !in_progress.closed {
-                state.blocked.push(Blocked {
-                    version: in_progress.target.version,
-                    build_id: in_progress.build_id,
-                    phase: in_progress.phase,
-                });
-            }
-        })
-    }
-
-    /// Asks the server and believes what it says, or says why not.
-    async fn check(&self, kernel: &KernelIdentity, enrolment: &Enrolment) -> Result<(), Problem> {
+    /// Asks the server, and has the loader take note of what it says.
+    async fn check(self: &Arc<Self>, kernel: &KernelIdentity, enrolment: &Enrolment) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        let trust = self.trust.as_ref().map_err(Clone::clone)?;
+        let view = self.ask(AgentRequest::Status, Vec::new()).await?;
+        if let Some(problem) = view.problem {
+            return Err(problem.into());
+        }
         let client = self.server.as_ref().map_err(Clone::clone)?;
-        let state = self.store.get();
         let tier = &enrolment.tier;
-        // A tag is only good for a document that is still believed.
-        let believed = self.stored_document(&state, kernel);
-        let stored = state.document.as_ref().filter(|_| believed.is_some());
-        let etag = stored.and_then(|stored| stored.etag.as_deref());
+        // A tag is only good for the document that the loader still believes.
+        let noted = self.store.get().noted.filter(|noted| {
+            let same = |d: &KernelDocument| d.version == noted.version && d.channel == noted.channel;
+            noted.build_id == kernel.build_id
+                && noted.channel == *tier
+                && view.document.as_ref().is_some_and(same)
+        });
+        let etag = noted.as_ref().map(|noted| noted.etag.as_str());
         let (envelope, etag) = match client.document(&enrolment.server, tier, &kernel.build_id, etag).await? {
             DocumentAnswer::UnknownKernel(published) => {
                 return Err(not_covered(kernel, &self.kernel.origin_evidence(), &published));
             }
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
-            // The time of the stored one is looked at below.
-            DocumentAnswer::NotModified => match believed {
-                Some(document) => return Ok(document.check_time(self.clock.now())?),
-                None => return Ok(()),
-            },
+            DocumentAnswer::NotModified => {
+                return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
+            }
         };
-        let operator = trust.operator.key_id();
-        let seen = state.seen_version(&operator, &kernel.build_id, tier);
-        let keys = std::slice::from_ref(&trust.operator);
-        let document = KernelDocument::open(&envelope, keys, kernel, tier, seen)?;
-        let envelope = String::from_utf8_lossy(&envelope).into_owned();
-        self.store.update(|state| {
-            let build_id = kernel.build_id.clone();
-            remember_seen(state, &operator, &document);
-            state.document = Some(StoredDocument { build_id, channel: tier.clone(), etag, envelope });
-        })?;
-        Ok(document.check_time(self.clock.now())?)
+        let view = self.ask(AgentRequest::Note, envelope).await?;
+        let noted = view.document.as_ref().zip(etag).map(|(document, etag)| Noted {
+            build_id: kernel.build_id.clone(),
+            channel: document.channel.clone(),
+            version: document.version,
+            etag,
+        });
+        self.store.update(|state| state.noted = noted)?;
+        view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 
-    /// Plans and acts until there is nothing to do or something stands in the way.
-    async fn converge(
-        self: &Arc<Self>,
-        kernel: &KernelIdentity,
-        enrolment: &Enrolment,
-        online: bool,
-        asker: Asker,
-    ) -> Result<(), Problem> {
+    /// Brings the loader what it wants, if it can be had, and has it go on.
+    async fn converge(self: &Arc<Self>, enrolment: &Enrolment, online: bool) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        let mut install_problem = None;
-        for _ in 0..MAX_STEPS {
-            let (state, observed) = (self.store.get(), self.observe()?);
-            let document = self.stored_document(&state, kernel);
-            let target = document.as_ref().and_then(|document| document.target.as_ref());
-            let cached = target.is_some_and(|target| self.objects.holds(&target.module));
-            let desired = Desired {
-                document: document.as_ref(),
-                obtainable: (online || cached) && install_problem.is_none(),
-                policy: &self.config.policy,
-                asker,
-            };
-            let plan = plan::plan(&observed, desired, &state, self.clock.now());
-            tracing::info!(action = plan.action.word(), reason = plan.reason, "planned");
-            match plan.action {
-                Action::Nothing => {
-                    self.tidy(plan.leftovers, &state, target).await;
-                    return install_problem.or(plan.problem).map_or(Ok(()), Err);
+        let view = self.ask(AgentRequest::Status, Vec::new()).await?;
+        let mut not_fetched = None;
+        if let Some(object) = view.wants.filter(|_| online) {
+            let client = self.server.as_ref().map_err(Clone::clone)?;
+            match client.object(&enrolment.server, &object).await {
+                Ok(module) => {
+                    let target = view.document.and_then(|document| document.target);
+                    self.live().handed_over = target.filter(|target| target.module == object);
+                    let applied = self.ask(AgentRequest::Apply, module).await;
+                    self.live().handed_over = None;
+                    return applied.map(drop);
                 }
-                Action::Settle(name) => {
-                    let now = self.clock.now();
-                    self.execute(move |executor| executor.settle(&name, now)).await?;
-                }
-                Action::Withdraw(version) => {
-                    self.execute(move |executor| executor.remove(version)).await?;
-                    self.store.update(|state| state.applied = None)?;
-                }
-                Action::Install(target) => {
-                    // What runs stays; or goes, if it was withdrawn: the next plan says which.
-                    install_problem = self.apply_target(kernel, enrolment, target, online).await.err();
-                }
-                Action::Reapply(target) => {
-                    self.apply_target(kernel, enrolment, target, online).await?;
-                    if plan.problem.is_some() {
-                        return plan.problem.map_or(Ok(()), Err);
-                    }
-                }
+                Err(problem) => not_fetched = Some(problem),
             }
         }
-        Err(install_problem.unwrap_or_else(|| {
-            Problem::new("no-progress", "the kernel does not come to rest", "see the daemon's log")
-        }))
+        // What was withdrawn goes all the same, and what was healthy comes back.
+        let converged = self.ask(AgentRequest::Converge, Vec::new()).await;
+        not_fetched.map_or(converged.map(drop), Err)
     }
 
-    /// Fetches, seals, verifies and loads: the same sealed bytes in the last three.
-    async fn apply_target(
-        self: &Arc<Self>,
-        kernel: &KernelIdentity,
-        enrolment: &Enrolment,
-        target: Target,
-        online: bool,
-    ) -> Result<(), Problem> {
-        let trust = self.trust.as_ref().map_err(Clone::clone)?;
-        let module = self.fetch(enrolment, &target, online).await?;
-        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
-        let now = self.clock.now();
-        self.execute(move |executor| executor.apply(&module, &patched, &target, now)).await
-    }
-
-    async fn fetch(
-        &self,
-        enrolment: &Enrolment,
-        target: &Target,
-        online: bool,
-    ) -> Result<SealedModule, Problem> {
-        let cached = self.objects.seal(&target.module);
-        if cached.is_ok() || !online {
-            return cached;
+    /// Asks the loader, on a thread where waiting is allowed. What it does it does to its end, whoever goes away.
+    async fn ask(self: &Arc<Self>, request: AgentRequest, body: Vec<u8>) -> Result<View, Problem> {
+        let socket = self.loader.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&socket, request, &body, LOADER_BOUND));
+        let answer = asked.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))?;
+        if let Some(view) = &answer.view {
+            self.live().view = view.clone();
         }
-        let client = self.server.as_ref().map_err(Clone::clone)?;
-        let bytes = client.object(&enrolment.server, &target.module).await?;
-        self.objects.put(&target.module.sha256, &bytes)?;
-        self.objects.seal(&target.module)
-    }
-
-    /// Unloads what was replaced and drops cached objects that are no longer needed. What fails is tried next time.
-    async fn tidy(
-        self: &Arc<Self>,
-        leftovers: Vec<livepatch_types::ModuleName>,
-        state: &State,
-        target: Option<&Target>,
-    ) {
-        for name in leftovers {
-            if let Err(problem) = self.execute(move |executor| executor.unload(&name)).await {
-                tracing::warn!(code = problem.code, "a replaced livepatch stays loaded: {problem}");
-            }
+        match (answer.failure, answer.view) {
+            (Some(failure), _) => Err(failure.into()),
+            (None, view) => Ok(view.unwrap_or_default()),
         }
-        let applied = state.applied.as_ref().map(|applied| applied.target.module.sha256);
-        let keep: Vec<_> = applied.into_iter().chain(target.map(|target| target.module.sha256)).collect();
-        self.objects.keep_only(&keep);
-    }
-
-    /// Runs effects on a thread where waiting is allowed. They run to their end even if the caller goes away.
-    async fn execute(
-        self: &Arc<Self>,
-        effects: impl FnOnce(Executor<'_>) -> Result<(), Problem> + Send + 'static,
-    ) -> Result<(), Problem> {
-        let agent = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || {
-            let build_id = agent.kernel.identity()?.build_id;
-            effects(Executor {
-                kernel: agent.kernel.as_ref(),
-                pause: agent.pause.as_ref(),
-                store: &agent.store,
-                build_id: &build_id,
-                transition_timeout: agent.config.transition_timeout,
-            })
-        });
-        task.await.unwrap_or_else(|error| {
-            Err(Problem::new(
-                "internal",
-                format!("a step of the daemon failed: {error}"),
-                "report this with the daemon's log",
-            ))
-        })
     }
 
     fn note_check(&self, checked: &Result<(), Problem>) {
         if let Err(problem) = checked {
-            tracing::warn!(code = problem.code, "the check failed: {problem}");
+            tracing::warn!(code = %problem.code, "the check failed: {problem}");
         }
         let mut live = self.live();
         live.checked_at = Some(self.clock.now());
@@ -557,7 +380,7 @@ impl Agent {
 
     fn note_patch(&self, result: &Result<(), Problem>) {
         if let Err(problem) = result {
-            tracing::warn!(code = problem.code, "the kernel does not run what it should: {problem}");
+            tracing::warn!(code = %problem.code, "the kernel does not run what it should: {problem}");
         }
         self.live().patch_problem = result.clone().err();
         self.write_status();
@@ -567,7 +390,7 @@ impl Agent {
     pub(crate) fn write_status(&self) {
         let written = serde_json::to_vec(&self.status())
             .map_err(std::io::Error::from)
-            .and_then(|bytes| write_atomically_with(&self.status_file, &bytes, 0o644));
+            .and_then(|bytes| write_atomically(&self.status_file, &bytes, 0o644));
         if let Err(error) = written {
             tracing::warn!(path = %self.status_file.display(), %error, "the status file was not written");
         }
@@ -597,7 +420,7 @@ impl Agent {
             match client.report(&enrolment.server, &enrolment.machine_token, &report).await {
                 Ok(()) => agent.live().reported = Some(report),
                 Err(problem) => {
-                    tracing::debug!(code = problem.code, "the report was not delivered: {problem}")
+                    tracing::debug!(code = %problem.code, "the report was not delivered: {problem}")
                 }
             }
         });
@@ -608,23 +431,12 @@ fn not_enabled() -> Problem {
     Problem::new("not-enabled", "this host is not enrolled", "`livepatch enable --token-file FILE` enrols it")
 }
 
-fn remember_seen(state: &mut State, operator: &str, document: &KernelDocument) {
-    let (build_id, channel) = (&document.kernel.build_id, &document.channel);
-    let same =
-        |seen: &Seen| seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel;
-    if !state.seen.iter().any(same) {
-        state.seen.push(Seen {
-            operator: operator.to_owned(),
-            build_id: build_id.clone(),
-            channel: channel.clone(),
-            version: 0,
-            withdrawn: Vec::new(),
-        });
-    }
-    for seen in state.seen.iter_mut().filter(|seen| same(seen)) {
-        seen.version = seen.version.max(document.version);
-        seen.withdrawn.extend(&document.withdrawn);
-        seen.withdrawn.sort();
-        seen.withdrawn.dedup();
-    }
+fn explained(error: &livepatch_kernel::KernelError) -> Problem {
+    Problem::new(error.code(), error, error.hint())
+}
+
+/// The livepatch of ours that runs or is being enabled.
+pub(crate) fn running(view: &View, livepatches: &[Livepatch]) -> Option<PatchVersion> {
+    let mut enabled = livepatches.iter().filter(|patch| patch.enabled && view.loaded.contains(&patch.name));
+    enabled.find_map(|patch| PatchVersion::of_module(&patch.name))
 }

@@ -15,18 +15,15 @@ pub struct Arguments {
     /// Configuration; a missing file is an empty one
     #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
     pub config: PathBuf,
-    /// Directory with operator.pub and vendor.pem
-    #[arg(long, default_value = "/etc/livepatch/trust")]
-    pub trust_dir: PathBuf,
-    /// Directory with the keys of the package, for those that the directory above does not have
-    #[arg(long, default_value = "/usr/share/livepatch/keys")]
-    pub keys_dir: PathBuf,
-    /// Directory for state and cached modules
+    /// Directory for the state
     #[arg(long, default_value = "/var/lib/livepatch")]
     pub state_dir: PathBuf,
     /// Directory for the sockets and the last status
     #[arg(long, default_value = "/run/livepatch")]
     pub runtime_dir: PathBuf,
+    /// Directory of the loader's sockets
+    #[arg(long, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
+    pub loader_dir: PathBuf,
     /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it
     #[arg(long, default_value = "info")]
     pub log: String,

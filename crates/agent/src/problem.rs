@@ -1,18 +1,19 @@
 //! What can go wrong, each with a word for programs, a line for people, and what to do.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
 use livepatch_api::daemon::Failure;
-use livepatch_kernel::{KernelError, LoadError, SealError};
-use livepatch_manifest::{DocumentError, EnvelopeError};
-use livepatch_modsig::VerifyError;
+use livepatch_kernel::KernelError;
+use livepatch_loader_api::AskError;
+use livepatch_manifest::ObjectError;
 
 /// A failure on its way to status, reports and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// A word that stays the same.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// One line in lower case.
     pub message: String,
     /// What to do, one line each.
@@ -24,16 +25,17 @@ pub struct Problem {
 impl Problem {
     /// A problem with one hint; an empty hint is none.
     pub fn new(code: &'static str, message: impl Display, hint: &str) -> Self {
-        let message: String =
-            message.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let hints = if hint.is_empty() { Vec::new() } else { vec![hint.to_owned()] };
-        Self { code, message, hints, retry_after: None }
+        let Failure { message, hints, .. } = Failure::new(code, message, hint);
+        Self { code: code.into(), message, hints, retry_after: None }
     }
 
     /// The wire form.
     pub fn to_failure(&self) -> Failure {
-        Failure { code: self.code.to_owned(), message: self.message.clone(), hints: self.hints.clone() }
+        Failure {
+            code: self.code.clone().into_owned(),
+            message: self.message.clone(),
+            hints: self.hints.clone(),
+        }
     }
 }
 
@@ -45,112 +47,34 @@ impl Display for Problem {
 
 impl std::error::Error for Problem {}
 
-const OPERATOR_HINT: &str =
-    "compare operator.pub in the trust directory with the key of the server's operator";
-
-impl From<DocumentError> for Problem {
-    fn from(error: DocumentError) -> Self {
-        let (code, hint) = match &error {
-            DocumentError::Envelope(EnvelopeError::UntrustedSigner(_)) => {
-                ("document-wrong-signer", OPERATOR_HINT)
-            }
-            DocumentError::Envelope(EnvelopeError::BadSignature(_)) => (
-                "document-tampered",
-                "somebody changes what the server sends; look at proxies and mirrors in between",
-            ),
-            DocumentError::Envelope(_) | DocumentError::Malformed(_) => {
-                ("document-malformed", "check that the server URL is that of a livepatch server")
-            }
-            DocumentError::Schema(_) | DocumentError::Critical(_) => {
-                ("document-too-new", "upgrade the client")
-            }
-            DocumentError::WrongKernel { .. } => (
-                "document-wrong-kernel",
-                "the server or a cache in between mixes up kernels; tell its operator",
-            ),
-            DocumentError::WrongChannel { .. } => (
-                "document-wrong-channel",
-                "the server or a cache in between mixes up tiers; tell its operator",
-            ),
-            DocumentError::Rollback { .. } => (
-                "document-rollback",
-                "the server serves an old state, perhaps a restored backup; tell its operator",
-            ),
-            DocumentError::Expired(_) => (
-                "document-expired",
-                "the server must sign a new one; check this host's clock too (`date -u`)",
-            ),
-            DocumentError::NotYetValid { .. } => {
-                ("document-not-yet-valid", "set this host's clock (`date -u`), then `livepatch refresh`")
-            }
-        };
-        Self::new(code, error, hint)
-    }
-}
-
-impl From<VerifyError> for Problem {
-    fn from(error: VerifyError) -> Self {
-        let (code, hint) = match &error {
-            VerifyError::Unsigned => {
-                ("unsigned-module", "the server offers a module that nobody signed; tell its operator")
-            }
-            VerifyError::UnknownSigner { .. } => (
-                "wrong-signer",
-                "compare vendor.pem in the trust directory with the certificate of the module signer",
-            ),
-            VerifyError::BadSignature { .. } => (
-                "tampered-module",
-                "somebody changed the module after it was signed; tell the server's operator",
-            ),
-            VerifyError::Malformed(_) | VerifyError::Unsupported(_) => (
-                "bad-module-signature",
-                "the module was not signed as livepatches are; tell the server's operator",
-            ),
-        };
-        Self::new(code, format!("the module is refused: {error}"), hint)
-    }
-}
-
-impl From<LoadError> for Problem {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Refused(refusal) => Self::new(refusal.code(), refusal, refusal.hint()),
-            LoadError::Unexpected(_) => Self::new("load-failed", error, "see the kernel's log (`dmesg`)"),
-            LoadError::Kernel(error) => error.into(),
-        }
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let Failure { code, message, hints } = failure;
+        Self { code: code.into(), message, hints, retry_after: None }
     }
 }
 
 impl From<KernelError> for Problem {
     fn from(error: KernelError) -> Self {
-        let (code, hint) = match &error {
-            KernelError::Architecture(_) => {
-                ("unsupported-architecture", "livepatches exist for x86_64 alone so far")
-            }
-            KernelError::NoLivepatching => {
-                ("unsupported-kernel", "boot a kernel of the distribution, built with CONFIG_LIVEPATCH=y")
-            }
-            KernelError::File { .. } | KernelError::Content { .. } => (
-                "kernel-unreadable",
-                "run the daemon on the host, with /proc and /sys as the kernel shows them",
-            ),
-            KernelError::LivepatchBusy { .. } => ("kernel-busy", "see /sys/kernel/livepatch/*/transition"),
-            KernelError::NoSuchLivepatch(_) | KernelError::NoSuchModule(_) => {
-                ("livepatch-gone", "somebody else unloads livepatches on this host")
-            }
-            KernelError::ModuleInUse(_) | KernelError::Unload { .. } => ("module-in-use", "see `lsmod`"),
-            KernelError::OnlyATree => ("kernel-unreadable", ""),
-        };
-        Self::new(code, error, hint)
+        Self::new(error.code(), &error, error.hint())
     }
 }
 
-impl From<SealError> for Problem {
-    fn from(error: SealError) -> Self {
-        match error {
-            SealError::TooLong(_) => Self::new("oversized-module", error, "tell the server's operator"),
-            SealError::Io(_) => {
-                Self::new("module-unreadable", error, "`livepatch refresh` downloads it again")
+impl From<ObjectError> for Problem {
+    fn from(error: ObjectError) -> Self {
+        Self::new(error.code(), &error, error.hint())
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        let hint = "`systemctl status livepatch-loader` says whether it runs; a livepatch that is applied stays applied";
+        match &error {
+            AskError::Unreachable(_) => {
+                Self::new("loader-unreachable", format!("the loader cannot be reached: {error}"), hint)
+            }
+            AskError::Answer(_) => {
+                Self::new("loader-unreachable", error, "agent and loader may differ in version: restart both")
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::agent::Agent;
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
 const FIRST_RETRY: Duration = Duration::from_secs(15);
-/// How long the boot of a host waits for the last healthy livepatch, which mostly is back within a second or two.
+/// How long the start may keep systemd waiting.
 const LONGEST_START: Duration = Duration::from_secs(15);
 const SHORTEST_HINT: Duration = Duration::from_secs(60);
 
@@ -37,19 +37,21 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
         _ = interrupt.recv() => Ok(()),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    agent.close();
     tracing::info!("the daemon ends; what is applied stays applied");
     ended
 }
 
 /// The start, then a round per interval, for ever. Failures are noted by the agent itself.
 ///
-/// The daemon is ready when the start is over: what the unit is ordered before, the network first of all, finds the
-/// kernel patched. A start that hangs (tasks that do not leave the old code) holds nobody up for long.
+/// The daemon is ready when the start is over, so that who waits for it finds a status. A loader that is busy holds
+/// nobody up for long.
 async fn rounds(agent: &Arc<Agent>) {
     if agent.is_stopped() {
         tracing::warn!(by = %agent.config().policy.mode_source, "the daemon is stopped and does nothing by itself");
-        agent.write_status();
+        if let Err(problem) = agent.look().await {
+            tracing::debug!(code = %problem.code, "the loader was not looked at: {problem}");
+            agent.write_status();
+        }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         return std::future::pending().await;
     }

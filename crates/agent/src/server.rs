@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel, Report};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
-use livepatch_manifest::{ModuleObject, bundle::MAX_MODULE_BYTES};
+use livepatch_manifest::{ModuleObject, ObjectError, bundle::MAX_MODULE_BYTES};
+use livepatch_settings::Config;
 use livepatch_types::{BuildId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
-use crate::verify::{check_bytes, truncated};
-use crate::{Config, Problem};
+use crate::Problem;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
@@ -133,12 +133,13 @@ impl ServerClient {
         while !self.object_from(server, object, &mut bytes).await? {
             // The same place twice: what breaks it off is not chance.
             if bytes.len() <= had {
-                return Err(truncated(bytes.len() as u64, object.size_bytes));
+                let (actual, expected) = (bytes.len() as u64, object.size_bytes);
+                return Err(ObjectError::Truncated { actual, expected }.into());
             }
             had = bytes.len();
             tracing::debug!(bytes = had, "the download broke off and goes on from there");
         }
-        check_bytes(&bytes, object)?;
+        object.check(&bytes)?;
         Ok(bytes)
     }
 
@@ -166,7 +167,7 @@ impl ServerClient {
             match response.chunk().await {
                 Ok(None) => return Ok(true),
                 Ok(Some(chunk)) => {
-                    // One byte over is enough for check_bytes to refuse it.
+                    // One byte over is enough for the check to refuse it.
                     let room = (size + 1).saturating_sub(bytes.len());
                     bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     if bytes.len() > size {

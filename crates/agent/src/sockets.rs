@@ -67,12 +67,8 @@ pub async fn serve_privileged(agent: Arc<Agent>, listener: UnixListener) -> std:
             post(|State(agent): Agents| command(agent, |agent| async move { agent.refresh().await })),
         )
         .route(
-            "/revert",
-            post(|State(agent): Agents| command(agent, |agent| async move { agent.revert().await })),
-        )
-        .route(
-            "/apply",
-            post(|State(agent): Agents| command(agent, |agent| async move { agent.apply().await })),
+            "/look",
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.look().await })),
         )
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(root_only))
@@ -118,9 +114,9 @@ struct Refusal(Problem);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.0.code {
+        let status = match self.0.code.as_ref() {
             "not-root" => StatusCode::FORBIDDEN,
-            "not-enabled" | "already-enabled" | "nothing-to-revert" => StatusCode::CONFLICT,
+            "not-enabled" | "already-enabled" => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self.0.to_failure())).into_response()

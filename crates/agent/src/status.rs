@@ -1,12 +1,12 @@
 //! The status, as a pure function of what is known.
 
 use livepatch_api::daemon::{Check, Cve, Patch, Status, Waiting};
-use livepatch_manifest::{KernelDocument, Target};
+use livepatch_kernel::Livepatch;
+use livepatch_manifest::Target;
 use livepatch_types::{CveCoverage, KernelIdentity, PatchState};
 
 use crate::Problem;
-use crate::agent::Live;
-use crate::plan::{self, Observed};
+use crate::agent::{Live, running};
 use crate::state::State;
 
 /// What a status is made of.
@@ -15,8 +15,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) live: &'a Live,
     pub(crate) server: Option<String>,
     pub(crate) kernel: Option<KernelIdentity>,
-    pub(crate) document: Option<&'a KernelDocument>,
-    pub(crate) observed: Option<&'a Observed>,
+    /// The kernel's livepatches, if they can be read.
+    pub(crate) livepatches: Option<&'a [Livepatch]>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
     /// A problem of the host itself, which comes before those of the last round.
@@ -24,7 +24,8 @@ pub(crate) struct Facts<'a> {
 }
 
 pub(crate) fn status(facts: Facts<'_>) -> Status {
-    let Facts { state, live, document, .. } = facts;
+    let Facts { state, live, .. } = facts;
+    let document = live.view.document.as_ref();
     let problem = facts.standing_problem.or(live.patch_problem.clone()).or(live.check_problem.clone());
     Status {
         schema: 1,
@@ -32,10 +33,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         enabled: state.enrolment.is_some(),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
-        patch: Patch {
-            waiting: facts.waiting,
-            ..patch(state, live, document, facts.kernel.as_ref(), facts.observed)
-        },
+        patch: Patch { waiting: facts.waiting, ..patch(state, live, facts.livepatches) },
         kernel: facts.kernel,
         check: Check {
             state: live.check,
@@ -47,22 +45,15 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
     }
 }
 
-fn patch(
-    state: &State,
-    live: &Live,
-    document: Option<&KernelDocument>,
-    kernel: Option<&KernelIdentity>,
-    observed: Option<&Observed>,
-) -> Patch {
-    let offered = document.and_then(|document| document.target.as_ref());
-    let in_progress = state.in_progress.as_ref().filter(|p| observed.is_some_and(|o| o.boot_id == p.boot_id));
-    let applied =
-        state.applied.as_ref().filter(|applied| kernel.is_some_and(|k| k.build_id == applied.build_id));
-    let running = observed.and_then(|observed| plan::running(observed, state));
-    let in_transition = observed.is_some_and(|observed| {
-        let ours = state.loaded_in(&observed.boot_id);
-        observed.livepatches.iter().any(|patch| patch.in_transition && ours.contains(&patch.name))
-    });
+fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
+    let view = &live.view;
+    let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
+    let in_progress = view.in_progress.as_ref().or(live.handed_over.as_ref());
+    let applied = view.applied.as_ref();
+    let livepatches = livepatches.unwrap_or_default();
+    let running = running(view, livepatches);
+    let in_transition =
+        livepatches.iter().any(|patch| patch.in_transition && view.loaded.contains(&patch.name));
     let patch_state = if in_transition || in_progress.is_some() {
         PatchState::Applying
     } else if running.is_some() {
@@ -73,17 +64,16 @@ fn patch(
         PatchState::ApplyFailed
     } else if offered.is_some() {
         PatchState::Unapplied
-    } else if document.is_some()
+    } else if view.document.is_some()
         || live.check_problem.as_ref().is_some_and(|p| p.code == crate::not_covered::NOT_COVERED)
     {
         PatchState::NothingToApply
     } else {
         PatchState::Unknown
     };
-    let known: [Option<&Target>; 3] =
-        [in_progress.map(|p| &p.target), applied.map(|applied| &applied.target), offered];
+    let known: [Option<&Target>; 3] = [in_progress, applied.map(|applied| &applied.target), offered];
     let shown = match (in_progress, running) {
-        (Some(in_progress), _) => Some(in_progress.target.version),
+        (Some(in_progress), _) => Some(in_progress.version),
         (None, Some(version)) => Some(version),
         (None, None) => offered.map(|target| target.version),
     };
@@ -101,7 +91,7 @@ fn patch(
         applied_at: applied
             .filter(|applied| Some(applied.target.version) == running)
             .map(|applied| applied.at),
-        held: state.held.is_some(),
+        held: view.held.is_some(),
         waiting: None,
         cves: cves.collect(),
     }

@@ -4,9 +4,10 @@
 //! |---|---|---|---|
 //! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
-//! | | | `POST /disable`, `/refresh`, `/revert`, `/apply` | → [`Status`] |
+//! | | | `POST /disable`, `/refresh`, `/look` | → [`Status`] |
 //!
-//! Failures are [`Failure`] with a 4xx or 5xx status.
+//! Failures are [`Failure`] with a 4xx or 5xx status. What root has the loader do (revert, clear, …) goes over the loader's
+//! own socket.
 
 use jiff::Timestamp;
 use livepatch_types::{
@@ -114,4 +115,15 @@ pub struct Failure {
     pub message: String,
     /// What to do about it, one line each.
     pub hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure with one hint; an empty hint is none. The message becomes one line without control characters.
+    pub fn new(code: &str, message: impl std::fmt::Display, hint: &str) -> Self {
+        let message: String =
+            message.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let hints = if hint.is_empty() { Vec::new() } else { vec![hint.to_owned()] };
+        Self { code: code.to_owned(), message, hints }
+    }
 }

@@ -1,24 +1,77 @@
-//! Commands that the daemon carries out, for root.
+//! Commands of root's. What changes the kernel is said to the loader, by root itself: the agent passes on nothing in
+//! root's name. Then the agent goes on from there.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use livepatch_api::daemon::{EnableRequest, Status};
+use livepatch_loader_api::{AskError, ROOT_SOCKET, RootRequest};
 use livepatch_types::Redacted;
 
 use crate::CliError;
 use crate::client::{ask, request};
+use crate::error::Daemon;
 
 /// Commands wait for the network and for the kernel's transition.
 const ACT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// Has the daemon do something; gives the status afterwards.
-pub(crate) fn act(runtime_dir: &Path, path: &str, body: &str) -> Result<Status, CliError> {
-    ask(&runtime_dir.join("livepatchd-priv.sock"), request("POST", path, body), ACT_DEADLINE)
+/// Whom commands go to.
+pub(crate) struct Daemons<'a> {
+    /// Where the agent's sockets are.
+    pub(crate) agent: &'a Path,
+    /// Where the loader's sockets are.
+    pub(crate) loader: &'a Path,
 }
 
-/// Enrols this host.
-pub(crate) fn enable(runtime_dir: &Path, token: Redacted<String>) -> Result<Status, CliError> {
-    let body = serde_json::to_string(&EnableRequest { token });
-    act(runtime_dir, "/enable", &body.map_err(|error| CliError::Token(error.to_string()))?)
+impl Daemons<'_> {
+    /// Enrols this host.
+    pub(crate) fn enable(&self, token: Redacted<String>) -> Result<Status, CliError> {
+        let body = serde_json::to_string(&EnableRequest { token });
+        let body = body.map_err(|error| CliError::Token(error.to_string()))?;
+        self.loader(RootRequest::Enable)?;
+        self.agent("/enable", &body)
+    }
+
+    /// Reverts what is applied and forgets the enrolment.
+    pub(crate) fn disable(&self) -> Result<Status, CliError> {
+        self.loader(RootRequest::Disable)?;
+        self.agent("/disable", "")
+    }
+
+    /// Asks the server now.
+    pub(crate) fn refresh(&self) -> Result<Status, CliError> {
+        self.agent("/refresh", "")
+    }
+
+    /// Reverts what is applied, and holds it back.
+    pub(crate) fn revert(&self) -> Result<Status, CliError> {
+        self.loader(RootRequest::Revert)?;
+        self.agent("/look", "")
+    }
+
+    /// Clears what holds a livepatch back, and asks the server.
+    pub(crate) fn apply(&self) -> Result<Status, CliError> {
+        self.loader(RootRequest::Clear)?;
+        self.refresh()
+    }
+
+    fn agent(&self, path: &str, body: &str) -> Result<Status, CliError> {
+        ask(&self.agent.join("livepatchd-priv.sock"), request("POST", path, body), ACT_DEADLINE)
+    }
+
+    fn loader(&self, request: RootRequest) -> Result<(), CliError> {
+        let socket = self.loader.join(ROOT_SOCKET);
+        let answer = livepatch_loader_api::ask(&socket, request, &[], ACT_DEADLINE);
+        let answer = answer.map_err(|error| match error {
+            AskError::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => {
+                CliError::NotPermitted
+            }
+            AskError::Unreachable(error) => {
+                CliError::Unreachable { daemon: Daemon::Loader, socket, why: error.to_string() }
+            }
+            AskError::Answer(why) => CliError::Answer(why),
+        })?;
+        answer.failure.map_or(Ok(()), |failure| Err(CliError::Refused(failure)))
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use livepatch_api::daemon::{Failure, Status};
 
 use crate::CliError;
+use crate::error::Daemon;
 
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
@@ -21,7 +22,8 @@ pub(crate) fn ask(socket: &Path, request: Vec<u8>, deadline: Duration) -> Result
         // The receiver is gone when the deadline is over.
         let _ = sender.send(exchange(&path, &request));
     });
-    let unreachable = |why: String| CliError::Unreachable { socket: socket.to_owned(), why };
+    let unreachable =
+        |why: String| CliError::Unreachable { daemon: Daemon::Agent, socket: socket.to_owned(), why };
     let answer = match receiver.recv_timeout(deadline) {
         Err(_) => return Err(unreachable(format!("no answer within {} ms", deadline.as_millis()))),
         Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => return Err(CliError::NotPermitted),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use livepatch_api::daemon::Status;
 use livepatch_types::PatchState;
 
-use crate::act::{act, enable};
+use crate::act::Daemons;
 use crate::explain::explain;
 use crate::file::replace_file;
 use crate::metrics::metrics;
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Directory of the daemon's sockets
     #[arg(long, global = true, default_value = "/run/livepatch")]
     runtime_dir: PathBuf,
+    /// Directory of the loader's sockets
+    #[arg(long, global = true, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
+    loader_dir: PathBuf,
     /// Print nothing but errors; the exit code tells
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -114,6 +117,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     let mut nowhere = std::io::sink();
     let out = if arguments.quiet { &mut nowhere } else { out };
     let runtime_dir = &arguments.runtime_dir;
+    let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     match &arguments.command {
         Command::Status { format } => {
             let (status, source) = read(runtime_dir)?;
@@ -146,15 +150,15 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                 (_, Some(path)) => token::read(path)?,
                 (token, None) => token::check(token.as_deref().unwrap_or_default())?,
             };
-            done(&enable(runtime_dir, token)?, out)
+            done(&daemons.enable(token)?, out)
         }
         Command::Disable => {
-            act(runtime_dir, "/disable", "")?;
+            daemons.disable()?;
             writeln!(out, "This host is not enrolled any more, and no livepatch of it is applied.")?;
             Ok(Exit::Ok)
         }
-        Command::Refresh => done(&act(runtime_dir, "/refresh", "")?, out),
-        Command::Revert => done(&act(runtime_dir, "/revert", "")?, out),
+        Command::Refresh => done(&daemons.refresh()?, out),
+        Command::Revert => done(&daemons.revert()?, out),
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir)?;
             Ok(match (status.enabled, status.patch.state) {
@@ -193,7 +197,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             bug_report::run(runtime_dir, config, output.as_deref(), out)?;
             Ok(Exit::Ok)
         }
-        Command::Apply => done(&act(runtime_dir, "/apply", "")?, out),
+        Command::Apply => done(&daemons.apply()?, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
     }
 }

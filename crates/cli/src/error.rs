@@ -4,12 +4,32 @@ use livepatch_api::daemon::Failure;
 
 use crate::Exit;
 
+/// The two daemons of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    /// livepatchd.
+    Agent,
+    /// livepatch-loader.
+    Loader,
+}
+
+impl std::fmt::Display for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Agent => "the daemon",
+            Self::Loader => "the loader",
+        })
+    }
+}
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The daemon is not there or does not answer.
-    #[error("the daemon cannot be reached on {socket}: {why}")]
+    #[error("{daemon} cannot be reached on {socket}: {why}")]
     Unreachable {
+        /// Which.
+        daemon: Daemon,
         /// The socket.
         socket: PathBuf,
         /// What happened.
@@ -84,7 +104,9 @@ impl CliError {
             Self::Unreachable { .. } => Exit::DaemonUnreachable,
             Self::NotPermitted => Exit::NotPermitted,
             Self::Refused(failure) if failure.code == "not-enabled" => Exit::NotEnabled,
-            Self::Refused(failure) if failure.code == "not-root" => Exit::NotPermitted,
+            Self::Refused(failure) if ["not-root", "not-permitted"].contains(&failure.code.as_str()) => {
+                Exit::NotPermitted
+            }
             Self::Refused(_)
             | Self::Answer(_)
             | Self::Config { .. }
@@ -100,6 +122,9 @@ impl CliError {
 
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
+            Self::Unreachable { daemon: Daemon::Loader, .. } => {
+                vec!["`systemctl status livepatch-loader` says whether it runs; a livepatch that is applied stays applied".into()]
+            }
             Self::Unreachable { .. } => {
                 vec!["`systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied".into()]
             }

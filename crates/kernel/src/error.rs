@@ -68,6 +68,37 @@ impl KernelError {
     pub(crate) fn content(path: PathBuf, error: &InvalidValue) -> Self {
         Self::Content { path, why: error.to_string() }
     }
+
+    /// A word for it that stays the same.
+    pub fn code(&self) -> &'static str {
+        self.explained().0
+    }
+
+    /// What to do; may be empty.
+    pub fn hint(&self) -> &'static str {
+        self.explained().1
+    }
+
+    fn explained(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Architecture(_) => {
+                ("unsupported-architecture", "livepatches exist for x86_64 alone so far")
+            }
+            Self::NoLivepatching => {
+                ("unsupported-kernel", "boot a kernel of the distribution, built with CONFIG_LIVEPATCH=y")
+            }
+            Self::File { .. } | Self::Content { .. } => (
+                "kernel-unreadable",
+                "run the daemon on the host, with /proc and /sys as the kernel shows them",
+            ),
+            Self::LivepatchBusy { .. } => ("kernel-busy", "see /sys/kernel/livepatch/*/transition"),
+            Self::NoSuchLivepatch(_) | Self::NoSuchModule(_) => {
+                ("livepatch-gone", "somebody else unloads livepatches on this host")
+            }
+            Self::ModuleInUse(_) | Self::Unload { .. } => ("module-in-use", "see `lsmod`"),
+            Self::OnlyATree => ("kernel-unreadable", ""),
+        }
+    }
 }
 
 /// Why a module was not loaded.

@@ -152,6 +152,19 @@ impl KernelDocument {
         channel: &Tier,
         seen: u64,
     ) -> Result<Self, DocumentError> {
+        let document = Self::open_any_channel(bytes, trusted, kernel)?;
+        document.check_channel(channel)?;
+        document.check_version(seen)?;
+        Ok(document)
+    }
+
+    /// The same for whoever does not know yet which channel it is in, and what it saw of that: [`Self::check_channel`]
+    /// and [`Self::check_version`] are left to do.
+    pub fn open_any_channel(
+        bytes: &[u8],
+        trusted: &[VerifyingKey],
+        kernel: &KernelIdentity,
+    ) -> Result<Self, DocumentError> {
         let payload = envelope::open(bytes, PAYLOAD_TYPE, trusted)?;
         let value: serde_json::Value =
             serde_json::from_slice(&payload).map_err(|error| DocumentError::Malformed(error.to_string()))?;
@@ -173,13 +186,23 @@ impl KernelDocument {
                 actual: text(&document.kernel),
             });
         }
-        if document.channel != *channel {
-            return Err(DocumentError::WrongChannel { expected: channel.clone(), actual: document.channel });
-        }
-        if document.version < seen {
-            return Err(DocumentError::Rollback { offered: document.version, seen });
-        }
         Ok(document)
+    }
+
+    /// Whether the document is for this channel.
+    pub fn check_channel(&self, channel: &Tier) -> Result<(), DocumentError> {
+        if self.channel == *channel {
+            return Ok(());
+        }
+        Err(DocumentError::WrongChannel { expected: channel.clone(), actual: self.channel.clone() })
+    }
+
+    /// Whether the document is as new as the newest that was seen.
+    pub fn check_version(&self, seen: u64) -> Result<(), DocumentError> {
+        if self.version >= seen {
+            return Ok(());
+        }
+        Err(DocumentError::Rollback { offered: self.version, seen })
     }
 
     /// Whether the document may install something new at this time.

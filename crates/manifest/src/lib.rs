@@ -18,7 +18,9 @@ pub use bundle::{Bundle, BundleError};
 pub use document::{DocumentError, KernelDocument, MetadataFile, Target, VendorMetadata};
 pub use envelope::{EnvelopeError, VerifyingKey};
 pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry, VmProof};
-pub use patch::{CveEntry, ModuleObject, ObjectName, PatchManifest, PatchedFunction, PatchedObject};
+pub use patch::{
+    CveEntry, ModuleObject, ObjectError, ObjectName, PatchManifest, PatchedFunction, PatchedObject,
+};
 
 /// SHA-256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> livepatch_types::Sha256Digest {

@@ -42,6 +42,72 @@ pub struct ModuleObject {
     pub size_bytes: u64,
 }
 
+/// Why bytes are not the object that was signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// Too few.
+    #[error("the module's download ended after {actual} of {expected} bytes")]
+    Truncated {
+        /// Bytes that are there.
+        actual: u64,
+        /// Bytes that were signed.
+        expected: u64,
+    },
+    /// Too many.
+    #[error("the module is longer than the {0} bytes that were signed")]
+    Oversized(u64),
+    /// Others.
+    #[error("the module's SHA-256 is {actual} where {expected} was signed")]
+    Digest {
+        /// The digest of the bytes.
+        actual: Sha256Digest,
+        /// The digest that was signed.
+        expected: Sha256Digest,
+    },
+}
+
+impl ModuleObject {
+    /// Whether these bytes are the object: length and digest.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), ObjectError> {
+        let (actual, expected) = (bytes.len() as u64, self.size_bytes);
+        if actual < expected {
+            return Err(ObjectError::Truncated { actual, expected });
+        }
+        if actual > expected {
+            return Err(ObjectError::Oversized(expected));
+        }
+        let digest = crate::sha256(bytes);
+        if digest != self.sha256 {
+            return Err(ObjectError::Digest { actual: digest, expected: self.sha256 });
+        }
+        Ok(())
+    }
+}
+
+impl ObjectError {
+    /// A word for it that stays the same.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } => "truncated-module",
+            Self::Oversized(_) => "oversized-module",
+            Self::Digest { .. } => "tampered-module",
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } => {
+                "`livepatch refresh` downloads it again; check the network and the server"
+            }
+            Self::Oversized(_) => "the server offers something else than it says; tell its operator",
+            Self::Digest { .. } => {
+                "the download was damaged or somebody changes it; `livepatch refresh` downloads it again"
+            }
+        }
+    }
+}
+
 /// `vmlinux` or a module, as livepatch objects name them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "ModuleName", into = "ModuleName")]

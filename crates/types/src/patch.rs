@@ -47,6 +47,11 @@ impl PatchVersion {
         ModuleName::parse(&format!("livepatch_{}_{}", self.major, self.minor))
             .unwrap_or_else(|_| unreachable!("a prefix and two numbers are a module name"))
     }
+    /// The version that a module has by such a name; none: it is no livepatch of ours.
+    pub fn of_module(name: &ModuleName) -> Option<Self> {
+        let numbers = name.as_str().strip_prefix("livepatch_")?;
+        Self::parse(&numbers.replacen('_', ".", 1)).ok()
+    }
     fn to_text(self) -> String {
         format!("{}.{}", self.major, self.minor)
     }

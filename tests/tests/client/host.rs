@@ -7,7 +7,7 @@ use std::time::Duration;
 use livepatch_api::daemon::Status;
 use livepatch_tests::guest::programs;
 use livepatch_vm::testing::{FetchedKernel, workspace};
-use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Output, compile_static};
+use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Output, USER, compile_static};
 
 use crate::patches::{FIXES, Patches};
 use crate::site::{ADDRESS, Site};
@@ -51,7 +51,7 @@ impl Host {
     ) -> Self {
         let mut initramfs = Initramfs::with_network(&kernel.tree).unwrap();
         initramfs.kernel_modules(&kernel.tree, &["cls_u32", "sch_ingress"]).unwrap();
-        for program in ["livepatchd", "livepatch"] {
+        for program in ["livepatchd", "livepatch-loader", "livepatch"] {
             let path = programs().join(program);
             initramfs.file_from(&format!("/usr/bin/{program}"), 0o755, &path).unwrap();
         }
@@ -72,17 +72,25 @@ impl Host {
         Self { guest: Guest::boot(&spec).unwrap() }
     }
 
-    /// Starts the daemon and waits until it answers.
+    /// Starts the loader as root and the daemon as a user without rights, and waits until they answer.
     pub(crate) fn start(&self) {
-        self.guest.spawn("livepatchd", &Command::new("livepatchd")).unwrap();
+        let loader = Command::new("livepatch-loader").args(["--agent-user", USER]);
+        self.guest.spawn("livepatch-loader", &loader).unwrap();
+        // Asked for, not only there: a socket may be left of the one before.
+        self.wait_for("grep -c /run/livepatch-loader/root.sock$ /proc/net/unix", "1");
+        let directories = "/run/livepatch /var/lib/livepatch";
+        self.shell(&format!("mkdir -p {directories} && chown -R {USER} {directories}"));
+        self.guest.spawn("livepatchd", &Command::new("livepatchd").as_user()).unwrap();
         let answers = "livepatch status >/dev/null 2>&1; [ $? -ne 4 ] && echo yes";
         self.wait_for(answers, "yes");
     }
 
-    /// Ends the daemon by a signal and waits until it is gone.
+    /// Ends both by a signal and waits until they are gone.
     pub(crate) fn stop(&self, signal: &str) {
-        self.shell(&format!("kill -{signal} $(cat /run/pid/livepatchd)"));
-        self.wait_for("[ -e /proc/$(cat /run/pid/livepatchd)/exe ] || echo gone", "gone");
+        for daemon in ["livepatchd", "livepatch-loader"] {
+            self.shell(&format!("kill -{signal} $(pidof {daemon})"));
+            self.wait_for(&format!("pidof {daemon} >/dev/null || echo gone"), "gone");
+        }
     }
 
     /// Runs `livepatch` with these arguments.

@@ -49,7 +49,13 @@ fn from_enable_to_disable() {
     assert_eq!(host.enable(&token).status, 1, "it is enrolled already");
     host.expect(&["refresh"], 0);
     assert_eq!(host.applications(MODULE), 1);
-    assert!(!host.shell("cat /run/log/livepatchd /var/lib/livepatch/state.json").contains(&token));
+    assert!(
+        !host
+            .shell(
+                "cat /run/log/livepatchd /var/lib/livepatch/state.json /var/lib/livepatch-loader/state.json"
+            )
+            .contains(&token)
+    );
 
     // Reverted and held.
     host.expect(&["revert"], 0);
@@ -80,9 +86,9 @@ fn from_enable_to_disable() {
         assert!(output.text().contains("1.1 applied since "), "{}", output.text());
         assert_eq!(output.text().contains("the daemon does not answer"), status == 4);
     };
-    host.shell("kill -STOP $(cat /run/pid/livepatchd)");
+    host.shell("kill -STOP $(pidof livepatchd)");
     last_word(4);
-    host.shell("kill -CONT $(cat /run/pid/livepatchd)");
+    host.shell("kill -CONT $(pidof livepatchd)");
     last_word(0);
 
     // The server goes: what is applied stays, and the status says both.
@@ -104,7 +110,9 @@ fn from_enable_to_disable() {
     let left = host.kernel();
     assert_eq!(left.len(), untouched.len(), "no livepatch, no module: {left:?}");
     let state = host.shell("cat /var/lib/livepatch/state.json");
-    assert!(state.contains("\"enrolment\": null") && state.contains("\"applied\": null"), "{state}");
-    assert_eq!(host.shell("ls /var/lib/livepatch/objects"), "");
+    assert!(state.contains("\"enrolment\": null"), "{state}");
+    let state = host.shell("cat /var/lib/livepatch-loader/state.json");
+    assert!(state.contains("\"channel\": \"closed\"") && state.contains("\"applied\": null"), "{state}");
+    assert_eq!(host.shell("ls /var/lib/livepatch-loader/objects"), "");
     host.finish();
 }

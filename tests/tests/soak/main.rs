@@ -30,13 +30,13 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 /// What must not pile up.
 #[derive(Debug, Clone, Copy)]
 struct Amounts {
-    /// Memory of the daemon.
+    /// Memory of daemon and loader.
     resident_kib: u64,
     /// Memory that the kernel will not give back by itself, slabs and vmalloc, where modules are.
     kernel_kib: u64,
-    /// Open files of the daemon.
+    /// Open files of both.
     open: u64,
-    /// Files of its state and cache.
+    /// Files of their state and cache.
     files: u64,
 }
 
@@ -46,12 +46,17 @@ impl Amounts {
         // What can be freed is not piled up.
         host.shell("echo 3 >/proc/sys/vm/drop_caches");
         Self {
-            resident_kib: number("awk '/^VmRSS:/ { print $2 }' /proc/$(pidof livepatchd)/status"),
+            resident_kib: number(
+                "cat /proc/$(pidof livepatchd)/status /proc/$(pidof livepatch-loader)/status | \
+                 awk '/^VmRSS:/ { n += $2 } END { print n }'",
+            ),
             kernel_kib: number(
                 "awk '/^(SUnreclaim|VmallocUsed|PageTables|KernelStack):/ { n += $2 } END { print n }' /proc/meminfo",
             ),
-            open: number("ls /proc/$(pidof livepatchd)/fd | wc -l"),
-            files: number("find /var/lib/livepatch -type f | wc -l"),
+            open: number(
+                "ls /proc/$(pidof livepatchd)/fd /proc/$(pidof livepatch-loader)/fd | grep -c '^[0-9]'",
+            ),
+            files: number("find /var/lib/livepatch /var/lib/livepatch-loader -type f | wc -l"),
         }
     }
 }

@@ -136,7 +136,7 @@ fn from_install_to_purge() {
         "the machine was up after {:.1} s without the daemon, and after {:.1} s with it; {}\n",
         seconds(up_without),
         seconds(host.time("", "FinishTimestampMonotonic")),
-        host.shell("systemd-analyze blame --no-pager | grep livepatchd").trim(),
+        host.shell("systemd-analyze blame --no-pager | grep livepatch-loader").trim(),
     ));
     for _ in 0..power_cuts() {
         host.power_cut();
@@ -176,10 +176,10 @@ fn patched_again(machine: &Machine<'_>) -> Running {
         host.shell(complete).parse::<u64>().unwrap(),
         host.time("network-pre.target", "ActiveEnterTimestampMonotonic"),
     );
-    let began = host.time("livepatchd", "InactiveExitTimestampMonotonic");
-    let ready = host.time("livepatchd", "ActiveEnterTimestampMonotonic");
+    let began = host.time("livepatch-loader", "InactiveExitTimestampMonotonic");
+    let ready = host.time("livepatch-loader", "ActiveEnterTimestampMonotonic");
     say(&format!(
-        "after the reboot: patched at {:.1} s, network allowed at {:.1} s, system up at {:.1} s; the daemon held the boot up for {:.1} s\n",
+        "after the reboot: patched at {:.1} s, network allowed at {:.1} s, system up at {:.1} s; the loader held the boot up for {:.1} s\n",
         seconds(patched),
         seconds(network),
         seconds(host.time("", "FinishTimestampMonotonic")),

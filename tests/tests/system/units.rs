@@ -7,12 +7,21 @@ use crate::machine::{Bench, Machine, Running};
 use crate::patches::patches;
 
 /// What `systemd-analyze security` may say at most, in tenths: 0 is closed, 100 is open.
-const EXPOSURE: [(&str, u32); 3] =
-    [("livepatchd.service", 30), ("livepatch-refresh.service", 10), ("livepatch-server.service", 15)];
+const EXPOSURE: [(&str, u32); 4] = [
+    ("livepatchd.service", 15),
+    ("livepatch-loader.service", 20),
+    ("livepatch-refresh.service", 12),
+    ("livepatch-server.service", 15),
+];
 
 /// The programs and the section of the manual that they are in.
-const PROGRAMS: [(&str, u32); 4] =
-    [("livepatch", 1), ("livepatchd", 8), ("livepatch-server", 8), ("livepatch-build", 1)];
+const PROGRAMS: [(&str, u32); 5] = [
+    ("livepatch", 1),
+    ("livepatchd", 8),
+    ("livepatch-loader", 8),
+    ("livepatch-server", 8),
+    ("livepatch-build", 1),
+];
 
 #[test]
 fn units_documents_and_the_other_packages() {
@@ -29,8 +38,8 @@ fn units_documents_and_the_other_packages() {
     documents(&host);
     builder(&host);
 
-    // The units: all that there are.
-    let shipped = host.shell("dpkg --listfiles livepatch livepatch-server livepatch-builder | grep '^/usr/lib/systemd/[^/]*/.' | sort");
+    // The services: all that there are.
+    let shipped = host.shell("dpkg --listfiles livepatch livepatch-server livepatch-builder | grep '^/usr/lib/systemd/[^/]*/.*[.]service$' | sort");
     let mut judged = EXPOSURE.map(|(unit, _)| format!("/usr/lib/systemd/system/{unit}"));
     judged.sort();
     assert_eq!(shipped.lines().collect::<Vec<_>>(), judged);
@@ -60,7 +69,7 @@ fn units_documents_and_the_other_packages() {
 
 /// What is installed beside the programs.
 fn documents(host: &Running) {
-    let shipped = include_str!("../../../crates/agent/livepatch.toml");
+    let shipped = include_str!("../../../crates/settings/livepatch.toml");
     assert_eq!(host.guest().read_file("/etc/livepatch/livepatch.toml").unwrap(), shipped.as_bytes());
     for (program, section) in PROGRAMS {
         host.shell(&format!(

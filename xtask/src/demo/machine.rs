@@ -1,22 +1,24 @@
-//! The guest's half of the demo: a kernel as Debian ships it, with `livepatchd` in it.
+//! The guest's half of the demo: a kernel as Debian ships it, with the daemon and the loader in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use livepatch_vm::{BootSpec, Command, Guest, Initramfs, KernelTree};
+use livepatch_vm::{BootSpec, Command, Guest, Initramfs, KernelTree, USER};
 
 use super::report::Verdict;
 use super::session::Session;
 use crate::config::Fix;
 use crate::error::Error;
 
+/// What systemd makes for the daemon.
+const DIRECTORIES: &str = "/run/livepatch /var/lib/livepatch";
 const SHORT: Duration = Duration::from_secs(60);
 /// Download, verification and transition, under emulation.
 const LONG: Duration = Duration::from_secs(180);
 
 /// What goes into the guest besides the kernel.
 pub(crate) struct Content<'a> {
-    /// Directory with livepatchd and livepatch.
+    /// Directory with livepatchd, livepatch-loader and livepatch.
     pub(crate) programs: &'a Path,
     /// Directory with the check programs.
     pub(crate) checks: &'a Path,
@@ -55,7 +57,11 @@ impl<'a> Machine<'a> {
             let name = program(fix);
             initramfs.file_from(&format!("/usr/bin/{name}"), 0o755, &content.checks.join(&name))?;
         }
-        for (path, name) in [("/usr/sbin/livepatchd", "livepatchd"), ("/usr/bin/livepatch", "livepatch")] {
+        for (path, name) in [
+            ("/usr/sbin/livepatchd", "livepatchd"),
+            ("/usr/sbin/livepatch-loader", "livepatch-loader"),
+            ("/usr/bin/livepatch", "livepatch"),
+        ] {
             initramfs.file_from(path, 0o755, &content.programs.join(name))?;
         }
         for file in content.files {
@@ -63,7 +69,16 @@ impl<'a> Machine<'a> {
         }
         let spec = BootSpec::new(tree.vmlinuz(), initramfs.build());
         let guest = Guest::boot(&BootSpec { transcript: Some(transcript.into()), ..spec })?;
-        guest.spawn("livepatchd", &Command::new("livepatchd"))?;
+        // As the package has it: the loader as root, the daemon as a user without rights.
+        guest.spawn("livepatch-loader", &Command::new("livepatch-loader").args(["--agent-user", USER]))?;
+        guest.wait_for(
+            &Command::shell("test -S /run/livepatch-loader/root.sock && echo there"),
+            "there",
+            SHORT,
+        )?;
+        guest
+            .check(&Command::shell(format!("mkdir -p {DIRECTORIES} && chown {USER} {DIRECTORIES}")), SHORT)?;
+        guest.spawn("livepatchd", &Command::new("livepatchd").as_user())?;
         // "Not enabled" has an exit code of its own.
         let answers = Command::shell("livepatch status >/dev/null 2>&1; echo $?");
         guest.wait_for(&answers, "3", SHORT)?;

@@ -36,9 +36,10 @@ pub(crate) const PACKAGES: &[Package] = &[
         name: "livepatch",
         programs: &[
             Program { name: "livepatchd", cargo: "livepatch-agent", directory: "usr/sbin" },
+            Program { name: "livepatch-loader", cargo: "livepatch-loader", directory: "usr/sbin" },
             Program { name: "livepatch", cargo: "livepatch-cli", directory: "usr/bin" },
         ],
-        files: &[("crates/agent/livepatch.toml", "etc/livepatch/livepatch.toml")],
+        files: &[("crates/settings/livepatch.toml", "etc/livepatch/livepatch.toml")],
         directories: &["etc/livepatch/trust"],
         keys: Keys::Carried,
     },

@@ -116,11 +116,12 @@ fn names(directory: &str) -> Vec<String> {
     names
 }
 
-/// The last lines of the daemon's log, where there is a journal that answers.
+/// The last lines of the daemons' log, where there is a journal that answers.
 fn log() -> String {
     let child = Command::new("journalctl")
         .args([
             "--unit=livepatchd.service",
+            "--unit=livepatch-loader.service",
             "--no-pager",
             "--no-hostname",
             "--output=short-iso",

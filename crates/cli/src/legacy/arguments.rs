@@ -13,6 +13,9 @@ pub struct Arguments {
     /// Directory of the daemon's sockets
     #[arg(long, global = true, hide = true, default_value = "/run/livepatch")]
     pub(super) runtime_dir: PathBuf,
+    /// Directory of the loader's sockets
+    #[arg(long, global = true, hide = true, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
+    pub(super) loader_dir: PathBuf,
     /// Configuration of the daemon
     #[arg(long, global = true, hide = true, default_value = "/etc/livepatch/livepatch.toml")]
     pub(super) config_file: PathBuf,

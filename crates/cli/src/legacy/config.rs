@@ -12,7 +12,7 @@ use crate::CliError;
 use crate::file::replace_file;
 
 /// The shipped file is the default.
-const SHIPPED: &str = include_str!("../../../agent/livepatch.toml");
+const SHIPPED: &str = include_str!("../../../settings/livepatch.toml");
 const MAX_VALUE_BYTES: u64 = 1 << 20;
 const YEAR_SECONDS: u64 = 366 * 86400;
 const RESTART_HINT: &str = "hint: `systemctl restart livepatchd` makes the daemon read its configuration";

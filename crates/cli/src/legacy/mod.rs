@@ -18,7 +18,7 @@ use livepatch_types::PatchState;
 pub use arguments::Arguments;
 pub use message::message;
 
-use crate::act::{act, enable};
+use crate::act::Daemons;
 use crate::status::{Source, read};
 use crate::{CliError, Exit, token};
 use arguments::{Command, Format};
@@ -41,6 +41,7 @@ pub fn run(
     err: &mut dyn Write,
 ) -> Result<Exit, CliError> {
     let runtime_dir = &arguments.runtime_dir;
+    let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     let default = if reader == Reader::Person { Format::Humane } else { Format::Yaml };
     match &arguments.command {
         Command::Status { verbose, format, .. } => {
@@ -52,16 +53,16 @@ pub fn run(
             out.write_all(text(&status, format.unwrap_or(default), detail, now)?.as_bytes())?;
         }
         Command::Enable { token } => {
-            let status = enable(runtime_dir, token::check(token)?)?;
+            let status = daemons.enable(token::check(token)?)?;
             note_problem(&status, err)?;
             writeln!(out, "Successfully enabled device.")?;
         }
         Command::Disable => {
-            act(runtime_dir, "/disable", "")?;
+            daemons.disable()?;
             writeln!(out, "Successfully disabled device.")?;
         }
         Command::Refresh => {
-            let status = act(runtime_dir, "/refresh", "")?;
+            let status = daemons.refresh()?;
             note_problem(&status, err)?;
             out.write_all(text(&status, default, Detail::Summary, now)?.as_bytes())?;
         }

@@ -56,6 +56,37 @@ fn exit_codes() {
     assert_eq!(livepatch(empty.path(), &["enable", "--token-file", "-"], " \n").status.code(), Some(2));
 }
 
+/// What changes the kernel is said to the loader first; what it refuses the agent does not even hear of.
+#[test]
+fn the_loader_comes_first() {
+    let agent = |directory: &std::path::Path| {
+        std::os::unix::net::UnixListener::bind(directory.join("livepatchd-priv.sock")).unwrap()
+    };
+    let refusal = |code: &str| {
+        let (message, hints) = ("it is so".into(), vec!["do this".into()]);
+        Some(Failure { code: code.into(), message, hints })
+    };
+    for (arguments, code, expected) in [
+        (&["revert"][..], "transition-stalled", 1),
+        (&["apply"], "not-permitted", 5),
+        (&["disable"], "not-enabled", 3),
+        (&["enable", "a"], "trust-missing", 1),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let asked = agent(directory.path());
+        asked.set_nonblocking(true).unwrap();
+        // Without it.
+        let output = livepatch(directory.path(), arguments, "");
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("error: the loader cannot be reached on "));
+        loader(directory.path(), refusal(code));
+        let output = livepatch(directory.path(), arguments, "");
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}");
+        assert_eq!(text(&output.stderr), "error: it is so\n\nhint: do this\n");
+        assert_eq!(asked.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
 #[test]
 fn a_token_comes_from_argument_file_or_input() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -107,6 +138,7 @@ fn help() {
 
     Options:
           --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
+          --loader-dir <LOADER_DIR>    Directory of the loader's sockets [default: /run/livepatch-loader]
       -q, --quiet                      Print nothing but errors; the exit code tells
       -h, --help                       Print help
       -V, --version                    Print version
@@ -124,6 +156,7 @@ fn help() {
     Options:
           --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
           --token-file <FILE>          File with the token, or - for standard input
+          --loader-dir <LOADER_DIR>    Directory of the loader's sockets [default: /run/livepatch-loader]
       -q, --quiet                      Print nothing but errors; the exit code tells
       -h, --help                       Print help
     ");

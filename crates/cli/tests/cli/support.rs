@@ -48,8 +48,22 @@ pub(crate) fn status() -> Status {
     }
 }
 
-/// Answers one request on a socket; gives back what was asked.
+/// A loader that answers every command so, without looking at it.
+pub(crate) fn loader(directory: &Path, failure: Option<Failure>) {
+    let listener = UnixListener::bind(directory.join(livepatch_loader_api::ROOT_SOCKET)).unwrap();
+    let answer = serde_json::to_vec(&livepatch_loader_api::Answer { failure, view: None }).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.read_exact(&mut [0; livepatch_loader_api::HEAD_BYTES]).unwrap();
+            stream.write_all(&answer).unwrap();
+        }
+    });
+}
+
+/// Answers one request on a socket of the agent's, beside a loader that does all it is told; gives back what was asked.
 pub(crate) fn answer(directory: &Path, socket: &str, line: &str, body: &str) -> JoinHandle<String> {
+    loader(directory, None);
     let listener = UnixListener::bind(directory.join(socket)).unwrap();
     let answer = format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {
@@ -76,13 +90,16 @@ pub(crate) fn livepatch(directory: &Path, arguments: &[&str], input: &str) -> Ou
     let mut child = Command::new(env!("CARGO_BIN_EXE_livepatch"))
         .arg("--runtime-dir")
         .arg(directory)
+        .arg("--loader-dir")
+        .arg(directory)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // It may have ended already, without having read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 
@@ -99,6 +116,8 @@ pub(crate) fn canonical_livepatch(directory: &Path, arguments: &[&str], input: &
     let mut child = Command::new(program)
         .arg("--runtime-dir")
         .arg(directory)
+        .arg("--loader-dir")
+        .arg(directory)
         .arg("--config-file")
         .arg(directory.join("livepatch.toml"))
         .args(arguments)
@@ -107,7 +126,8 @@ pub(crate) fn canonical_livepatch(directory: &Path, arguments: &[&str], input: &
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // It may have ended already, without having read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 

@@ -1,0 +1,67 @@
+//! Floor 2: what is said to the loader, by the agent and by root. Agent, loader and CLI meet here.
+//!
+//! A connection carries one request: a [`Head`] of five bytes and a body of as many bytes as it says. The answer is an
+//! [`Answer`] in JSON, up to the end of the stream. What may be asked on each of the two sockets is a closed enum, and
+//! no request has a member that says what to do with the kernel: the loader decides that from what is signed.
+//!
+//! Invariant: parsing a request looks at five bytes and nothing else; a body is cut off at its cap before it is read.
+
+mod client;
+mod head;
+
+pub use client::{AskError, ask};
+pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
+
+use jiff::Timestamp;
+use livepatch_api::daemon::Failure;
+use livepatch_manifest::{KernelDocument, ModuleObject, Target};
+use livepatch_types::{ModuleName, PatchVersion, Tier};
+use serde::{Deserialize, Serialize};
+
+/// Where the loader's sockets are.
+pub const RUNTIME_DIRECTORY: &str = "/run/livepatch-loader";
+/// Name of the agent's socket in it: for the user that the agent runs as, and uid 0.
+pub const AGENT_SOCKET: &str = "agent.sock";
+/// Name of root's socket in it: for uid 0 alone.
+pub const ROOT_SOCKET: &str = "root.sock";
+
+/// What every request is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Why the request was refused or failed; none: it was done.
+    pub failure: Option<Failure>,
+    /// How things are now; none when the peer may not know.
+    pub view: Option<View>,
+}
+
+/// How the loader sees this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The channel that the host is held to; none: no document was believed since root enabled the host.
+    pub channel: Option<Tier>,
+    /// The document that is believed for the running kernel.
+    pub document: Option<KernelDocument>,
+    /// Why that document installs nothing new, if its time is over or has not come.
+    pub document_problem: Option<Failure>,
+    /// The last livepatch that was applied in good health to this kernel.
+    pub applied: Option<Applied>,
+    /// What is being applied in this boot.
+    pub in_progress: Option<Target>,
+    /// What root reverted and holds back.
+    pub held: Option<PatchVersion>,
+    /// The modules that the loader loaded in this boot.
+    pub loaded: Vec<ModuleName>,
+    /// The module that it would take now, and does not have.
+    pub wants: Option<ModuleObject>,
+    /// What is wrong with the loader itself: keys or state that cannot be read.
+    pub problem: Option<Failure>,
+}
+
+/// A livepatch that was applied in good health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The livepatch.
+    pub target: Target,
+    /// When, by this host's clock.
+    pub at: Timestamp,
+}

@@ -1,0 +1,195 @@
+//! Effects on the kernel: what [`crate::plan`] decided. Every wait has a bound, and every failure leaves the kernel as
+//! it was or says how it is.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use livepatch_kernel::{Kernel, KernelError, Pause, SealedModule, wait_for_transition, wait_until};
+use livepatch_manifest::Target;
+use livepatch_types::{BuildId, ModuleName, PatchVersion};
+
+use crate::Problem;
+use crate::plan::{foreign, foreign_problem, stalled_problem};
+use crate::state::{Applied, InProgress, Loaded, Phase, Stalled, State, StateStore};
+use crate::verify::{PatchedModule, check_modules};
+
+/// How long the last user of a module may take to let go of it after its livepatch is gone.
+const UNLOAD_BOUND: Duration = Duration::from_secs(10);
+
+/// What the effects work on.
+#[derive(Clone, Copy)]
+pub(crate) struct Executor<'a> {
+    pub(crate) kernel: &'a dyn Kernel,
+    pub(crate) pause: &'a dyn Pause,
+    pub(crate) store: &'a StateStore,
+    pub(crate) build_id: &'a BuildId,
+    pub(crate) transition_timeout: Duration,
+}
+
+impl Executor<'_> {
+    /// Applies a verified module and waits for the end of its transition, or cancels it.
+    pub(crate) fn apply(
+        &self,
+        module: &SealedModule,
+        patched: &[PatchedModule],
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        let name = target.version.module_name();
+        let boot_id = self.kernel.boot_id()?;
+        let livepatches = self.kernel.livepatches()?;
+        if let Some(name) = foreign(&livepatches, self.store.get().loaded_in(&boot_id)) {
+            return Err(foreign_problem(name));
+        }
+        check_modules(self.kernel, patched)?;
+        // A module of ours whose livepatch is gone already keeps the new one out.
+        if self.kernel.modules()?.iter().any(|module| module.name == name) {
+            self.unload(&name)?;
+        }
+        let in_progress = InProgress {
+            target: target.clone(),
+            build_id: self.build_id.clone(),
+            boot_id: boot_id.clone(),
+            phase: Phase::Inserting,
+            closed: false,
+        };
+        self.store.update(|state| {
+            state.in_progress = Some(in_progress);
+            remember_loaded(state, &boot_id, &name);
+        })?;
+        if let Err(error) = self.kernel.load(module) {
+            self.store.update(|state| {
+                state.in_progress = None;
+                forget_loaded(state, &name);
+            })?;
+            return Err(error.into());
+        }
+        self.store.update(|state| set_phase(state, Phase::Transition))?;
+        self.settle(&name, now)
+    }
+
+    /// Waits for the end of a transition that is under way, and cancels it when it takes too long.
+    pub(crate) fn settle(&self, name: &ModuleName, now: Timestamp) -> Result<(), Problem> {
+        match wait_for_transition(self.kernel, self.pause, name, self.transition_timeout)? {
+            Some(patch) if patch.enabled && !patch.in_transition => {
+                self.store.update(|state| {
+                    let Some(done) = state.in_progress.take_if(|p| p.target.version.module_name() == *name)
+                    else {
+                        return;
+                    };
+                    state.applied = Some(Applied { target: done.target, build_id: done.build_id, at: now });
+                    (state.held, state.stalled) = (None, None);
+                })?;
+                tracing::info!(livepatch = %name, "a livepatch is applied");
+                Ok(())
+            }
+            Some(patch) if patch.enabled => self.cancel(name, now),
+            Some(patch) if patch.in_transition => Err(stuck(name)),
+            _ => {
+                self.store.update(|state| state.in_progress = None)?;
+                self.unload_if_loaded(name)
+            }
+        }
+    }
+
+    fn cancel(&self, name: &ModuleName, now: Timestamp) -> Result<(), Problem> {
+        tracing::warn!(livepatch = %name, "a transition takes too long and is cancelled");
+        match self.kernel.set_enabled(name, false) {
+            // It ended just now: the next plan sees it.
+            Err(KernelError::NoSuchLivepatch(_)) => {}
+            other => other?,
+        }
+        if wait_for_transition(self.kernel, self.pause, name, self.transition_timeout)?.is_some() {
+            return Err(stuck(name));
+        }
+        let boot_id = self.kernel.boot_id()?;
+        let mut stalled = None;
+        self.store.update(|state| {
+            let cancelled = state.in_progress.take_if(|p| p.target.version.module_name() == *name);
+            let version =
+                cancelled.map(|cancelled| cancelled.target.version).or_else(|| PatchVersion::of_module(name));
+            if let Some(version) = version {
+                stalled = Some(Stalled {
+                    version,
+                    build_id: self.build_id.clone(),
+                    times: state
+                        .stalled(version, self.build_id, &boot_id)
+                        .map_or(1, |before| before.times + 1),
+                    boot_id,
+                    at: now,
+                });
+                state.stalled.clone_from(&stalled);
+            }
+        })?;
+        self.unload_if_loaded(name)?;
+        stalled.map_or(Ok(()), |stalled| Err(stalled_problem(&stalled)))
+    }
+
+    /// Disables and unloads a livepatch. What comes after is the caller's: a hold, or nothing.
+    pub(crate) fn remove(&self, version: PatchVersion) -> Result<(), Problem> {
+        let name = version.module_name();
+        match self.kernel.set_enabled(&name, false) {
+            Ok(()) => {}
+            Err(KernelError::NoSuchLivepatch(_)) => return self.unload_if_loaded(&name),
+            Err(error) => return Err(error.into()),
+        }
+        let left = wait_for_transition(self.kernel, self.pause, &name, self.transition_timeout)?;
+        if left.is_some() {
+            // Back to where it was: half a livepatch is the worst of both.
+            self.kernel.set_enabled(&name, true)?;
+            let back = wait_for_transition(self.kernel, self.pause, &name, self.transition_timeout)?;
+            if back.is_none_or(|patch| patch.in_transition) {
+                return Err(stuck(&name));
+            }
+            let seconds = self.transition_timeout.as_secs();
+            let message = format!("{name} was not out of use everywhere after {seconds} s; it stays applied");
+            let hint = "a task sleeps in a replaced function; try again later, or reboot";
+            return Err(Problem::new("transition-stalled", message, hint));
+        }
+        tracing::info!(livepatch = %name, "a livepatch is disabled");
+        self.unload_if_loaded(&name)
+    }
+
+    /// Unloads a module as soon as nothing uses it.
+    pub(crate) fn unload(&self, name: &ModuleName) -> Result<(), Problem> {
+        let gone = wait_until(self.pause, UNLOAD_BOUND, || match self.kernel.unload(name) {
+            Ok(()) | Err(KernelError::NoSuchModule(_)) => Ok(true),
+            Err(KernelError::ModuleInUse(_)) => Ok(false),
+            Err(error) => Err(error),
+        })?;
+        if !gone {
+            return Err(KernelError::ModuleInUse(name.clone()).into());
+        }
+        self.store.update(|state| forget_loaded(state, name))
+    }
+
+    fn unload_if_loaded(&self, name: &ModuleName) -> Result<(), Problem> {
+        let loaded = self.kernel.modules()?.iter().any(|module| module.name == *name);
+        if loaded { self.unload(name) } else { self.store.update(|state| forget_loaded(state, name)) }
+    }
+}
+
+fn remember_loaded(state: &mut State, boot_id: &str, name: &ModuleName) {
+    if state.loaded.boot_id != boot_id {
+        state.loaded = Loaded { boot_id: boot_id.to_owned(), names: Vec::new() };
+    }
+    if !state.loaded.names.contains(name) {
+        state.loaded.names.push(name.clone());
+    }
+}
+
+fn forget_loaded(state: &mut State, name: &ModuleName) {
+    state.loaded.names.retain(|loaded| loaded != name);
+}
+
+fn set_phase(state: &mut State, phase: Phase) {
+    if let Some(in_progress) = &mut state.in_progress {
+        in_progress.phase = phase;
+    }
+}
+
+fn stuck(name: &ModuleName) -> Problem {
+    let message = format!("the kernel moves its tasks to or from {name} and does not come to an end");
+    let hint = "see /sys/kernel/livepatch and /proc/*/patch_state; a reboot ends it for certain";
+    Problem::new("transition-stuck", message, hint)
+}

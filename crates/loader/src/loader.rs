@@ -1,0 +1,449 @@
+//! The loader: takes note of what is signed, plans, acts.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use livepatch_kernel::{Kernel, Pause, SealedModule};
+use livepatch_manifest::{KernelDocument, ModuleObject, Target};
+use livepatch_settings::{Asker, Policy};
+use livepatch_types::{Clock, KernelIdentity, ModuleName};
+
+use crate::execute::Executor;
+use crate::objects::ObjectCache;
+use crate::plan::{self, Action, Desired, Observed};
+use crate::state::{self, Blocked, Channel, Seen, State, StateStore};
+use crate::{Problem, Trust, TrustDirectories, verify};
+
+/// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
+const MAX_STEPS: usize = 6;
+
+/// How long a command of root's lets things wait for no window: as long as `livepatch apply` waits for the agent.
+const ROOT_ASKS: Duration = Duration::from_secs(15 * 60);
+
+/// What a loader is made of.
+pub struct Parts {
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// How it waits for the kernel.
+    pub pause: Arc<dyn Pause>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where the pinned keys are.
+    pub trust: TrustDirectories,
+    /// Where state and cache are.
+    pub state_directory: PathBuf,
+    /// What the owner of the host allows, and when.
+    pub policy: Policy,
+    /// Bound of a transition.
+    pub transition_timeout: Duration,
+}
+
+/// The loader of one host. One change of the kernel runs at a time; looking never waits for it.
+pub struct Loader {
+    pub(crate) kernel: Arc<dyn Kernel>,
+    pause: Arc<dyn Pause>,
+    pub(crate) clock: Arc<dyn Clock>,
+    trust: TrustDirectories,
+    policy: Policy,
+    /// Until when root waits for no window and no delay.
+    root_asked: Mutex<Option<Instant>>,
+    transition_timeout: Duration,
+    pub(crate) store: StateStore,
+    pub(crate) objects: ObjectCache,
+    work: Mutex<()>,
+    /// Commands of root that wait for `work`: nothing else of the agent's gets in before them.
+    root_waits: AtomicUsize,
+    /// One module at a time is read into memory.
+    supply: Mutex<()>,
+}
+
+impl Loader {
+    /// Puts a loader together. Nothing is done yet: [`Loader::start`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let directory = &parts.state_directory;
+        let made = state::private_directory(directory).map_err(|error| error.to_string());
+        let ready = made.and_then(|()| state::take_over(directory).map_err(|problem| problem.message));
+        if let Err(error) = ready {
+            tracing::warn!(error, "the state directory cannot be prepared");
+        }
+        Arc::new(Self {
+            kernel: parts.kernel,
+            pause: parts.pause,
+            clock: parts.clock,
+            trust: parts.trust,
+            policy: parts.policy,
+            root_asked: Mutex::new(None),
+            transition_timeout: parts.transition_timeout,
+            store: StateStore::open(&parts.state_directory),
+            objects: ObjectCache::new(&parts.state_directory),
+            work: Mutex::new(()),
+            root_waits: AtomicUsize::new(0),
+            supply: Mutex::new(()),
+        })
+    }
+
+    /// What to do when the host has booted or the loader is started anew: look at how the last application ended, and
+    /// bring the last healthy livepatch back. Needs no agent.
+    pub fn start(&self) -> Result<(), Problem> {
+        let _work = self.lock_work();
+        self.recover()?;
+        self.go_on(None)
+    }
+
+    /// Takes note of a document of the operator's, for the running kernel and the channel of this host.
+    pub fn note(&self, envelope: &[u8]) -> Result<(), Problem> {
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
+        let (trust, kernel, state) = (self.trust()?, self.kernel.identity()?, self.store.get());
+        let operator = trust.operator.key_id();
+        let keys = std::slice::from_ref(&trust.operator);
+        if state.channel == Channel::Closed {
+            return Err(not_enabled());
+        }
+        let document = KernelDocument::open_any_channel(envelope, keys, &kernel)?;
+        if let Channel::Pinned(channel) = &state.channel {
+            document.check_channel(channel)?;
+        }
+        self.store.update_if(|state| {
+            // Looked at under the lock: two documents at a time must not make the older one the last.
+            if state.channel == Channel::Closed {
+                return Err(not_enabled());
+            }
+            if let Channel::Pinned(channel) = &state.channel {
+                document.check_channel(channel)?;
+            }
+            document.check_version(state.seen_version(&operator, &kernel.build_id, &document.channel))?;
+            remember_seen(state, &operator, &document);
+            state.channel = Channel::Pinned(document.channel.clone());
+            state.latest_issued = state.latest_issued.max(Some(document.issued));
+            state.document = Some(String::from_utf8_lossy(envelope).into_owned());
+            Ok(())
+        })
+    }
+
+    /// Does what is signed, with what is there.
+    pub fn converge(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_agent()?;
+        self.go_on(None)
+    }
+
+    /// The same with a module of so many bytes that is still to be read. It is not read when it is not wanted.
+    pub fn apply(&self, bytes: u64, source: impl Read) -> Result<(), Problem> {
+        let _supply = self.supply.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
+        let wanted = self.wants().ok_or_else(not_wanted)?;
+        if wanted.size_bytes != bytes {
+            return Err(not_wanted());
+        }
+        let module = SealedModule::from_reader(source.take(bytes), bytes)?;
+        wanted.check(module.bytes())?;
+        let _work = self.lock_for_agent()?;
+        self.go_on(Some(&module))
+    }
+
+    /// Root: documents are taken from now on. A state that cannot be read is set aside.
+    pub fn enable(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_root();
+        self.store.set_aside()?;
+        self.trust()?;
+        self.store.update(|state| {
+            if state.channel == Channel::Closed {
+                state.channel = Channel::Open;
+            }
+        })
+    }
+
+    /// Root: disables and unloads the livepatch, and holds it back until [`Loader::clear`] or another version.
+    pub fn revert(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_root();
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
+        let (observed, state) = (self.observe()?, self.store.get());
+        if state.channel == Channel::Closed {
+            return Err(not_enabled());
+        }
+        let Some(version) = plan::running(&observed, &state) else {
+            return Err(Problem::new("nothing-to-revert", "no livepatch of ours is applied", ""));
+        };
+        // Held first: a loader that dies in between must not bring it back.
+        self.store.update(|state| state.held = Some(version))?;
+        let removed = self.executor(&self.kernel.identity()?).remove(version);
+        self.store.update(|state| match &removed {
+            Ok(()) => state.applied = None,
+            Err(_) => state.held = None,
+        })?;
+        removed
+    }
+
+    /// Root: forgets holds, stalls, and the crash guards of this kernel, and for a while lets what is signed wait for no
+    /// window and no delay. (The agent is who fetches it then.)
+    pub fn clear(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_root();
+        let build_id = self.kernel.identity()?.build_id;
+        if self.store.get().channel == Channel::Closed && self.store.problem().is_none() {
+            return Err(not_enabled());
+        }
+        self.store.update(|state| {
+            (state.held, state.stalled) = (None, None);
+            state.blocked.retain(|blocked| blocked.build_id != build_id);
+        })?;
+        let until = Instant::now().checked_add(ROOT_ASKS);
+        *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        Ok(())
+    }
+
+    /// Root: reverts what is applied and takes no more documents. What was seen and withdrawn stays known.
+    pub fn disable(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_root();
+        self.store.set_aside()?;
+        let (observed, state) = (self.observe()?, self.store.get());
+        if let Some(version) = plan::running(&observed, &state) {
+            self.executor(&self.kernel.identity()?).remove(version)?;
+        }
+        self.store.update(|state| {
+            (state.channel, state.document, state.applied) = (Channel::Closed, None, None);
+            (state.held, state.in_progress, state.stalled) = (None, None, None);
+        })?;
+        self.objects.keep_only(&[]);
+        Ok(())
+    }
+
+    /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.
+    pub fn close(&self) {
+        let closed = self.store.update(|state| {
+            if let Some(in_progress) = &mut state.in_progress {
+                in_progress.closed = true;
+            }
+        });
+        if let Err(problem) = closed {
+            tracing::warn!(code = problem.code, "the orderly end could not be noted: {problem}");
+        }
+    }
+
+    pub(crate) fn trust(&self) -> Result<Trust, Problem> {
+        Trust::read(&self.trust)
+    }
+
+    pub(crate) fn observe(&self) -> Result<Observed, Problem> {
+        Ok(Observed {
+            build_id: self.kernel.identity()?.build_id,
+            boot_id: self.kernel.boot_id()?,
+            livepatches: self.kernel.livepatches()?,
+            modules: self.kernel.modules()?.into_iter().map(|module| module.name).collect(),
+        })
+    }
+
+    /// The stored document, if it is believed for this kernel. Its age is looked at where it matters.
+    pub(crate) fn document(&self, state: &State, kernel: &KernelIdentity) -> Option<KernelDocument> {
+        let (stored, trust) = (state.document.as_ref()?, self.trust().ok()?);
+        let Channel::Pinned(channel) = &state.channel else { return None };
+        let seen = state.seen_version(&trust.operator.key_id(), &kernel.build_id, channel);
+        let keys = std::slice::from_ref(&trust.operator);
+        KernelDocument::open(stored.as_bytes(), keys, kernel, channel, seen).ok()
+    }
+
+    /// The module that would be taken now, and is not here.
+    pub(crate) fn wants(&self) -> Option<ModuleObject> {
+        let (kernel, state) = (self.kernel.identity().ok()?, self.store.get());
+        if state.channel == Channel::Closed || self.store.problem().is_some() {
+            return None;
+        }
+        let document = self.document(&state, &kernel);
+        let desired = Desired { obtainable: true, ..self.desired(document.as_ref()) };
+        let plan = plan::plan(&self.observe().ok()?, desired, &state, self.clock.now());
+        match plan.action {
+            Action::Install(target) | Action::Reapply(target) if !self.objects.holds(&target.module) => {
+                Some(target.module)
+            }
+            _ => None,
+        }
+    }
+
+    fn desired<'a>(&'a self, document: Option<&'a KernelDocument>) -> Desired<'a> {
+        let until = *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asks = until.is_some_and(|until| Instant::now() < until);
+        let asker = if asks { Asker::Root } else { Asker::Timer };
+        Desired { document, obtainable: false, policy: &self.policy, asker }
+    }
+
+    /// A marker of an application that did not end: of this boot, it is brought to its end; of another, the host died
+    /// with it.
+    fn recover(&self) -> Result<(), Problem> {
+        let Some(in_progress) = self.store.get().in_progress else { return Ok(()) };
+        let name = in_progress.target.version.module_name();
+        if in_progress.boot_id == self.kernel.boot_id()? {
+            return self.executor(&self.kernel.identity()?).settle(&name, self.clock.now());
+        }
+        self.store.update(|state| {
+            state.in_progress = None;
+            if !in_progress.closed {
+                state.blocked.push(Blocked {
+                    version: in_progress.target.version,
+                    build_id: in_progress.build_id,
+                    phase: in_progress.phase,
+                });
+            }
+        })
+    }
+
+    /// Plans and acts until there is nothing to do or something stands in the way.
+    fn go_on(&self, supplied: Option<&SealedModule>) -> Result<(), Problem> {
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
+        if self.store.get().channel == Channel::Closed {
+            return Ok(());
+        }
+        let kernel = self.kernel.identity()?;
+        let brought = |object: &ModuleObject| supplied.filter(|module| object.check(module.bytes()).is_ok());
+        let mut install_problem = None;
+        for _ in 0..MAX_STEPS {
+            let (state, observed) = (self.store.get(), self.observe()?);
+            let document = self.document(&state, &kernel);
+            let target = document.as_ref().and_then(|document| document.target.as_ref());
+            let here = target.is_some_and(|t| self.objects.holds(&t.module) || brought(&t.module).is_some());
+            let desired =
+                Desired { obtainable: here && install_problem.is_none(), ..self.desired(document.as_ref()) };
+            let plan = plan::plan(&observed, desired, &state, self.clock.now());
+            tracing::info!(action = plan.action.word(), reason = plan.reason, "planned");
+            match plan.action {
+                Action::Nothing => {
+                    // What would stand in the way of a module that is still to be brought stands there now.
+                    let wished = Desired { obtainable: true, ..desired };
+                    let wished = plan::plan(&observed, wished, &state, self.clock.now()).problem;
+                    self.tidy(&kernel, plan.leftovers, &state, target);
+                    return install_problem.or(plan.problem).or(wished).map_or(Ok(()), Err);
+                }
+                Action::Settle(name) => self.executor(&kernel).settle(&name, self.clock.now())?,
+                Action::Withdraw(version) => {
+                    self.executor(&kernel).remove(version)?;
+                    self.store.update(|state| state.applied = None)?;
+                }
+                Action::Install(target) => {
+                    // What runs stays; or goes, if it was withdrawn: the next plan says which.
+                    install_problem = self.load(&kernel, &target, brought(&target.module)).err();
+                }
+                Action::Reapply(target) => {
+                    self.load(&kernel, &target, brought(&target.module))?;
+                    if plan.problem.is_some() {
+                        return plan.problem.map_or(Ok(()), Err);
+                    }
+                }
+            }
+        }
+        Err(install_problem.unwrap_or_else(|| {
+            Problem::new("no-progress", "the kernel does not come to rest", "see the loader's log")
+        }))
+    }
+
+    /// Verifies and loads: the same sealed bytes in both.
+    fn load(
+        &self,
+        kernel: &KernelIdentity,
+        target: &Target,
+        supplied: Option<&SealedModule>,
+    ) -> Result<(), Problem> {
+        let trust = self.trust()?;
+        let cached;
+        let module = match supplied {
+            Some(module) => module,
+            None => {
+                cached = self.objects.seal(&target.module)?;
+                &cached
+            }
+        };
+        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
+        if supplied.is_some() {
+            // Only now: what is not the vendor's does not get to the disk.
+            self.objects.put(&target.module.sha256, module.bytes())?;
+        }
+        self.executor(kernel).apply(module, &patched, target, self.clock.now())
+    }
+
+    /// Unloads what was replaced and drops cached objects that are no longer needed. What fails is tried next time.
+    fn tidy(
+        &self,
+        kernel: &KernelIdentity,
+        leftovers: Vec<ModuleName>,
+        state: &State,
+        target: Option<&Target>,
+    ) {
+        for name in leftovers {
+            if let Err(problem) = self.executor(kernel).unload(&name) {
+                tracing::warn!(code = problem.code, "a replaced livepatch stays loaded: {problem}");
+            }
+        }
+        let applied = state.applied.as_ref().map(|applied| applied.target.module.sha256);
+        let keep: Vec<_> = applied.into_iter().chain(target.map(|target| target.module.sha256)).collect();
+        self.objects.keep_only(&keep);
+    }
+
+    fn executor<'a>(&'a self, kernel: &'a KernelIdentity) -> Executor<'a> {
+        Executor {
+            kernel: self.kernel.as_ref(),
+            pause: self.pause.as_ref(),
+            store: &self.store,
+            build_id: &kernel.build_id,
+            transition_timeout: self.transition_timeout,
+        }
+    }
+
+    fn lock_work(&self) -> MutexGuard<'_, ()> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_for_root(&self) -> MutexGuard<'_, ()> {
+        self.root_waits.fetch_add(1, Ordering::SeqCst);
+        let guard = self.lock_work();
+        self.root_waits.fetch_sub(1, Ordering::SeqCst);
+        guard
+    }
+
+    fn lock_for_agent(&self) -> Result<MutexGuard<'_, ()>, Problem> {
+        if self.root_waits.load(Ordering::SeqCst) > 0 {
+            return Err(Problem::new(
+                "loader-busy",
+                "a command of root goes first",
+                "it is tried again by itself",
+            ));
+        }
+        Ok(self.lock_work())
+    }
+}
+
+pub(crate) fn not_enabled() -> Problem {
+    Problem::new("not-enabled", "this host is not enrolled", "`livepatch enable --token-file FILE` enrols it")
+}
+
+fn not_wanted() -> Problem {
+    let message = "no document that is believed asks for this module, or it is here already";
+    Problem::new("module-not-wanted", message, "`livepatch refresh` asks the server for the newest document")
+}
+
+fn remember_seen(state: &mut State, operator: &str, document: &KernelDocument) {
+    let (build_id, channel) = (&document.kernel.build_id, &document.channel);
+    let same =
+        |seen: &Seen| seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel;
+    if !state.seen.iter().any(same) {
+        state.seen.push(Seen {
+            operator: operator.to_owned(),
+            build_id: build_id.clone(),
+            channel: channel.clone(),
+            version: 0,
+            withdrawn: Vec::new(),
+        });
+    }
+    for seen in state.seen.iter_mut().filter(|seen| same(seen)) {
+        seen.version = seen.version.max(document.version);
+        seen.withdrawn.extend(&document.withdrawn);
+        seen.withdrawn.sort();
+        seen.withdrawn.dedup();
+    }
+}

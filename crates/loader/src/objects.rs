@@ -1,0 +1,73 @@
+//! Module objects on disk, by digest: what a reboot without network needs.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use livepatch_kernel::SealedModule;
+use livepatch_manifest::ModuleObject;
+use livepatch_types::Sha256Digest;
+
+use crate::Problem;
+use crate::state::{private_directory, write_atomically};
+
+/// The cache. What comes out of it is verified like a download.
+#[derive(Debug)]
+pub(crate) struct ObjectCache {
+    directory: PathBuf,
+}
+
+impl ObjectCache {
+    /// The cache under a state directory.
+    pub(crate) fn new(state_directory: &Path) -> Self {
+        Self { directory: state_directory.join("objects") }
+    }
+
+    /// Whether a file for the object is there.
+    pub(crate) fn holds(&self, object: &ModuleObject) -> bool {
+        self.path(&object.sha256).is_file()
+    }
+
+    /// Reads an object into sealed memory. One that is damaged is removed, so that the next try downloads it.
+    pub(crate) fn seal(&self, object: &ModuleObject) -> Result<SealedModule, Problem> {
+        let path = self.path(&object.sha256);
+        let file = File::open(&path).map_err(|error| {
+            let message = format!("the module is not in the cache: {error}");
+            Problem::new(
+                "module-not-cached",
+                message,
+                "`livepatch refresh` downloads it when the server can be reached",
+            )
+        })?;
+        let sealed = SealedModule::from_reader(file, object.size_bytes).map_err(Problem::from);
+        let checked =
+            sealed.and_then(|sealed| object.check(sealed.bytes()).map(|()| sealed).map_err(Problem::from));
+        checked.inspect_err(|_| {
+            // Best effort: a damaged file that stays is found damaged again.
+            let _ = std::fs::remove_file(&path);
+        })
+    }
+
+    /// Stores bytes that were verified.
+    pub(crate) fn put(&self, digest: &Sha256Digest, bytes: &[u8]) -> Result<(), Problem> {
+        private_directory(&self.directory).and_then(|()| write_atomically(&self.path(digest), bytes)).map_err(
+            |error| {
+                let message = format!("cannot store the module in {}: {error}", self.directory.display());
+                Problem::new("state-not-written", message, "free space or mount the state directory writable")
+            },
+        )
+    }
+
+    /// Removes every object but these.
+    pub(crate) fn keep_only(&self, digests: &[Sha256Digest]) {
+        let names: Vec<_> = digests.iter().map(|digest| self.path(digest)).collect();
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !names.contains(path)) {
+            // Best effort: a file that stays costs space alone.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn path(&self, digest: &Sha256Digest) -> PathBuf {
+        self.directory.join(format!("{digest}.ko"))
+    }
+}

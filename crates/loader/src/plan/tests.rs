@@ -1,0 +1,252 @@
+use livepatch_manifest::ModuleObject;
+use livepatch_types::{Architecture, KernelIdentity, KernelRelease, Sha256Digest, Tier};
+
+use super::*;
+use crate::state::{Applied, Blocked, Loaded, Seen};
+use livepatch_settings::{Asker, Mode, Policy};
+
+const BOOT: &str = "boot-2";
+
+/// One situation, in few words. Versions are `1.MINOR`.
+#[derive(Default)]
+struct Case {
+    /// The target of the document; `Some(None)`: a document without one.
+    document: Option<Option<u32>>,
+    expired: bool,
+    obtainable: bool,
+    running: Option<u32>,
+    in_transition: bool,
+    foreign: bool,
+    applied: Option<u32>,
+    applied_elsewhere: bool,
+    held: Option<u32>,
+    blocked: Option<u32>,
+    /// Version, how often, hours since.
+    stalled: Option<(u32, u32, i64)>,
+    withdrawn: Vec<u32>,
+    leftover: Option<u32>,
+    /// A cutoff-date before every release.
+    cutoff: bool,
+    mode: Mode,
+}
+
+fn version(minor: u32) -> PatchVersion {
+    PatchVersion::parse(&format!("1.{minor}")).unwrap()
+}
+
+fn build_id(byte: u8) -> BuildId {
+    BuildId::from_bytes(&[byte; 20]).unwrap()
+}
+
+fn target(minor: u32) -> Target {
+    Target {
+        version: version(minor),
+        module: ModuleObject { sha256: Sha256Digest::from_bytes([minor as u8; 32]), size_bytes: 1 },
+        cves: vec![],
+        released: Timestamp::UNIX_EPOCH,
+    }
+}
+
+impl Case {
+    fn plan(&self) -> Plan {
+        let tier = Tier::parse("stable").unwrap();
+        let now: Timestamp = "2026-11-24T00:00:00Z".parse().unwrap();
+        let document = self.document.map(|minor| KernelDocument {
+            schema: 1,
+            critical: vec![],
+            kernel: KernelIdentity {
+                architecture: Architecture::Amd64,
+                release: KernelRelease::parse("6.1.0").unwrap(),
+                build_id: build_id(1),
+            },
+            channel: tier.clone(),
+            version: 1,
+            issued: Timestamp::UNIX_EPOCH,
+            expires: if self.expired { now } else { Timestamp::MAX },
+            poll_hint_seconds: None,
+            target: minor.map(target),
+            vendor: None,
+            withdrawn: vec![],
+        });
+        let name = |minor| version(minor).module_name();
+        let mut livepatches: Vec<_> = self
+            .running
+            .map(|minor| Livepatch { name: name(minor), enabled: true, in_transition: self.in_transition })
+            .into_iter()
+            .collect();
+        let ours: Vec<_> = self.running.into_iter().chain(self.leftover).map(name).collect();
+        let modules = ours.clone();
+        if self.foreign {
+            let name = ModuleName::parse("theirs").unwrap();
+            livepatches.push(Livepatch { name, enabled: true, in_transition: false });
+        }
+        let state = State {
+            applied: self.applied.map(|minor| Applied {
+                target: target(minor),
+                build_id: build_id(if self.applied_elsewhere { 2 } else { 1 }),
+                at: now,
+            }),
+            held: self.held.map(version),
+            blocked: self
+                .blocked
+                .map(|minor| Blocked {
+                    version: version(minor),
+                    build_id: build_id(1),
+                    phase: Phase::Inserting,
+                })
+                .into_iter()
+                .collect(),
+            stalled: self.stalled.map(|(minor, times, hours)| Stalled {
+                version: version(minor),
+                build_id: build_id(1),
+                boot_id: BOOT.into(),
+                times,
+                at: now - SignedDuration::from_hours(hours),
+            }),
+            seen: vec![Seen {
+                operator: String::new(),
+                build_id: build_id(1),
+                channel: tier,
+                version: 1,
+                withdrawn: self.withdrawn.iter().copied().map(version).collect(),
+            }],
+            loaded: Loaded { boot_id: BOOT.into(), names: ours },
+            ..State::default()
+        };
+        let observed = Observed { build_id: build_id(1), boot_id: BOOT.into(), livepatches, modules };
+        let desired = Desired {
+            document: document.as_ref(),
+            obtainable: self.obtainable,
+            policy: &Policy {
+                cutoff: self.cutoff.then_some(Timestamp::MIN),
+                mode: self.mode,
+                ..Policy::default()
+            },
+            asker: Asker::Timer,
+        };
+        plan(&observed, desired, &state, now)
+    }
+}
+
+/// The action in words, and the code of the problem.
+fn words(plan: &Plan) -> String {
+    let action = match &plan.action {
+        Action::Nothing => "nothing".into(),
+        Action::Settle(name) => format!("settle {name}"),
+        Action::Install(target) => format!("install {}", target.version),
+        Action::Reapply(target) => format!("reapply {}", target.version),
+        Action::Withdraw(version) => format!("withdraw {version}"),
+    };
+    match &plan.problem {
+        Some(problem) => format!("{action}, {}", problem.code),
+        None => action,
+    }
+}
+
+#[test]
+fn the_table() {
+    let none = Case::default;
+    let offers = |minor| Case { document: Some(Some(minor)), obtainable: true, ..Case::default() };
+    let table = [
+        // Nothing known.
+        (none(), "nothing"),
+        (Case { applied: Some(1), ..none() }, "reapply 1.1"),
+        (Case { applied: Some(1), applied_elsewhere: true, ..none() }, "nothing"),
+        (Case { applied: Some(1), running: Some(1), ..none() }, "nothing"),
+        (Case { applied: Some(1), held: Some(1), ..none() }, "nothing"),
+        (Case { applied: Some(1), blocked: Some(1), ..none() }, "nothing"),
+        (Case { applied: Some(1), withdrawn: vec![1], ..none() }, "nothing"),
+        (Case { applied: Some(1), foreign: true, ..none() }, "nothing, foreign-livepatch"),
+        (Case { foreign: true, ..none() }, "nothing"),
+        // A document without a target.
+        (Case { document: Some(None), ..none() }, "nothing"),
+        (Case { document: Some(None), running: Some(1), ..none() }, "nothing"),
+        (Case { document: Some(None), running: Some(1), withdrawn: vec![1], ..none() }, "withdraw 1.1"),
+        (
+            Case { document: Some(None), expired: true, running: Some(1), withdrawn: vec![1], ..none() },
+            "withdraw 1.1",
+        ),
+        (Case { document: Some(None), applied: Some(1), ..none() }, "reapply 1.1"),
+        // A target.
+        (offers(1), "install 1.1"),
+        (Case { running: Some(1), ..offers(1) }, "nothing"),
+        (Case { running: Some(1), ..offers(2) }, "install 1.2"),
+        (Case { running: Some(2), ..offers(1) }, "install 1.1"),
+        (Case { obtainable: false, ..offers(1) }, "nothing"),
+        (Case { expired: true, ..offers(1) }, "nothing, document-expired"),
+        (Case { expired: true, running: Some(1), ..offers(1) }, "nothing"),
+        (Case { expired: true, running: Some(1), ..offers(2) }, "nothing, document-expired"),
+        (Case { foreign: true, ..offers(1) }, "nothing, foreign-livepatch"),
+        (Case { foreign: true, running: Some(1), ..offers(1) }, "nothing"),
+        (Case { held: Some(1), ..offers(1) }, "nothing"),
+        (Case { held: Some(1), ..offers(2) }, "install 1.2"),
+        (Case { blocked: Some(1), ..offers(1) }, "nothing, crash-guard"),
+        (Case { blocked: Some(1), ..offers(2) }, "install 1.2"),
+        (Case { withdrawn: vec![1], ..offers(1) }, "nothing, withdrawn-livepatch"),
+        (Case { withdrawn: vec![1], running: Some(1), ..offers(2) }, "install 1.2"),
+        (Case { withdrawn: vec![1], running: Some(1), obtainable: false, ..offers(2) }, "withdraw 1.1"),
+        (
+            Case { withdrawn: vec![1], running: Some(1), expired: true, ..offers(2) },
+            "withdraw 1.1, document-expired",
+        ),
+        (
+            Case { withdrawn: vec![1], running: Some(1), foreign: true, ..offers(2) },
+            "withdraw 1.1, foreign-livepatch",
+        ),
+        // After a boot: what was healthy comes back whatever becomes of the target.
+        (Case { applied: Some(1), expired: true, obtainable: false, ..offers(1) }, "reapply 1.1"),
+        (Case { applied: Some(1), obtainable: false, ..offers(2) }, "reapply 1.1"),
+        (Case { applied: Some(1), expired: true, ..offers(2) }, "reapply 1.1, document-expired"),
+        (Case { applied: Some(1), blocked: Some(2), ..offers(2) }, "reapply 1.1, crash-guard"),
+        (Case { applied: Some(1), ..offers(2) }, "install 1.2"),
+        // What stalled waits one hour, two, four and so on, at most a day, and after eight times for a person.
+        (Case { stalled: Some((1, 1, 0)), ..offers(1) }, "nothing, transition-stalled"),
+        (Case { stalled: Some((1, 1, 1)), ..offers(1) }, "install 1.1"),
+        (Case { stalled: Some((1, 2, 1)), ..offers(1) }, "nothing, transition-stalled"),
+        (Case { stalled: Some((1, 2, 2)), ..offers(1) }, "install 1.1"),
+        (Case { stalled: Some((1, 7, 23)), ..offers(1) }, "nothing, transition-stalled"),
+        (Case { stalled: Some((1, 7, 24)), ..offers(1) }, "install 1.1"),
+        (Case { stalled: Some((1, 8, 999)), ..offers(1) }, "nothing, transition-stalled"),
+        (Case { stalled: Some((1, 1, -1)), ..offers(1) }, "install 1.1"),
+        (Case { stalled: Some((1, 1, 0)), ..offers(2) }, "install 1.2"),
+        (Case { stalled: Some((2, 1, 0)), running: Some(1), ..offers(2) }, "nothing, transition-stalled"),
+        (Case { stalled: Some((1, 1, 0)), running: Some(1), ..offers(1) }, "nothing"),
+        (Case { stalled: Some((1, 1, 0)), applied: Some(1), ..none() }, "nothing, transition-stalled"),
+        (Case { stalled: Some((2, 1, 0)), applied: Some(1), ..offers(2) }, "reapply 1.1, transition-stalled"),
+        // What the owner of the host allows: about what is new, unless the mode says nothing at all.
+        (Case { cutoff: true, ..offers(1) }, "nothing"),
+        (Case { cutoff: true, applied: Some(1), ..offers(1) }, "reapply 1.1"),
+        (Case { cutoff: true, applied: Some(1), ..offers(2) }, "reapply 1.1"),
+        (Case { cutoff: true, running: Some(1), withdrawn: vec![1], ..offers(2) }, "withdraw 1.1"),
+        (Case { mode: Mode::NoRefresh, ..offers(1) }, "install 1.1"),
+        (Case { mode: Mode::NoApply, ..offers(1) }, "nothing"),
+        (Case { mode: Mode::NoApply, applied: Some(1), ..offers(1) }, "nothing"),
+        (Case { mode: Mode::NoApply, running: Some(1), withdrawn: vec![1], ..none() }, "withdraw 1.1"),
+        // A transition is brought to its end first.
+        (Case { running: Some(1), in_transition: true, ..offers(2) }, "settle livepatch_1_1"),
+        (
+            Case { running: Some(1), in_transition: true, withdrawn: vec![1], ..none() },
+            "settle livepatch_1_1",
+        ),
+    ];
+    for (index, (case, expected)) in table.iter().enumerate() {
+        let plan = case.plan();
+        assert_eq!(words(&plan), *expected, "row {index}: {}", plan.reason);
+        assert!(!plan.reason.is_empty());
+    }
+}
+
+#[test]
+fn leftovers_are_modules_of_ours_without_a_livepatch() {
+    let case = Case { running: Some(2), leftover: Some(1), document: Some(Some(2)), ..Case::default() };
+    assert_eq!(case.plan().leftovers, [version(1).module_name()]);
+    assert_eq!(Case { leftover: None, ..case }.plan().leftovers, []);
+}
+
+#[test]
+fn names_and_versions() {
+    assert_eq!(PatchVersion::of_module(&version(7).module_name()), Some(version(7)));
+    for name in ["livepatch_1", "livepatch_a_b", "kpatch_1_1", "livepatch_1_1_1", "livepatch_0_1"] {
+        assert_eq!(PatchVersion::of_module(&ModuleName::parse(name).unwrap()), None, "{name}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Serving a socket: a few threads, one request per connection, a deadline for all of it that depends on the peer.
+
+use std::io::{ErrorKind, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use livepatch_loader_api::{Answer, HEAD_BYTES, Head, Request};
+
+use crate::{Peers, Problem};
+
+/// How many connections of one socket are looked at at a time; others wait in the kernel's queue. The sockets share
+/// none, so that nobody on one keeps out whoever is on the other.
+pub const THREADS: usize = 4;
+/// How long a peer may take to send its request, and to take the answer: local memory is fast.
+pub const PEER_BOUND: Duration = Duration::from_secs(5);
+
+/// Makes a socket, in the place of one that was left behind, for those who start the loader by hand.
+pub fn bind(path: &Path, mode: u32, owner: Option<u32>) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    if owner.is_some() {
+        std::os::unix::fs::chown(path, owner, None)?;
+    }
+    Ok(listener)
+}
+
+/// Serves a socket on threads of its own until accepting fails, which it says through `broken`.
+pub fn serve<R: Request>(
+    listener: UnixListener,
+    peers: &Peers,
+    bound: Duration,
+    answer: impl Fn(Head<R>, &mut dyn Read) -> Answer + Clone + Send + 'static,
+    broken: impl Fn(std::io::Error) + Clone + Send + 'static,
+) -> std::io::Result<()> {
+    for _ in 0..THREADS {
+        let (listener, peers) = (listener.try_clone()?, peers.clone());
+        let (answer, broken) = (answer.clone(), broken.clone());
+        std::thread::Builder::new().name("loader-socket".into()).spawn(move || {
+            loop {
+                match listener.accept() {
+                    Ok((stream, _)) => connection(&stream, &peers, bound, &answer),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // The peer went away again.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(error) => return broken(error),
+                }
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn connection<R: Request>(
+    stream: &UnixStream,
+    peers: &Peers,
+    bound: Duration,
+    answer: &impl Fn(Head<R>, &mut dyn Read) -> Answer,
+) {
+    let said = if peers.admit(stream) {
+        let mut body = Deadline { stream, until: None, bound };
+        let mut head = [0; HEAD_BYTES];
+        match body.read_exact(&mut head).map_err(|error| error.to_string()) {
+            Ok(()) => match Head::parse(head) {
+                Ok(head) => answer(head, &mut body),
+                Err(error) => refusal("bad-request", &error.to_string()),
+            },
+            Err(error) => refusal("bad-request", &format!("the request cannot be read: {error}")),
+        }
+    } else {
+        refusal("not-permitted", "this socket is not for this user")
+    };
+    let sent = stream.set_write_timeout(Some(bound)).and_then(|()| {
+        let bytes = serde_json::to_vec(&said)?;
+        (&*stream).write_all(&bytes)
+    });
+    if let Err(error) = sent {
+        tracing::debug!(%error, "an answer was not taken");
+    }
+}
+
+fn refusal(code: &'static str, why: &str) -> Answer {
+    tracing::warn!(code, "a request was refused: {why}");
+    let problem = Problem::new(code, why, "client and loader may differ in version: restart both");
+    Answer { failure: Some(problem.to_failure()), view: None }
+}
+
+/// A stream that ends in an error when all of what was read took too long, however it dribbles in. The time begins with
+/// the first read: waiting for a turn is not the peer's fault.
+struct Deadline<'a> {
+    stream: &'a UnixStream,
+    until: Option<Instant>,
+    bound: Duration,
+}
+
+impl Read for Deadline<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + self.bound);
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let mut stream = self.stream;
+        stream.read(buffer)
+    }
+}

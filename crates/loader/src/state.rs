@@ -1,0 +1,392 @@
+//! What the loader remembers: one file, replaced as a whole. A file that cannot be read is left alone: the host installs
+//! nothing new, keeps running what it runs, and says so.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use livepatch_manifest::Target;
+use livepatch_types::{BuildId, ModuleName, PatchVersion, Tier};
+use serde::{Deserialize, Serialize};
+
+use crate::Problem;
+
+const SCHEMA: u32 = 1;
+const MAX_STATE_BYTES: u64 = 4 << 20;
+const FILE_NAME: &str = "state.json";
+
+/// Everything that outlives the loader.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Version of the format: 1.
+    pub schema: u32,
+    /// Whose documents are taken.
+    pub channel: Channel,
+    /// How far each operator's documents were seen.
+    pub seen: Vec<Seen>,
+    /// The newest signing time of a document that was believed: a clock before it is wrong.
+    pub latest_issued: Option<Timestamp>,
+    /// The last document that was believed: the envelope as it arrived, opened anew whenever it is used.
+    pub document: Option<String>,
+    /// The last livepatch that was applied in good health.
+    pub applied: Option<Applied>,
+    /// What a person reverted.
+    pub held: Option<PatchVersion>,
+    /// What is being applied: written before the kernel gets it.
+    pub in_progress: Option<InProgress>,
+    /// What is not applied again by itself, because a host died with it.
+    pub blocked: Vec<Blocked>,
+    /// What did not come into force in time.
+    pub stalled: Option<Stalled>,
+    /// The modules that the loader loaded in one boot.
+    pub loaded: Loaded,
+}
+
+/// Which of the operator's documents are taken. Only root moves it, but for the step from `Open` to `Pinned`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channel {
+    /// None: root has not enabled this host.
+    #[default]
+    Closed,
+    /// Those of the channel that the first believed one names.
+    Open,
+    /// Those of this channel. Seam: an assignment of the host, signed by the operator, takes the place of the first.
+    Pinned(Tier),
+}
+
+/// What was seen of the documents of one kernel and channel by one operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// Key id of the operator.
+    pub operator: String,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// The channel.
+    pub channel: Tier,
+    /// The highest version: a lower one is refused.
+    pub version: u64,
+    /// Withdrawals are final.
+    pub withdrawn: Vec<PatchVersion>,
+}
+
+/// A livepatch that was applied in good health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Applied {
+    /// The livepatch.
+    pub target: Target,
+    /// The kernel it was applied to.
+    pub build_id: BuildId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An application under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InProgress {
+    /// The livepatch.
+    pub target: Target,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// The boot in which it began.
+    pub boot_id: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// Whether the loader was stopped in good order meanwhile: then the host did not die of it.
+    pub closed: bool,
+}
+
+/// How far an application is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The kernel is about to get the module.
+    Inserting,
+    /// The kernel has it and moves its tasks.
+    Transition,
+}
+
+/// A livepatch with which a host died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// The livepatch.
+    pub version: PatchVersion,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// How far it was.
+    pub phase: Phase,
+}
+
+/// A livepatch that was cancelled, because tasks stayed in the functions that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stalled {
+    /// The livepatch.
+    pub version: PatchVersion,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// The boot: after the next, other tasks run.
+    pub boot_id: String,
+    /// How often, one after the other.
+    pub times: u32,
+    /// When it was tried last.
+    pub at: Timestamp,
+}
+
+/// Modules that the loader loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loaded {
+    /// The boot of which this speaks.
+    pub boot_id: String,
+    /// Their names.
+    pub names: Vec<ModuleName>,
+}
+
+impl State {
+    /// What was seen of these documents.
+    pub fn seen_version(&self, operator: &str, build_id: &BuildId, channel: &Tier) -> u64 {
+        let same = |seen: &&Seen| {
+            seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel
+        };
+        self.seen.iter().find(same).map_or(0, |seen| seen.version)
+    }
+
+    /// Everything ever withdrawn for a kernel.
+    pub fn withdrawn(&self, build_id: &BuildId) -> Vec<PatchVersion> {
+        let same = self.seen.iter().filter(|seen| seen.build_id == *build_id);
+        same.flat_map(|seen| seen.withdrawn.iter().copied()).collect()
+    }
+
+    /// How a livepatch stalled in this boot, if it did.
+    pub fn stalled(&self, version: PatchVersion, build_id: &BuildId, boot_id: &str) -> Option<&Stalled> {
+        let same = |s: &&Stalled| s.version == version && s.build_id == *build_id && s.boot_id == boot_id;
+        self.stalled.as_ref().filter(same)
+    }
+
+    /// The modules that the loader loaded in this boot.
+    pub fn loaded_in(&self, boot_id: &str) -> &[ModuleName] {
+        if self.loaded.boot_id == boot_id { &self.loaded.names } else { &[] }
+    }
+}
+
+/// The state in memory and in its file.
+#[derive(Debug)]
+pub struct StateStore {
+    directory: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// Why the file is not touched.
+    unreadable: Option<Problem>,
+}
+
+impl StateStore {
+    /// Reads the state. A missing file is a new host; one that cannot be read is a problem that stays until
+    /// [`StateStore::set_aside`].
+    pub fn open(directory: &Path) -> Self {
+        let (state, unreadable) = match read(&directory.join(FILE_NAME)) {
+            Ok(state) => (state, None),
+            Err(problem) => (State { schema: SCHEMA, ..State::default() }, Some(problem)),
+        };
+        Self { directory: directory.to_owned(), inner: Mutex::new(Inner { state, unreadable }) }
+    }
+
+    /// A copy of the state.
+    pub fn get(&self) -> State {
+        self.lock().state.clone()
+    }
+
+    /// Why the state on disk could not be read; none when it could.
+    pub fn problem(&self) -> Option<Problem> {
+        self.lock().unreadable.clone()
+    }
+
+    /// Changes the state: on disk first, then in memory.
+    pub fn update(&self, change: impl FnOnce(&mut State)) -> Result<(), Problem> {
+        self.update_if(|state| {
+            change(state);
+            Ok(())
+        })
+    }
+
+    /// The same with a change that may say no: then all stays.
+    pub fn update_if(&self, change: impl FnOnce(&mut State) -> Result<(), Problem>) -> Result<(), Problem> {
+        let mut inner = self.lock();
+        if let Some(problem) = &inner.unreadable {
+            return Err(problem.clone());
+        }
+        let mut state = inner.state.clone();
+        change(&mut state)?;
+        if state != inner.state {
+            self.write(&state)?;
+            inner.state = state;
+        }
+        Ok(())
+    }
+
+    /// Renames a file that cannot be read, so that a new state can begin. What runs in the kernel stays.
+    pub fn set_aside(&self) -> Result<(), Problem> {
+        let mut inner = self.lock();
+        if inner.unreadable.is_some() {
+            let path = self.directory.join(FILE_NAME);
+            std::fs::rename(&path, path.with_extension("json.unreadable"))
+                .map_err(|error| not_written(&path, &error))?;
+            inner.unreadable = None;
+        }
+        Ok(())
+    }
+
+    fn write(&self, state: &State) -> Result<(), Problem> {
+        let path = self.directory.join(FILE_NAME);
+        let bytes = serde_json::to_vec_pretty(state).map_err(|error| not_written(&path, &error.into()))?;
+        write_atomically(&path, &bytes).map_err(|error| not_written(&path, &error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the package's postinst leaves of the time when the daemon did all by itself: its whole state.
+const BEFORE_THE_SPLIT: &str = "before-split.json";
+
+/// Takes over the state of that daemon, once: the directory is root's alone, so that only root can have put it there.
+pub(crate) fn take_over(directory: &Path) -> Result<(), Problem> {
+    let (path, before) = (directory.join(FILE_NAME), directory.join(BEFORE_THE_SPLIT));
+    if path.exists() || !before.exists() {
+        return Ok(());
+    }
+    let bytes = std::fs::read(&before).map_err(|error| not_written(&path, &error))?;
+    let converted = converted(&bytes).unwrap_or(bytes);
+    write_atomically(&path, &converted)
+        .and_then(|()| std::fs::remove_file(&before))
+        .map_err(|error| not_written(&path, &error))
+}
+
+/// The loader's part in the form of today; none: it is not what that daemon wrote, and is kept as it is.
+fn converted(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut state: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let members = state.as_object_mut()?;
+    let tier = members.remove("enrolment")?.get("tier").cloned();
+    members
+        .insert("channel".into(), tier.map_or("closed".into(), |tier| serde_json::json!({ "pinned": tier })));
+    let envelope = members.get("document").and_then(|document| document.get("envelope")).cloned();
+    members.insert("document".into(), envelope.unwrap_or_default());
+    serde_json::to_vec_pretty(&state).ok()
+}
+
+fn read(path: &Path) -> Result<State, Problem> {
+    let hint = "`livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot";
+    let problem =
+        |why: String| Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint);
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(State { schema: SCHEMA, ..State::default() });
+        }
+        Ok(metadata) if metadata.len() > MAX_STATE_BYTES => return Err(problem("it is too large".into())),
+        _ => {}
+    }
+    let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
+    let state: State = serde_json::from_slice(&bytes).map_err(|error| problem(error.to_string()))?;
+    if state.schema != SCHEMA {
+        return Err(problem(format!("its schema is {} where {SCHEMA} is understood", state.schema)));
+    }
+    Ok(state)
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Problem {
+    let hint = "the loader needs its state directory: free space, mount it writable, run as root";
+    Problem::new("state-not-written", format!("cannot write {}: {error}", path.display()), hint)
+}
+
+/// Replaces a file by one that its owner alone can read: temporary file, fsync, rename, fsync of the directory.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    std::fs::File::open(directory)?.sync_all()
+}
+
+/// Makes a directory that only its owner enters.
+pub(crate) fn private_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    // Those above it are not private.
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_reads_back_and_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let store = StateStore::open(directory.path());
+        assert_eq!(store.problem(), None);
+        store.update(|state| state.held = Some(PatchVersion::parse("1.1").unwrap())).unwrap();
+        assert_eq!(StateStore::open(directory.path()).get(), store.get());
+        let path = directory.path().join(FILE_NAME);
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_state_of_the_daemon_before_the_split_is_taken_over() {
+        let before = include_str!("../tests/before-split.json");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(BEFORE_THE_SPLIT), before).unwrap();
+        for _ in 0..2 {
+            take_over(directory.path()).unwrap();
+            let store = StateStore::open(directory.path());
+            assert_eq!(store.problem(), None);
+            let state = store.get();
+            assert_eq!(state.channel, Channel::Pinned(Tier::parse("stable").unwrap()));
+            assert_eq!(state.document.as_deref(), Some("{\"payload\":\"\"}"));
+            assert_eq!((state.seen[0].version, state.held), (7, Some(PatchVersion::parse("1.1").unwrap())));
+            assert!(!std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap().contains("secret"));
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "it is taken over once");
+        // What that daemon could not read either is shown as that.
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(BEFORE_THE_SPLIT), "{").unwrap();
+        take_over(directory.path()).unwrap();
+        assert_eq!(StateStore::open(directory.path()).problem().unwrap().code, "state-unreadable");
+    }
+
+    #[test]
+    fn an_unreadable_state_is_kept_until_it_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        for text in ["", "{", "{\"schema\": 2}", "{\"schema\": 1, \"later\": 1}", "{}"] {
+            std::fs::write(&path, text).unwrap();
+            let store = StateStore::open(directory.path());
+            assert_eq!(store.problem().unwrap().code, "state-unreadable", "{text}");
+            assert_eq!(store.update(|state| state.seen.clear()).unwrap_err().code, "state-unreadable");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            store.set_aside().unwrap();
+            store.update(|state| state.held = None).unwrap();
+            assert!(!path.exists() && path.with_extension("json.unreadable").exists());
+        }
+    }
+}

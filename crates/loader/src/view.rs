@@ -1,0 +1,39 @@
+//! How the loader sees the host, for whoever asks.
+
+use livepatch_loader_api::{Applied, View};
+
+use crate::plan;
+use crate::state::Channel;
+use crate::{Loader, Problem};
+
+impl Loader {
+    /// How things are now. Waits for nothing but a file of its own.
+    pub fn view(&self) -> View {
+        let state = self.store.get();
+        let kernel = self.kernel.identity();
+        let boot_id = self.kernel.boot_id().ok();
+        let document = kernel.as_ref().ok().and_then(|kernel| self.document(&state, kernel));
+        let age = document.as_ref().and_then(|d| plan::time_problem(d, &state, self.clock.now()));
+        let applied = state
+            .applied
+            .as_ref()
+            .filter(|applied| kernel.as_ref().is_ok_and(|kernel| kernel.build_id == applied.build_id));
+        let in_progress =
+            state.in_progress.as_ref().filter(|progress| Some(&progress.boot_id) == boot_id.as_ref());
+        let problem = self.store.problem().or_else(|| self.trust().err());
+        View {
+            channel: match &state.channel {
+                Channel::Pinned(tier) => Some(tier.clone()),
+                Channel::Closed | Channel::Open => None,
+            },
+            document_problem: age.map(|problem| problem.to_failure()),
+            applied: applied.map(|a| Applied { target: a.target.clone(), at: a.at }),
+            in_progress: in_progress.map(|progress| progress.target.clone()),
+            held: state.held,
+            loaded: boot_id.map(|boot_id| state.loaded_in(&boot_id).to_vec()).unwrap_or_default(),
+            wants: self.wants(),
+            problem: problem.as_ref().map(Problem::to_failure),
+            document,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The loader's own server, over real sockets, against an agent that is wholly hostile: it can delay, and nothing else.
+//! Every attack first sees the same thing, unattacked, being loaded.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
+mod documents;
+mod modules;
+#[path = "../support/mod.rs"]
+mod signing;
+mod sockets;
+mod stage;

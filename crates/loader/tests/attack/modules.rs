@@ -1,0 +1,150 @@
+//! Modules that nobody asked for, that the vendor did not sign, or that are not for this kernel.
+
+use livepatch_kernel::LoadedModule;
+use livepatch_loader_api::{AgentRequest, RootRequest};
+use livepatch_types::{BuildId, ModuleName};
+
+use crate::signing::*;
+use crate::stage::*;
+
+/// A module that the operator asks for, as they may by mistake or malice: it is not the vendor's for this kernel.
+fn refused(expected: &str, module: &[u8]) {
+    unattacked();
+    let stage = Stage::running();
+    let envelope = stage.document(2, "1.2", module);
+    assert_eq!(stage.note(&envelope), "ok");
+    assert_eq!(stage.apply(module), expected);
+    stage.insist(&envelope, module);
+    stage.is_untouched();
+    let kept = std::fs::read_dir(stage.directory.path().join("state/objects")).unwrap().count();
+    assert_eq!(kept, 1, "what is refused is not kept");
+}
+
+fn with(key: &'static str, value: &str) -> Vec<u8> {
+    let mut changed = info("1.2", &kernel(1));
+    changed.insert(key, value.into());
+    VENDOR.sign(&module(&changed))
+}
+
+#[test]
+fn attack_module_unsigned() {
+    refused("unsigned-module", &module(&info("1.2", &kernel(1))));
+}
+
+#[test]
+fn attack_module_of_another_signer() {
+    refused("wrong-signer", &STRANGER.sign(&module(&info("1.2", &kernel(1)))));
+}
+
+#[test]
+fn attack_module_changed_after_signing() {
+    let mut changed = good("1.2");
+    let at = changed.windows(7).position(|bytes| bytes == b"preempt").unwrap();
+    changed[at] ^= 1;
+    refused("tampered-module", &changed);
+}
+
+#[test]
+fn attack_module_of_another_kernel() {
+    refused("wrong-kernel", &with("livepatch_kernel_build_id", &kernel(2).build_id.to_string()));
+    refused("wrong-kernel", &with("livepatch_kernel_release", "6.1.0-51-cloud-amd64"));
+}
+
+#[test]
+fn attack_module_under_another_name() {
+    refused("wrong-module", &with("livepatch_version", "1.3"));
+    refused("wrong-module", &with("name", "livepatch_1_3"));
+}
+
+#[test]
+fn attack_module_that_nobody_asked_for() {
+    unattacked();
+    let stage = Stage::running();
+    for module in [good("1.2"), good("9.9"), b"not a module".to_vec(), Vec::new()] {
+        assert_eq!(stage.apply(&module), "module-not-wanted");
+    }
+    stage.is_untouched();
+}
+
+#[test]
+fn attack_module_swapped_for_another() {
+    unattacked();
+    let (stage, next) = (Stage::running(), good("1.2"));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    // Of the same length, and good but for being another.
+    let other = good("1.3");
+    assert_eq!(other.len(), next.len());
+    assert_eq!(stage.apply(&other), "tampered-module");
+    let mut longer = next.clone();
+    longer.push(0);
+    assert_eq!(stage.apply(&longer), "module-not-wanted");
+    stage.is_untouched();
+    assert_eq!(stage.apply(&next), "ok");
+}
+
+#[test]
+fn attack_module_cut_short_and_module_with_more_behind() {
+    unattacked();
+    let (stage, next) = (Stage::running(), good("1.2"));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    let head = [&[4u8][..], &(next.len() as u32).to_be_bytes()].concat();
+    let half = [&head, &next[..next.len() / 2]].concat();
+    assert_eq!(code(&exchange(&stage.agents, &half).unwrap()), "truncated-module");
+    stage.is_untouched();
+    // What comes behind the length is never read.
+    let answer = exchange(&stage.agents, &[&head, &next[..], &good("1.3")].concat()).unwrap();
+    assert_eq!(code(&answer), "ok");
+    let names: Vec<_> = stage.kernel.loads().iter().map(|name| name.to_string()).collect();
+    assert_eq!(names, ["livepatch_1_1", "livepatch_1_2"]);
+}
+
+#[test]
+fn attack_namesake_of_a_patched_module() {
+    let (ours, other) = (BuildId::from_bytes(&[2; 20]).unwrap(), BuildId::from_bytes(&[3; 20]).unwrap());
+    let next = with("livepatch_object", &format!("cls_u32 {ours}"));
+    for (loaded, expected, livepatch) in
+        [(&ours, "ok", "livepatch_1_2"), (&other, "foreign-module", "livepatch_1_1")]
+    {
+        let stage = Stage::running();
+        let name = ModuleName::parse("cls_u32").unwrap();
+        stage.kernel.set_modules(vec![(LoadedModule { name, build_id: Some(loaded.clone()) }, None)]);
+        let envelope = stage.document(2, "1.2", &next);
+        assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), expected.into()));
+        stage.insist(&envelope, &next);
+        assert_eq!(stage.livepatches(), [livepatch]);
+    }
+}
+
+#[test]
+fn attack_somebody_elses_livepatch_is_let_alone() {
+    unattacked();
+    let (stage, next) = (Stage::running(), good("1.2"));
+    stage.kernel.add_livepatch(ModuleName::parse("kpatch_theirs").unwrap());
+    let envelope = stage.document(2, "1.2", &next);
+    assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), "module-not-wanted".into()));
+    assert_eq!(stage.converge(), "foreign-livepatch");
+    stage.insist(&envelope, &next);
+    assert_eq!(stage.livepatches(), ["kpatch_theirs", "livepatch_1_1"]);
+    assert_eq!(stage.kernel.loads().len(), 1);
+}
+
+#[test]
+fn attack_crash_guard_is_not_the_agents_to_clear() {
+    let mut stage = Stage::running();
+    let path = stage.directory.path().join("state/state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    state["in_progress"] = serde_json::json!({
+        "target": state["applied"]["target"], "build_id": state["applied"]["build_id"],
+        "boot_id": state["loaded"]["boot_id"], "phase": "transition", "closed": false,
+    });
+    std::fs::write(&path, serde_json::to_vec(&state).unwrap()).unwrap();
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    let module = good("1.1");
+    assert_eq!(stage.converge(), "crash-guard");
+    stage.insist(&stage.document(2, "1.1", &module), &module);
+    assert_eq!((stage.kernel.loads().len(), stage.livepatches()), (1, vec![]));
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
+    assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_1_1".into()]));
+    assert_eq!(code(&agent(&stage.agents, AgentRequest::Status, &[])), "ok");
+}

@@ -1,0 +1,195 @@
+//! A loader on its sockets, whose host runs livepatch 1.1.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use livepatch_kernel::{FakeKernel, Kernel as _};
+use livepatch_loader::server::{bind, serve};
+use livepatch_loader::{Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root};
+use livepatch_loader_api::{AgentRequest, Answer, Head, Request, RootRequest, View};
+use livepatch_manifest::KernelDocument;
+use livepatch_settings::Policy;
+
+use crate::signing::*;
+
+/// How long a peer of these loaders may dawdle.
+pub(crate) const PEER_BOUND: Duration = Duration::from_secs(1);
+/// How long a test waits for an answer.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+pub(crate) struct Stage {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) kernel: Arc<FakeKernel>,
+    clock: Arc<SetClock>,
+    pub(crate) operator: Ed25519KeyPair,
+    loader: Arc<Loader>,
+    starts: u32,
+    pub(crate) agents: PathBuf,
+    pub(crate) roots: PathBuf,
+}
+
+impl Stage {
+    /// A loader that was just installed.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let operator = Ed25519KeyPair::generate().unwrap();
+        std::fs::write(directory.path().join("operator.pub"), public(&operator).to_text()).unwrap();
+        std::fs::write(directory.path().join("vendor.pem"), VENDOR.x509.to_pem().unwrap()).unwrap();
+        let kernel = Arc::new(FakeKernel::new(kernel(1)));
+        let clock = Arc::new(SetClock(Mutex::new(NOW.parse().unwrap())));
+        let loader = loader(directory.path(), &kernel, &clock);
+        let nowhere = PathBuf::new();
+        let (agents, roots) = (nowhere.clone(), nowhere);
+        let mut stage = Self { directory, kernel, clock, operator, loader, starts: 0, agents, roots };
+        let me = rustix::process::getuid().as_raw();
+        stage.serve(&Peers::of(&[me]), &Peers::of(&[me]));
+        stage
+    }
+
+    /// One that runs 1.1, by document 1.
+    pub(crate) fn running() -> Self {
+        let stage = Self::new();
+        assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+        let module = good("1.1");
+        assert_eq!(stage.note(&stage.document(1, "1.1", &module)), "ok");
+        assert_eq!(stage.apply(&module), "ok");
+        stage.is_untouched();
+        stage
+    }
+
+    /// The loader is started anew, as after a crash or a boot.
+    pub(crate) fn restart(&mut self) {
+        self.loader = loader(self.directory.path(), &self.kernel, &self.clock);
+        let me = rustix::process::getuid().as_raw();
+        self.serve(&Peers::of(&[me]), &Peers::of(&[me]));
+        // Why it does less than it might is for the log.
+        let _ = self.loader.start();
+    }
+
+    /// Serves two more sockets, for these peers.
+    pub(crate) fn serve(&mut self, agents: &Peers, roots: &Peers) {
+        self.starts += 1;
+        let path = |name: &str| self.directory.path().join(format!("{name}{}", self.starts));
+        (self.agents, self.roots) = (path("agent"), path("root"));
+        let loader = Arc::clone(&self.loader);
+        let answer = move |head, body: &mut dyn std::io::Read| answer_agent(&loader, head, body);
+        serve(bind(&self.agents, 0o600, None).unwrap(), agents, PEER_BOUND, answer, |_| ()).unwrap();
+        let loader = Arc::clone(&self.loader);
+        let answer = move |head, body: &mut dyn std::io::Read| answer_root(&loader, head, body);
+        serve(bind(&self.roots, 0o600, None).unwrap(), roots, PEER_BOUND, answer, |_| ()).unwrap();
+    }
+
+    pub(crate) fn at(&self, time: &str) {
+        *self.clock.0.lock().unwrap() = time.parse().unwrap();
+    }
+
+    /// A good document that asks for a module.
+    pub(crate) fn document(&self, number: u64, version: &str, module: &[u8]) -> Vec<u8> {
+        self.sign(&document(&kernel(1), number, Some(target_of(version, module))))
+    }
+
+    pub(crate) fn sign(&self, document: &KernelDocument) -> Vec<u8> {
+        sign_document(document, &self.operator)
+    }
+
+    pub(crate) fn note(&self, envelope: &[u8]) -> String {
+        code(&agent(&self.agents, AgentRequest::Note, envelope))
+    }
+
+    pub(crate) fn apply(&self, module: &[u8]) -> String {
+        code(&agent(&self.agents, AgentRequest::Apply, module))
+    }
+
+    pub(crate) fn converge(&self) -> String {
+        code(&agent(&self.agents, AgentRequest::Converge, &[]))
+    }
+
+    /// All that a hostile agent can ask for, in every order of two, with what it has.
+    pub(crate) fn insist(&self, envelope: &[u8], module: &[u8]) {
+        for _ in 0..2 {
+            self.converge();
+            self.note(envelope);
+            self.converge();
+            self.apply(module);
+            self.note(envelope);
+            self.apply(module);
+            self.converge();
+        }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        root(&self.roots, RootRequest::Status).view.unwrap()
+    }
+
+    pub(crate) fn livepatches(&self) -> Vec<String> {
+        self.kernel.livepatches().unwrap().into_iter().map(|patch| patch.name.to_string()).collect()
+    }
+
+    /// 1.1 runs as before, and nothing else was ever loaded.
+    pub(crate) fn is_untouched(&self) {
+        assert_eq!(self.livepatches(), ["livepatch_1_1"]);
+        let loads = self.kernel.loads();
+        assert_eq!(loads.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["livepatch_1_1"]);
+    }
+}
+
+fn loader(directory: &Path, kernel: &Arc<FakeKernel>, clock: &Arc<SetClock>) -> Arc<Loader> {
+    Loader::new(Parts {
+        kernel: Arc::clone(kernel) as _,
+        pause: Arc::new(NoPause),
+        clock: Arc::clone(clock) as _,
+        trust: TrustDirectories { administrator: directory.to_owned(), package: directory.join("none") },
+        state_directory: directory.join("state"),
+        policy: Policy::default(),
+        transition_timeout: Duration::from_secs(5),
+    })
+}
+
+/// A module that the vendor signed for this kernel.
+pub(crate) fn good(version: &str) -> Vec<u8> {
+    VENDOR.sign(&module(&info(version, &kernel(1))))
+}
+
+/// What livepatch 1.2 comes to on a host that runs 1.1 when nobody attacks.
+pub(crate) fn unattacked() {
+    let stage = Stage::running();
+    let next = good("1.2");
+    assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    assert_eq!(stage.view().wants, Some(target_of("1.2", &next).module));
+    assert_eq!(stage.apply(&next), "ok");
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+}
+
+/// Sends bytes and gives what is answered, if anything.
+pub(crate) fn exchange(socket: &Path, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    // It may hang up before it has read all.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    serde_json::from_slice(&text).ok()
+}
+
+fn request(socket: &Path, request: impl Request, body: &[u8]) -> Answer {
+    let mut bytes = Head { request, body_bytes: body.len() as u32 }.to_bytes().to_vec();
+    bytes.extend(body);
+    exchange(socket, &bytes).unwrap()
+}
+
+pub(crate) fn agent(socket: &Path, asked: AgentRequest, body: &[u8]) -> Answer {
+    request(socket, asked, body)
+}
+
+pub(crate) fn root(socket: &Path, asked: RootRequest) -> Answer {
+    request(socket, asked, &[])
+}
+
+pub(crate) fn code(answer: &Answer) -> String {
+    answer.failure.as_ref().map_or_else(|| "ok".to_owned(), |failure| failure.code.clone())
+}

@@ -1,0 +1,10 @@
+//! Floor 2: the settings of a host, which agent and loader both read: what its owner wrote into
+//! /etc/livepatch/livepatch.toml, over the shipped file, and the boot switch. [`Policy`] is a pure rule over them.
+//!
+//! Invariant: one reader and one rule, so that the agent says what the loader does.
+
+mod config;
+pub mod policy;
+
+pub use config::{Config, ConfigError};
+pub use policy::{Asker, Mode, ModeError, ModeSource, Policy, Waiting, Window, WindowError};

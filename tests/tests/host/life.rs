@@ -1,0 +1,270 @@
+//! Restarts, reboots, stalls, holds: what happens to a host over time.
+
+use livepatch_kernel::{LoadRefusal, Transitions};
+use livepatch_types::{ModuleName, PatchState, Redacted};
+
+use crate::support::*;
+
+async fn with_patch() -> (Site, Host) {
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let agent = host.enabled().await;
+    assert_eq!(agent.status().patch.state, PatchState::Applied);
+    (site, host)
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_loads_nothing_twice() {
+    let (_site, host) = with_patch().await;
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    let status = agent.status();
+    assert_eq!((status.patch.state, status.patch.version), (PatchState::Applied, Some(version("1.1"))));
+    agent.refresh().await.unwrap();
+    assert_eq!(host.kernel.loads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reboot_brings_it_back_without_network_or_clock() {
+    let (site, host) = with_patch().await;
+    site.asked();
+    host.kernel.reboot(kernel(1));
+    host.at("1970-01-01T00:00:30Z");
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    assert_eq!(agent.status().patch.state, PatchState::Applied);
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    assert_eq!(site.asked(), [""; 0]);
+
+    // Another kernel: nothing of the old one's is loaded into it.
+    host.kernel.reboot(kernel(2));
+    host.agent().start().await.unwrap();
+    assert_eq!(host.livepatches(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_damaged_cache_is_noticed_and_mended() {
+    let (_site, host) = with_patch().await;
+    host.kernel.reboot(kernel(1));
+    let cached =
+        std::fs::read_dir(host.path().join("loader/objects")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&cached).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&cached, bytes).unwrap();
+    let agent = host.agent();
+    assert_eq!(code(agent.start().await), "tampered-module");
+    assert_eq!(host.livepatches(), [""; 0]);
+    agent.refresh().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+}
+
+#[tokio::test]
+async fn a_stalled_transition_is_cancelled() {
+    let (site, host) = with_patch().await;
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    host.kernel.set_transitions(Transitions::NeverEnable);
+    site.publish(&document(&kernel(1), 2, Some(site.target("1.2", &kernel(1)))));
+    assert_eq!(code(agent.refresh().await), "transition-stalled");
+    let status = agent.status();
+    assert_eq!((status.patch.state, status.patch.version), (PatchState::Applied, Some(version("1.1"))));
+    assert_eq!(host.modules(), ["livepatch_1_1"], "nothing is left of the attempt");
+    host.kernel.set_transitions(Transitions::EndAfterLooks(3));
+
+    // It is left alone for a while, a new daemon knows that, and the status says until when.
+    let agent = host.agent();
+    assert_eq!(code(agent.start().await), "transition-stalled");
+    host.at("2026-11-24T12:59:00Z");
+    assert_eq!(code(agent.refresh().await), "transition-stalled");
+    let problem = agent.status().problem.unwrap();
+    assert!(
+        problem.message.contains("1 time so far") && problem.hints[0].contains("2026-11-24 13:00 UTC"),
+        "{problem:?}"
+    );
+    host.at("2026-11-24T13:00:00Z");
+    agent.refresh().await.unwrap();
+    assert_eq!(host.modules(), ["livepatch_1_2"]);
+    assert_eq!(agent.status().problem, None);
+}
+
+#[tokio::test]
+async fn apply_tries_at_once_what_stalled() {
+    let (site, host) = with_patch().await;
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    host.kernel.set_transitions(Transitions::NeverEnable);
+    site.publish(&document(&kernel(1), 2, Some(site.target("1.2", &kernel(1)))));
+    let loads = host.kernel.loads().len();
+    for _ in 0..3 {
+        assert_eq!(code(agent.refresh().await), "transition-stalled");
+    }
+    assert_eq!(host.kernel.loads().len(), loads + 1, "one try, however often the server is asked");
+    host.kernel.set_transitions(Transitions::EndAfterLooks(3));
+    agent.apply().await.unwrap();
+    assert_eq!(host.modules(), ["livepatch_1_2"]);
+}
+
+#[tokio::test]
+async fn the_status_is_left_in_a_file_for_all() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_site, host) = with_patch().await;
+    let agent = host.agent();
+    let path = host.path().join("status.json");
+    let read =
+        || serde_json::from_slice::<livepatch_api::daemon::Status>(&std::fs::read(&path).unwrap()).unwrap();
+    agent.start().await.unwrap();
+    assert_eq!((read(), read().patch.state), (agent.status(), PatchState::Applied));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    agent.revert().await.unwrap();
+    assert_eq!((read(), read().patch.held), (agent.status(), true));
+    agent.refresh().await.unwrap();
+    assert_eq!(read(), agent.status());
+    agent.disable().await.unwrap();
+    assert_eq!((read(), read().enabled), (agent.status(), false));
+}
+
+#[tokio::test]
+async fn a_foreign_livepatch_is_not_replaced() {
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    host.kernel.add_livepatch(ModuleName::parse("kpatch_theirs").unwrap());
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let agent = host.enabled().await;
+    assert_eq!(code(agent.refresh().await), "foreign-livepatch");
+    assert_eq!(host.livepatches(), ["kpatch_theirs"]);
+    assert_eq!(host.kernel.loads(), []);
+}
+
+#[tokio::test]
+async fn a_refused_load_says_why() {
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    host.kernel.refuse_loads(Some(LoadRefusal::LockedDown));
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let agent = host.enabled().await;
+    let problem = agent.status().problem.unwrap();
+    assert_eq!(problem.code, "kernel-locked-down");
+    assert!(problem.hints[0].contains("livepatch secure-boot enroll"));
+    host.kernel.refuse_loads(None);
+    agent.refresh().await.unwrap();
+    assert_eq!(agent.status().patch.state, PatchState::Applied);
+}
+
+#[tokio::test]
+async fn revert_holds_until_apply_or_another_version() {
+    let (site, host) = with_patch().await;
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    agent.revert().await.unwrap();
+    assert_eq!((host.livepatches(), host.modules()), (vec![], vec![]));
+    let status = agent.status();
+    assert!(status.patch.held && status.patch.state == PatchState::Unapplied && status.problem.is_none());
+    assert!(status.patch.cves.iter().all(|cve| !cve.patched));
+    assert_eq!(
+        code(agent.revert().await.map_err(|mut problem| {
+            problem.hints.push("none".into());
+            problem
+        })),
+        "nothing-to-revert"
+    );
+    agent.refresh().await.unwrap();
+    host.kernel.reboot(kernel(1));
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    agent.refresh().await.unwrap();
+    assert_eq!(host.livepatches(), [""; 0], "held, also after a reboot");
+    agent.apply().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    assert!(!agent.status().patch.held);
+
+    agent.revert().await.unwrap();
+    site.publish(&document(&kernel(1), 2, Some(site.target("1.2", &kernel(1)))));
+    agent.refresh().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_2"], "another version is not held");
+}
+
+#[tokio::test]
+async fn a_revert_that_stalls_leaves_it_applied() {
+    let (_site, host) = with_patch().await;
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    host.kernel.set_transitions(Transitions::NeverDisable);
+    assert_eq!(code(agent.revert().await), "transition-stalled");
+    let status = agent.status();
+    assert_eq!((status.patch.state, status.patch.held), (PatchState::Applied, false));
+    assert_eq!(code(agent.disable().await), "transition-stalled");
+    assert!(agent.status().enabled);
+    host.kernel.set_transitions(Transitions::EndAfterLooks(1));
+    agent.disable().await.unwrap();
+    assert_eq!((host.livepatches(), host.modules()), (vec![], vec![]));
+}
+
+/// Makes the state file say that an application of 1.1 was under way in another boot.
+fn interrupt(host: &Host, phase: &str, closed: bool) {
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(host.state_file()).unwrap()).unwrap();
+    state["in_progress"] = serde_json::json!({
+        "target": state["applied"]["target"], "build_id": state["applied"]["build_id"],
+        "boot_id": state["loaded"]["boot_id"], "phase": phase, "closed": closed,
+    });
+    std::fs::write(host.state_file(), serde_json::to_vec(&state).unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_went_down_with_a_livepatch_does_not_load_it_again() {
+    for phase in ["inserting", "transition"] {
+        let (_site, host) = with_patch().await;
+        interrupt(&host, phase, false);
+        host.kernel.reboot(kernel(1));
+        let agent = host.agent();
+        assert_eq!(code(agent.start().await), "crash-guard");
+        assert_eq!(code(agent.refresh().await), "crash-guard");
+        assert_eq!(agent.status().problem.unwrap().code, "crash-guard");
+        let agent = host.agent();
+        assert_eq!(code(agent.start().await), "crash-guard", "also after a restart");
+        assert_eq!(host.livepatches(), [""; 0]);
+        agent.apply().await.unwrap();
+        assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    }
+}
+
+#[tokio::test]
+async fn an_orderly_end_or_the_same_boot_blames_nothing() {
+    let (_site, host) = with_patch().await;
+    interrupt(&host, "transition", true);
+    host.kernel.reboot(kernel(1));
+    host.agent().start().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+
+    // A daemon that was killed in the middle: the next one sees it to its end.
+    let (_site, host) = with_patch().await;
+    interrupt(&host, "transition", false);
+    let agent = host.agent();
+    agent.agent.look().await.unwrap();
+    assert_eq!(agent.status().patch.state, PatchState::Applying);
+    agent.start().await.unwrap();
+    assert_eq!(agent.status().patch.state, PatchState::Applied);
+    assert_eq!(host.kernel.loads().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unreadable_state_refuses_the_new_and_keeps_the_old() {
+    let (_site, host) = with_patch().await;
+    std::fs::write(host.state_file(), "{").unwrap();
+    let agent = host.agent();
+    assert_eq!(code(agent.start().await), "state-unreadable");
+    assert_eq!(code(agent.refresh().await), "state-unreadable");
+    assert_eq!(agent.status().problem.unwrap().code, "state-unreadable");
+    assert_eq!(host.livepatches(), ["livepatch_1_1"], "it keeps running");
+    assert_eq!(std::fs::read_to_string(host.state_file()).unwrap(), "{");
+
+    agent.disable().await.unwrap();
+    agent.enable(Redacted::new(TOKEN.into())).await.unwrap();
+    assert_eq!(agent.status().problem.unwrap().code, "foreign-livepatch", "until the next boot");
+    host.kernel.reboot(kernel(1));
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    agent.refresh().await.unwrap();
+    assert_eq!(agent.status().patch.state, PatchState::Applied);
+}

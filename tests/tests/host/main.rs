@@ -1,0 +1,11 @@
+//! A whole host: the agent and the loader, over real sockets, against a real TLS server on loopback and a kernel in memory.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
+mod check;
+mod life;
+mod network;
+mod policy;
+#[path = "../../../crates/loader/tests/support/mod.rs"]
+mod signing;
+mod sockets;
+mod support;

@@ -1,0 +1,187 @@
+//! What lies between a host and its server: proxies, broken lines, servers out of order.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use livepatch_types::{CheckState, PatchState, Redacted};
+
+use crate::support::*;
+
+/// A proxy on loopback; gives its port. Whom it is asked for comes out of the channel.
+fn proxy(open: fn(&mut TcpStream) -> Option<String>) -> (u16, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, log) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, asked) = (client.unwrap(), asked.clone());
+            std::thread::spawn(move || {
+                let Some(target) = open(&mut client) else { return };
+                // The test may be over.
+                let _ = asked.send(target.clone());
+                let server = TcpStream::connect(&target).unwrap();
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let up = std::thread::spawn(move || pipe(from, to));
+                pipe(server, client);
+                up.join().unwrap();
+            });
+        }
+    });
+    (port, log)
+}
+
+fn pipe(mut from: TcpStream, mut to: TcpStream) {
+    // Either side may go first.
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// RFC 9110, 9.3.6. Wants the name `user` and the password `secret-word`.
+fn http_connect(client: &mut TcpStream) -> Option<String> {
+    let mut reader = BufReader::with_capacity(1, client.try_clone().unwrap());
+    let (mut head, mut line) = (Vec::new(), String::new());
+    while reader.read_line(&mut line).unwrap() > 2 {
+        head.push(std::mem::take(&mut line).trim_end().to_owned());
+    }
+    let authorization = "proxy-authorization: basic dXNlcjpzZWNyZXQtd29yZA==";
+    if !head.iter().any(|line| line.eq_ignore_ascii_case(authorization)) {
+        client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n").unwrap();
+        return None;
+    }
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    head.first()?.strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1").map(str::to_owned)
+}
+
+/// RFC 1928, without authentication, to an IPv4 address.
+fn socks5(client: &mut TcpStream) -> Option<String> {
+    let mut hello = [0; 2];
+    client.read_exact(&mut hello).unwrap();
+    client.read_exact(&mut vec![0; hello[1].into()]).unwrap();
+    client.write_all(&[5, 0]).unwrap();
+    let mut request = [0; 10];
+    client.read_exact(&mut request).unwrap();
+    assert_eq!(request[..4], [5, 1, 0, 1]);
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    let [_, _, _, _, a, b, c, d, high, low] = request;
+    Some(format!("{a}.{b}.{c}.{d}:{}", u16::from_be_bytes([high, low])))
+}
+
+#[tokio::test]
+async fn through_proxies() {
+    let site = Site::new().await;
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let address = site.url.strip_prefix("https://").unwrap();
+    let (connect, connected) = proxy(http_connect);
+    let (socks, socksed) = proxy(socks5);
+    let through_connect = format!("http://user:secret-word@127.0.0.1:{connect}");
+    let through_socks = format!("socks5://127.0.0.1:{socks}");
+    // The proxy, what is asked without it, and which of the two proxies is asked.
+    for (url, exceptions, asked) in [
+        (&through_connect, "", [true, false]),
+        (&through_socks, "", [false, true]),
+        (&through_connect, "example.org, 127.0.0.0/8", [false, false]),
+        (&through_socks, "10.0.0.0/8,.example.org", [false, true]),
+    ] {
+        let mut host = Host::new(&site);
+        host.proxy(url, exceptions);
+        host.enabled().await;
+        assert_eq!(host.livepatches(), ["livepatch_1_1"], "{url}");
+        for (log, asked) in [&connected, &socksed].into_iter().zip(asked) {
+            let targets: Vec<String> = log.try_iter().collect();
+            assert_eq!(!targets.is_empty(), asked, "{url} {exceptions}");
+            assert!(targets.iter().all(|target| target == address), "{targets:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named_without_its_password() {
+    let site = Site::new().await;
+    let (connect, _connected) = proxy(http_connect);
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for port in [connect, gone] {
+        let mut host = Host::new(&site);
+        host.proxy(&format!("http://user:other-word@127.0.0.1:{port}"), "");
+        let refused = host.agent().enable(Redacted::new(TOKEN.into())).await;
+        assert!(!format!("{refused:?}").contains("other-word"), "{refused:?}");
+        assert_eq!(code(refused), "server-unreachable");
+    }
+    assert_eq!(site.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_goes_on() {
+    let k1 = kernel(1);
+    // Where each answer breaks off, whether the server knows ranges; what comes of it, after how many requests.
+    let cases: [(&[usize], bool, &str, usize); 6] = [
+        (&[], true, "ok", 1),
+        (&[500], true, "ok", 2),
+        (&[500, 100, 100], true, "ok", 4),
+        // All again, and this time whole.
+        (&[500], false, "ok", 2),
+        // It comes no further: the next check tries again.
+        (&[500, 0], true, "truncated-module", 2),
+        (&[500, 500], false, "truncated-module", 2),
+    ];
+    for (breaks, ranges, expected, requests) in cases {
+        let site = Site::new().await;
+        let target = site.target("1.1", &k1);
+        let (digest, url) = (target.module.sha256, format!("object {}", target.module.sha256));
+        site.publish(&document(&k1, 1, Some(target)));
+        let host = Host::new(&site);
+        (site.shelf.lock().unwrap().breaks, site.shelf.lock().unwrap().ranges) = (breaks.to_vec(), ranges);
+        host.enabled().await;
+        let asked: Vec<String> = site.asked().into_iter().filter(|line| line.starts_with("object")).collect();
+        assert_eq!(asked.len(), requests, "{breaks:?} {asked:?}");
+        assert_eq!(asked[0], url, "{digest}");
+        if let [_, second, ..] = asked.as_slice() {
+            assert_eq!(*second, format!("{url} bytes=500-"));
+        }
+        let loaded: &[&str] = if expected == "ok" { &["livepatch_1_1"] } else { &[] };
+        assert_eq!(host.livepatches(), loaded, "{breaks:?}");
+        if expected != "ok" {
+            let daemons = host.agent();
+            daemons.agent.look().await.unwrap();
+            assert_eq!(daemons.status().patch.state, PatchState::Unapplied);
+            site.shelf.lock().unwrap().breaks.clear();
+            host.agent().refresh().await.unwrap();
+            assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+        }
+    }
+}
+
+/// What a server (or who stands in its place) says when it is out of order: what runs stays, and the status tells.
+#[tokio::test]
+async fn servers_out_of_order() {
+    let k1 = kernel(1);
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
+    let agent = host.enabled().await;
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    for (trouble, expected, wait) in [
+        ((500, None, "oops"), "server-unreachable", None),
+        ((503, None, ""), "server-unreachable", None),
+        ((503, Some("120"), ""), "server-unreachable", minutes(2)),
+        ((429, Some("60"), ""), "server-unreachable", minutes(1)),
+        // Not for ever, and no other forms.
+        ((503, Some("99999999999"), ""), "server-unreachable", minutes(24 * 60)),
+        ((503, Some("-1"), ""), "server-unreachable", None),
+        ((503, Some("Wed, 21 Oct 2037 07:28:00 GMT"), ""), "server-unreachable", None),
+        // A captive portal, and a page of something else.
+        ((200, None, "<html>Welcome to our hotel</html>"), "document-malformed", None),
+        ((403, Some("60"), "<html>no</html>"), "server-unexpected-answer", None),
+        ((404, None, "<html>no</html>"), "server-unexpected-answer", None),
+        ((304, None, ""), "ok", None),
+    ] {
+        site.shelf.lock().unwrap().trouble = Some(trouble);
+        let result = agent.refresh().await;
+        assert_eq!(result.as_ref().err().and_then(|problem| problem.retry_after), wait, "{trouble:?}");
+        assert_eq!(code(result), expected, "{trouble:?}");
+        let status = agent.status();
+        assert_eq!(status.patch.state, PatchState::Applied);
+        assert_eq!(status.check.state == CheckState::CheckFailed, expected != "ok", "{trouble:?}");
+    }
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+}

@@ -1,0 +1,409 @@
+//! A site (keys, modules, documents, server) and a host (fake kernel, clock, directories, agent and loader).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as UrlPath, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http_body::Frame;
+use livepatch_agent::{Agent, Parts, Problem, Reach};
+use livepatch_api::daemon::Status;
+use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
+use livepatch_kernel::{FakeKernel, Kernel as _};
+use livepatch_loader::server::{bind, serve};
+use livepatch_loader::{Loader, Peers, TrustDirectories, answer_agent, answer_root};
+use livepatch_loader_api::{RootRequest, ask};
+use livepatch_manifest::{KernelDocument, ModuleObject, Target, VerifyingKey, sha256};
+use livepatch_settings::Config;
+use livepatch_types::*;
+
+pub(crate) use crate::signing::*;
+
+pub(crate) const TOKEN: &str = "a-token";
+const BOUND: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What the server serves, and what it was asked.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    pub(crate) document: Option<Vec<u8>>,
+    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+    pub(crate) asked: Vec<String>,
+    pub(crate) reports: Vec<Report>,
+    /// Where requests for objects are sent instead.
+    pub(crate) redirect: Option<String>,
+    /// What is answered to requests for documents instead: status, Retry-After, body.
+    pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
+    /// After how many bytes an object breaks off, answer by answer.
+    pub(crate) breaks: Vec<usize>,
+    /// Whether it knows ranges.
+    pub(crate) ranges: bool,
+}
+
+type Shared = Arc<Mutex<Shelf>>;
+
+/// An operator with a server.
+pub(crate) struct Site {
+    pub(crate) operator: Ed25519KeyPair,
+    pub(crate) shelf: Shared,
+    pub(crate) url: String,
+    pub(crate) ca: String,
+    handle: axum_server::Handle<std::net::SocketAddr>,
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let tls = axum_server::tls_rustls::RustlsConfig::from_der(
+            vec![certified.cert.der().to_vec()],
+            certified.signing_key.serialize_der(),
+        );
+        let shelf = Shared::default();
+        let routes = Router::new()
+            .route("/v1/enroll", post(enroll))
+            .route("/v1/kernels/{channel}/{build_id}", get(serve_document))
+            .route("/v1/objects/{digest}", get(serve_object))
+            .route("/v1/reports", post(take_report))
+            .with_state(Arc::clone(&shelf));
+        let handle = axum_server::Handle::new();
+        let server = axum_server::bind_rustls("127.0.0.1:0".parse().unwrap(), tls.await.unwrap());
+        tokio::spawn(server.handle(handle.clone()).serve(routes.into_make_service()));
+        let address = handle.listening().await.unwrap();
+        let operator = Ed25519KeyPair::generate().unwrap();
+        Self { operator, shelf, url: format!("https://{address}"), ca: certified.cert.pem(), handle }
+    }
+
+    pub(crate) fn key(&self) -> VerifyingKey {
+        public(&self.operator)
+    }
+
+    /// Stops answering.
+    pub(crate) fn down(&self) {
+        self.handle.shutdown();
+    }
+
+    /// Puts a module on the shelf and says where it is.
+    pub(crate) fn shelve(&self, bytes: &[u8]) -> ModuleObject {
+        let object = ModuleObject { sha256: sha256(bytes), size_bytes: bytes.len() as u64 };
+        self.shelf.lock().unwrap().objects.insert(object.sha256.to_string(), bytes.to_vec());
+        object
+    }
+
+    /// A target with a good module for a kernel.
+    pub(crate) fn target(&self, version: &str, kernel: &KernelIdentity) -> Target {
+        self.target_of(version, &VENDOR.sign(&module(&info(version, kernel))))
+    }
+
+    pub(crate) fn target_of(&self, version: &str, bytes: &[u8]) -> Target {
+        self.shelve(bytes);
+        target_of(version, bytes)
+    }
+
+    /// Publishes a document, signed by the operator.
+    pub(crate) fn publish(&self, document: &KernelDocument) {
+        self.publish_signed(document, &self.operator);
+    }
+
+    pub(crate) fn publish_signed(&self, document: &KernelDocument, key: &Ed25519KeyPair) {
+        self.shelf.lock().unwrap().document = Some(sign_document(document, key));
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.shelf.lock().unwrap().asked)
+    }
+}
+
+fn error(status: StatusCode, code: &str) -> Response {
+    (status, Json(ErrorBody { code: code.into(), message: "no".into(), published: vec![] })).into_response()
+}
+
+async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
+    shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
+    match request.token.expose().as_str() {
+        TOKEN => {}
+        code @ ("token-expired" | "token-exhausted") => return error(StatusCode::FORBIDDEN, code),
+        "internal" => return error(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        _ => return error(StatusCode::UNAUTHORIZED, "unknown-token"),
+    }
+    let machine_token = Redacted::new("machine-token".to_owned());
+    Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap() }).into_response()
+}
+
+async fn serve_document(
+    State(shelf): State<Shared>,
+    UrlPath((channel, build_id)): UrlPath<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    shelf.asked.push(format!("document {channel} {build_id}"));
+    if let Some((status, wait, body)) = shelf.trouble {
+        let wait: HeaderMap = wait.map(|wait| (RETRY_AFTER, wait.parse().unwrap())).into_iter().collect();
+        return (StatusCode::from_u16(status).unwrap(), wait, body).into_response();
+    }
+    let Some(envelope) = shelf.document.clone() else {
+        return error(StatusCode::NOT_FOUND, "unknown-kernel");
+    };
+    let etag = format!("\"{}\"", sha256(&envelope));
+    if headers.get("if-none-match").is_some_and(|tag| tag.as_bytes() == etag.as_bytes()) {
+        shelf.asked.push("304".into());
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([("etag", etag)], envelope).into_response()
+}
+
+async fn serve_object(
+    State(shelf): State<Shared>,
+    UrlPath(digest): UrlPath<String>,
+    headers: HeaderMap,
+) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    let range = headers.get(RANGE).map(|range| range.to_str().unwrap().to_owned());
+    shelf.asked.push(format!("object {digest}{}", range.as_ref().map_or(String::new(), |r| format!(" {r}"))));
+    if let Some(elsewhere) = &shelf.redirect {
+        return (StatusCode::TEMPORARY_REDIRECT, [("location", elsewhere.clone())]).into_response();
+    }
+    match shelf.objects.get(&digest) {
+        Some(bytes) => {
+            let mut bytes = bytes.clone();
+            let from = range
+                .filter(|_| shelf.ranges)
+                .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+            let length = bytes.len();
+            bytes.drain(..from.unwrap_or(0));
+            let promised = bytes.len();
+            let breaks = !shelf.breaks.is_empty();
+            if breaks {
+                bytes.truncate(shelf.breaks.remove(0));
+            }
+            let bytes = Body::new(BreakingBody { bytes: Some(bytes.into()), breaks, flushed: false });
+            let promised = [(CONTENT_LENGTH, promised.to_string())];
+            match from {
+                Some(from) => {
+                    let range = [(CONTENT_RANGE, format!("bytes {from}-{}/{length}", length - 1))];
+                    (StatusCode::PARTIAL_CONTENT, promised, range, bytes).into_response()
+                }
+                None => (promised, bytes).into_response(),
+            }
+        }
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
+/// A body that breaks off behind its bytes, or not.
+struct BreakingBody {
+    bytes: Option<Bytes>,
+    breaks: bool,
+    /// What was said so far has gone out.
+    flushed: bool,
+}
+
+impl http_body::Body for BreakingBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if self.breaks && !std::mem::replace(&mut self.flushed, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.breaks.then(|| Err(std::io::ErrorKind::BrokenPipe.into())))
+    }
+}
+
+async fn take_report(
+    State(shelf): State<Shared>,
+    headers: HeaderMap,
+    Json(report): Json<Report>,
+) -> Response {
+    if headers.get("authorization").is_none_or(|value| value.as_bytes() != b"Bearer machine-token") {
+        return error(StatusCode::UNAUTHORIZED, "bad-request");
+    }
+    shelf.lock().unwrap().reports.push(report);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// One host of a site.
+pub(crate) struct Host {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) kernel: Arc<FakeKernel>,
+    pub(crate) clock: Arc<SetClock>,
+    config: Config,
+    starts: AtomicU32,
+}
+
+impl Host {
+    pub(crate) fn new(site: &Site) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.pem");
+        std::fs::write(&ca, &site.ca).unwrap();
+        std::fs::write(directory.path().join("operator.pub"), site.key().to_text()).unwrap();
+        std::fs::write(directory.path().join("vendor.pem"), VENDOR.x509.to_pem().unwrap()).unwrap();
+        let config =
+            format!("server = \"{}\"\nca-file = \"{}\"\ndial-timeout = \"2s\"", site.url, ca.display());
+        Self {
+            directory,
+            kernel: Arc::new(FakeKernel::new(kernel(1))),
+            clock: Arc::new(SetClock(Mutex::new(NOW.parse().unwrap()))),
+            config: Config::parse(&config).unwrap(),
+            starts: AtomicU32::new(0),
+        }
+    }
+
+    /// The proxy, and what is asked without it.
+    pub(crate) fn proxy(&mut self, url: &str, no_proxy: &str) {
+        let config = Config::parse(&format!("https-proxy = \"{url}\"\nno-proxy = \"{no_proxy}\"")).unwrap();
+        (self.config.proxy, self.config.no_proxy) = (config.proxy, config.no_proxy);
+    }
+
+    /// More settings, and what the kernel's command line says.
+    pub(crate) fn configure(&mut self, settings: &str, command_line: &str) {
+        let config = Config::parse(settings).unwrap().with_mode(command_line, None).unwrap();
+        self.config.policy = config.policy;
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn state_file(&self) -> std::path::PathBuf {
+        self.path().join("loader/state.json")
+    }
+
+    pub(crate) fn at(&self, time: &str) {
+        *self.clock.0.lock().unwrap() = time.parse().unwrap();
+    }
+
+    /// Both daemons start: once more, or for the first time. Those before are not asked any more.
+    pub(crate) fn agent(&self) -> Daemons {
+        let sockets = self.path().join(format!("run{}", self.starts.fetch_add(1, Ordering::Relaxed)));
+        std::fs::create_dir(&sockets).unwrap();
+        let loader = Loader::new(livepatch_loader::Parts {
+            kernel: Arc::clone(&self.kernel) as _,
+            pause: Arc::new(NoPause),
+            clock: Arc::clone(&self.clock) as _,
+            trust: TrustDirectories {
+                administrator: self.path().to_owned(),
+                package: self.path().join("keys"),
+            },
+            state_directory: self.path().join("loader"),
+            policy: self.config.policy.clone(),
+            transition_timeout: self.config.transition_timeout,
+        });
+        let (agents, roots) = (sockets.join("agent.sock"), sockets.join("root.sock"));
+        let peers = Peers::of(&[rustix::process::getuid().as_raw()]);
+        let serving = Arc::clone(&loader);
+        let answer = move |head, body: &mut dyn std::io::Read| answer_agent(&serving, head, body);
+        serve(bind(&agents, 0o600, None).unwrap(), &peers, BOUND, answer, |_| ()).unwrap();
+        let serving = Arc::clone(&loader);
+        let answer = move |head, body: &mut dyn std::io::Read| answer_root(&serving, head, body);
+        serve(bind(&roots, 0o600, None).unwrap(), &peers, BOUND, answer, |_| ()).unwrap();
+        let agent = Agent::new(Parts {
+            kernel: Arc::clone(&self.kernel) as _,
+            clock: Arc::clone(&self.clock) as _,
+            config: self.config.clone(),
+            loader: agents,
+            machine: "ab".repeat(32),
+            state_directory: self.path().join("state"),
+            status_file: self.path().join("status.json"),
+        });
+        Daemons { agent, loader, roots }
+    }
+
+    pub(crate) async fn enabled(&self) -> Daemons {
+        let daemons = self.agent();
+        daemons.start().await.unwrap();
+        daemons.enable(Redacted::new(TOKEN.into())).await.unwrap();
+        daemons
+    }
+
+    /// The names of the livepatches in the kernel.
+    pub(crate) fn livepatches(&self) -> Vec<String> {
+        self.kernel.livepatches().unwrap().into_iter().map(|patch| patch.name.to_string()).collect()
+    }
+
+    pub(crate) fn modules(&self) -> Vec<String> {
+        self.kernel.modules().unwrap().into_iter().map(|module| module.name.to_string()).collect()
+    }
+}
+
+/// The daemons of a host, and root, who says what `livepatch` says for it.
+pub(crate) struct Daemons {
+    pub(crate) agent: Arc<Agent>,
+    loader: Arc<Loader>,
+    roots: std::path::PathBuf,
+}
+
+impl Daemons {
+    /// The loader starts, then the agent.
+    pub(crate) async fn start(&self) -> Result<(), Problem> {
+        let loader = Arc::clone(&self.loader);
+        let started = tokio::task::spawn_blocking(move || loader.start()).await.unwrap();
+        let agent = self.agent.start().await;
+        started.map_err(|problem| Problem::from(problem.to_failure())).and(agent)
+    }
+
+    pub(crate) async fn round(&self, reach: Reach) -> Result<(), Problem> {
+        self.agent.round(reach).await
+    }
+
+    pub(crate) async fn refresh(&self) -> Result<(), Problem> {
+        self.agent.refresh().await
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.agent.status()
+    }
+
+    pub(crate) async fn enable(&self, token: Redacted<String>) -> Result<(), Problem> {
+        self.root(RootRequest::Enable).await?;
+        self.agent.enable(token).await
+    }
+
+    pub(crate) async fn disable(&self) -> Result<(), Problem> {
+        self.root(RootRequest::Disable).await?;
+        self.agent.disable().await
+    }
+
+    pub(crate) async fn revert(&self) -> Result<(), Problem> {
+        self.root(RootRequest::Revert).await?;
+        self.agent.look().await
+    }
+
+    pub(crate) async fn apply(&self) -> Result<(), Problem> {
+        self.root(RootRequest::Clear).await?;
+        self.agent.refresh().await
+    }
+
+    async fn root(&self, request: RootRequest) -> Result<(), Problem> {
+        let socket = self.roots.clone();
+        let answer = tokio::task::spawn_blocking(move || ask(&socket, request, &[], BOUND)).await.unwrap()?;
+        answer.failure.map_or(Ok(()), |failure| Err(failure.into()))
+    }
+}
+
+/// A problem's word, or why there is none.
+pub(crate) fn code(result: Result<(), Problem>) -> String {
+    match result {
+        Err(problem) => {
+            assert!(!problem.message.is_empty() && !problem.hints.is_empty(), "{problem:?}");
+            problem.code.into_owned()
+        }
+        Ok(()) => "ok".into(),
+    }
+}
