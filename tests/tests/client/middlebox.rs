@@ -18,7 +18,7 @@ use crate::site::Site;
 pub(crate) enum Change {
     /// Flips a bit in the middle of the body.
     FlipBit,
-    /// Closes the connection after half of the body.
+    /// Closes the connection after half of the body, and lets nobody ask for the other half.
     Halve,
     /// Asks the server for another path.
     Ask(String),
@@ -109,7 +109,10 @@ fn pass_on(
         Change::Ask(path) if changes => format!("GET {path} HTTP/1.1"),
         _ => first.to_owned(),
     };
-    write!(up, "{first}\r\nconnection: close\r\n{rest}\r\n\r\n")?;
+    let whole = matches!(change, Change::Halve);
+    let kept = |line: &&str| !(whole && line.to_ascii_lowercase().starts_with("range:"));
+    let rest: String = rest.lines().filter(kept).map(|line| format!("{line}\r\n")).collect();
+    write!(up, "{first}\r\nconnection: close\r\n{rest}\r\n")?;
     up.write_all(&body)?;
     up.flush()?;
 
