@@ -74,8 +74,12 @@ async fn rounds(agent: &Arc<Agent>) {
             _ => 0,
         };
         let hint = agent.poll_hint_seconds().map(|seconds| Duration::from_secs(seconds.into()));
-        let delay = next_delay(interval, hint, failures, wait, chance(agent.machine(), count));
-        let delay = agent.waits_for().map_or(delay, |wait| delay.min(wait + Duration::from_secs(1)));
+        let chance = chance(agent.machine(), count);
+        let delay = next_delay(interval, hint, failures, wait, chance);
+        // When a window opens: soon, not in step with the fleet, and not before the server wants.
+        let soon = |opens: Duration| opens + Duration::from_secs(1 + u64::from(chance));
+        let opens = agent.waits_for().map(soon).filter(|_| wait.is_none());
+        let delay = opens.map_or(delay, |opens| delay.min(opens));
         tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
         tokio::time::sleep(delay).await;
     }
