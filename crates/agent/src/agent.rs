@@ -273,11 +273,21 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether this host is enrolled.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.store.get().enrolment.is_some()
+    }
+
+    /// Whether root has told the loader to take documents.
+    pub(crate) async fn is_loader_enabled(self: &Arc<Self>) -> Result<bool, Problem> {
+        Ok(self.ask(AgentRequest::Status, Vec::new()).await?.enabled)
+    }
+
     fn must_be_enabled(&self) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        if self.store.get().enrolment.is_some() { Ok(()) } else { Err(not_enabled()) }
+        if self.is_enabled() { Ok(()) } else { Err(not_enabled()) }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {

@@ -1,4 +1,7 @@
 //! The two local sockets: reading for all, acting for uid 0 by `SO_PEERCRED`, never by anything that the peer says.
+//! Programs that know the snap's sockets ask with other queries and methods: `legacy`.
+
+mod legacy;
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -50,17 +53,18 @@ pub fn bind(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
 
 /// Serves the status.
 pub async fn serve_reading(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
-    let routes = Router::new().route("/status", get(status)).with_state(agent);
+    let routes = Router::new().route("/status", get(legacy::status)).with_state(agent);
     axum::serve(listener, routes).await
 }
 
 /// Serves the commands, to uid 0 only.
 pub async fn serve_privileged(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
     let routes = Router::new()
-        .route("/enable", post(enable))
+        .route("/enable", post(enable).put(legacy::enable))
         .route(
             "/disable",
-            post(|State(agent): Agents| command(agent, |agent| async move { agent.disable().await })),
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.disable().await }))
+                .put(legacy::disable),
         )
         .route(
             "/refresh",
@@ -82,11 +86,9 @@ async fn root_only(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next:
     if peer.uid == Some(0) {
         return next.run(request).await;
     }
-    Refusal(Problem::new("not-root", "only root may do this", "use sudo")).into_response()
-}
-
-async fn status(State(agent): Agents) -> Json<Status> {
-    Json(agent.status())
+    let problem = Problem::new("not-root", "only root may do this", "use sudo");
+    // Who puts is of those that show the text.
+    if request.method() == Method::PUT { legacy::refusal(&problem) } else { Refusal(problem).into_response() }
 }
 
 async fn enable(State(agent): Agents, Json(request): Json<EnableRequest>) -> Result<Json<Status>, Refusal> {
@@ -98,15 +100,20 @@ async fn command<F>(agent: Arc<Agent>, act: impl FnOnce(Arc<Agent>) -> F) -> Res
 where
     F: Future<Output = Result<(), Problem>> + Send + 'static,
 {
-    let done = tokio::spawn(act(Arc::clone(&agent))).await;
-    let done = done.unwrap_or_else(|error| {
+    let done = to_its_end(act(Arc::clone(&agent))).await;
+    done.map(|()| Json(agent.status())).map_err(Refusal)
+}
+
+async fn to_its_end(
+    command: impl Future<Output = Result<(), Problem>> + Send + 'static,
+) -> Result<(), Problem> {
+    tokio::spawn(command).await.unwrap_or_else(|error| {
         Err(Problem::new(
             "internal",
             format!("the command failed: {error}"),
             "report this with the daemon's log",
         ))
-    });
-    done.map(|()| Json(agent.status())).map_err(Refusal)
+    })
 }
 
 /// A problem as an answer.
@@ -114,11 +121,15 @@ struct Refusal(Problem);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.0.code.as_ref() {
-            "not-root" => StatusCode::FORBIDDEN,
-            "not-enabled" | "already-enabled" => StatusCode::CONFLICT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(self.0.to_failure())).into_response()
+        (status_code(&self.0), Json(self.0.to_failure())).into_response()
+    }
+}
+
+fn status_code(problem: &Problem) -> StatusCode {
+    match problem.code.as_ref() {
+        "not-root" => StatusCode::FORBIDDEN,
+        "not-enabled" | "already-enabled" | "loader-has-the-say" => StatusCode::CONFLICT,
+        "bad-request" => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

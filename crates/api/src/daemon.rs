@@ -6,6 +6,9 @@
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
 //! | | | `POST /disable`, `/refresh`, `/look` | → [`Status`] |
 //!
+//! Programs that know the snap's sockets ask with a query (`GET /status?verbose=…`, `?verbosity=3&format=json`) or with `PUT`
+//! (`/enable?auth-token=…`, `/disable`) and get [`crate::legacy`]'s forms and texts.
+//!
 //! Failures are [`Failure`] with a 4xx or 5xx status. What root has the loader do (revert, clear, …) goes over the loader's
 //! own socket.
 

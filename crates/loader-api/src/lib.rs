@@ -37,6 +37,9 @@ pub struct Answer {
 /// How the loader sees this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
+    /// Whether root has enabled the host: documents are taken.
+    #[serde(default)]
+    pub enabled: bool,
     /// The channel that the host is held to; none: no document was believed since root enabled the host.
     pub channel: Option<Tier>,
     /// The document that is believed for the running kernel.

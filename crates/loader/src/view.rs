@@ -22,6 +22,7 @@ impl Loader {
             state.in_progress.as_ref().filter(|progress| Some(&progress.boot_id) == boot_id.as_ref());
         let problem = self.store.problem().or_else(|| self.trust().err());
         View {
+            enabled: state.channel != Channel::Closed,
             channel: match &state.channel {
                 Channel::Pinned(tier) => Some(tier.clone()),
                 Channel::Closed | Channel::Open => None,

@@ -5,14 +5,14 @@
 
 mod arguments;
 mod config;
-mod machine;
 mod message;
 
 use std::io::Write;
 
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
-use livepatch_api::legacy::{Detail, LegacyStatus, humane, json, yaml};
+use livepatch_api::legacy::{Detail, LegacyStatus, Machine, humane, json, yaml};
+use livepatch_kernel::machine_texts;
 use livepatch_types::PatchState;
 
 pub use arguments::Arguments;
@@ -80,7 +80,8 @@ pub fn run(
 }
 
 fn text(status: &Status, format: Format, detail: Detail, now: Timestamp) -> Result<String, CliError> {
-    let legacy = LegacyStatus::new(status, &machine::read()).ok_or_else(CliError::not_enabled)?;
+    let legacy =
+        LegacyStatus::new(status, &Machine::parse(&machine_texts())).ok_or_else(CliError::not_enabled)?;
     Ok(match format {
         Format::Humane => humane(&legacy, detail, now),
         Format::Json => json(&legacy),

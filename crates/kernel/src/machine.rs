@@ -1,13 +1,13 @@
 use std::io::Read as _;
 
-use livepatch_api::legacy::{Machine, MachineTexts};
+use livepatch_api::legacy::MachineTexts;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The facts of this machine. What cannot be read is unknown.
-pub(super) fn read() -> Machine {
+/// What this machine and its kernel say of themselves, for a legacy status and for reports. What cannot be read is empty.
+pub fn machine_texts() -> MachineTexts {
     let boot = std::fs::read_dir("/boot").into_iter().flatten().flatten();
-    Machine::parse(&MachineTexts {
+    MachineTexts {
         machine_id: text("/etc/machine-id"),
         cpuinfo: text("/proc/cpuinfo"),
         stat: text("/proc/stat"),
@@ -15,7 +15,7 @@ pub(super) fn read() -> Machine {
         version_signature: text("/proc/version_signature"),
         osrelease: text("/proc/sys/kernel/osrelease"),
         boot_files: boot.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
-    })
+    }
 }
 
 /// A file's beginning; of /proc/cpuinfo and /proc/stat of a large machine that is enough.
