@@ -5,23 +5,27 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
-use livepatch_types::PatchState;
+use livepatch_types::{CveId, PatchState};
+use serde::Serialize;
 
 use crate::act::Daemons;
+use crate::cves::cves;
 use crate::explain::explain;
 use crate::file::replace_file;
+use crate::hold::Change;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
-use crate::{CliError, Exit, bug_report, status_text, token};
+use crate::wait::{Until, wait};
+use crate::{CliError, Exit, bug_report, hold, status_text, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
 #[command(
     name = "livepatch",
     version,
-    after_help = "Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this; `check` has its own."
+    after_help = "Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this, 6 nothing is known of it; `check` has its own."
 )]
 pub struct Arguments {
     /// Directory of the daemon's sockets
@@ -55,6 +59,31 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Say which CVEs are fixed in the running kernel: exit code 0 all, 1 not all, 6 nothing is known of one
+    Cves {
+        /// Which; none: all that the livepatch of this kernel speaks of
+        #[arg(value_name = "CVE")]
+        cves: Vec<CveId>,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time
+    Wait {
+        /// What to wait for
+        #[arg(long = "for", value_enum, default_value_t = Until::Settled)]
+        until: Until,
+        /// How long at most, as 30s, 10m or 1h
+        #[arg(long, value_name = "TIME", value_parser = age, default_value = "10m")]
+        timeout: Duration,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Hold back livepatches with a fix for a CVE, by the daemon's configuration; none: show what is held
+    Hold(Held),
+    /// Hold them back no longer
+    Unhold(Held),
     /// Ask the server now, and wait until what it offers is applied
     Refresh,
     /// Disable and unload the livepatch; it is held back until `apply` or another version
@@ -94,6 +123,19 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+struct Held {
+    /// Which CVEs
+    #[arg(value_name = "CVE")]
+    cves: Vec<CveId>,
+    /// Configuration of the daemon
+    #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+    config: PathBuf,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Enable {
     /// The token. Others can see it in the process list and it stays in the shell's history: prefer --token-file
@@ -121,19 +163,8 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     match &arguments.command {
         Command::Status { format } => {
             let (status, source) = read(runtime_dir)?;
-            let text = match format {
-                Format::Text => status_text(&status),
-                Format::Json => {
-                    let json = serde_json::to_string_pretty(&status);
-                    json.map_err(|error| CliError::Answer(error.to_string()))? + "\n"
-                }
-            };
-            out.write_all(text.as_bytes())?;
-            Ok(match (source, status.enabled) {
-                (Source::File, _) => Exit::DaemonUnreachable,
-                (Source::Daemon, false) => Exit::NotEnabled,
-                (Source::Daemon, true) => Exit::Ok,
-            })
+            show(&status, *format, out)?;
+            Ok(whose(source, &status))
         }
         Command::Explain { format } => {
             let (status, _) = read(runtime_dir)?;
@@ -156,6 +187,28 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             daemons.disable()?;
             writeln!(out, "This host is not enrolled any more, and no livepatch of it is applied.")?;
             Ok(Exit::Ok)
+        }
+        Command::Cves { cves: asked, format } => {
+            let (status, source) = read(runtime_dir)?;
+            let list = cves(&status, asked);
+            let text = match format {
+                Format::Text => list.text(),
+                Format::Json => pretty(&list)?,
+            };
+            out.write_all(text.as_bytes())?;
+            Ok(match whose(source, &status) {
+                Exit::Ok => list.exit(),
+                other => other,
+            })
+        }
+        Command::Wait { until, timeout, format } => {
+            let (status, reached) = wait(runtime_dir, *until, *timeout)?;
+            show(&status, *format, out)?;
+            Ok(if reached { Exit::Ok } else { Exit::Failed })
+        }
+        Command::Hold(Held { cves, config, format }) => hold::run(config, cves, Change::Hold, *format, out),
+        Command::Unhold(Held { cves, config, format }) => {
+            hold::run(config, cves, Change::Unhold, *format, out)
         }
         Command::Refresh => done(&daemons.refresh()?, out),
         Command::Revert => done(&daemons.revert()?, out),
@@ -199,6 +252,28 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         }
         Command::Apply => done(&daemons.apply()?, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
+    }
+}
+
+fn show(status: &Status, format: Format, out: &mut dyn Write) -> Result<(), CliError> {
+    let text = match format {
+        Format::Text => status_text(status),
+        Format::Json => pretty(status)?,
+    };
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn pretty(value: &impl Serialize) -> Result<String, CliError> {
+    let json = serde_json::to_string_pretty(value);
+    Ok(json.map_err(|error| CliError::Answer(error.to_string()))? + "\n")
+}
+
+/// What the exit code says of a status before what is in it.
+fn whose(source: Source, status: &Status) -> Exit {
+    match (source, status.enabled) {
+        (Source::File, _) => Exit::DaemonUnreachable,
+        (Source::Daemon, false) => Exit::NotEnabled,
+        (Source::Daemon, true) => Exit::Ok,
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Exit {
     DaemonUnreachable,
     /// Only root may do this.
     NotPermitted,
+    /// Nothing is known of what was asked for.
+    NotKnown,
     /// What `check` found, by the codes of monitoring plugins.
     Check(Level),
 }
@@ -30,6 +32,7 @@ impl Exit {
             Self::NotEnabled => 3,
             Self::DaemonUnreachable => 4,
             Self::NotPermitted => 5,
+            Self::NotKnown => 6,
             Self::Check(level) => level as u8,
         }
     }

@@ -120,7 +120,7 @@ pub(crate) fn problem_text(problem: &Failure) -> String {
     text
 }
 
-fn rating(rating: Rating) -> &'static str {
+pub(crate) fn rating(rating: Rating) -> &'static str {
     match rating {
         Rating::Negligible => "negligible",
         Rating::Low => "low",

@@ -9,7 +9,7 @@ use toml_edit::{DocumentMut, value};
 
 use super::arguments::ConfigFormat;
 use crate::CliError;
-use crate::file::replace_file;
+use crate::file::replace_configuration;
 
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../../../settings/livepatch.toml");
@@ -88,7 +88,7 @@ pub(super) fn run(
     }
     let changed = document.to_string();
     if changed != text {
-        replace_file(path, &changed)?;
+        replace_configuration(path, &changed)?;
         writeln!(err, "{RESTART_HINT}")?;
     }
     Ok(())

@@ -125,6 +125,10 @@ fn help() {
       disable                  Revert the livepatch, unload it and leave the fleet; asks nothing
       status                   Show the state of this host; answers within a second
       explain                  Say why this host has the livepatch that it has, and what the next one waits for
+      cves                     Say which CVEs are fixed in the running kernel: exit code 0 all, 1 not all, 6 nothing is known of one
+      wait                     Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time
+      hold                     Hold back livepatches with a fix for a CVE, by the daemon's configuration; none: show what is held
+      unhold                   Hold them back no longer
       refresh                  Ask the server now, and wait until what it offers is applied
       revert                   Disable and unload the livepatch; it is held back until `apply` or another version
       apply                    Apply what is offered: at once, and even if it was reverted here or a host went down with it
@@ -143,7 +147,7 @@ fn help() {
       -h, --help                       Print help
       -V, --version                    Print version
 
-    Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this; `check` has its own.
+    Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this, 6 nothing is known of it; `check` has its own.
     ");
     insta::assert_snapshot!(help(&["enable", "--help"]), @r"
     Enrol this host and apply what its server offers

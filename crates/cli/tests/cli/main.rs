@@ -3,6 +3,7 @@
 
 mod bug_report;
 mod commands;
+mod cves_and_holds;
 mod explain;
 mod legacy;
 mod monitoring;
