@@ -18,7 +18,7 @@ use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
-use crate::{CliError, Exit, bug_report, hold, status_text, token};
+use crate::{CliError, Exit, bug_report, doctor, hold, status_text, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -109,6 +109,12 @@ enum Command {
     },
     /// Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
     Motd,
+    /// Say what keeps this host from being covered and what to do: exit code 0 nothing, 1 something; changes nothing
+    Doctor {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Show what those who help need to know of this host, with names, addresses and secrets taken out
     BugReport {
         /// File to write it to as well; it must not be there yet
@@ -245,6 +251,15 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                 out.write_all(motd(&verdict(&status, Ages::default(), now)).as_bytes())?;
             }
             Ok(Exit::Ok)
+        }
+        Command::Doctor { format } => {
+            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status)));
+            let text = match format {
+                Format::Text => diagnosis.text(),
+                Format::Json => pretty(&diagnosis)?,
+            };
+            out.write_all(text.as_bytes())?;
+            Ok(diagnosis.exit())
         }
         Command::BugReport { output, config } => {
             bug_report::run(runtime_dir, config, output.as_deref(), out)?;

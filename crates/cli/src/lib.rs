@@ -1,5 +1,6 @@
 //! Floor 3: the command line `livepatch`, and [`legacy`], the same client as `canonical-livepatch`. It talks to the
-//! daemon over its sockets and prints what comes back; only what concerns Secure Boot it reads itself.
+//! daemon over its sockets and prints what comes back; only what concerns Secure Boot
+//! and `doctor` it reads itself.
 //!
 //! Invariant: it knows neither agent nor server, only the wire types; every wait for the daemon has a deadline.
 
@@ -8,6 +9,7 @@ mod bug_report;
 mod client;
 mod command;
 mod cves;
+mod doctor;
 mod error;
 mod exit;
 mod explain;
@@ -24,6 +26,7 @@ mod wait;
 
 pub use command::{Arguments, run};
 pub use cves::{CveList, cves};
+pub use doctor::{Diagnosis, HostFacts, doctor};
 pub use error::CliError;
 pub use exit::Exit;
 pub use explain::{Explanation, explain};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use livepatch_api::daemon::Status;
+use livepatch_kernel::{Pause as _, ThreadPause};
 use livepatch_types::{CheckState, PatchState};
 
 use crate::CliError;
@@ -57,6 +58,6 @@ pub(crate) fn wait(runtime_dir: &Path, until: Until, bound: Duration) -> Result<
         if left.is_zero() {
             return looked.map(|(status, _)| (status, false));
         }
-        std::thread::sleep(PAUSE.min(left));
+        ThreadPause.pause(PAUSE.min(left));
     }
 }

@@ -136,6 +136,7 @@ fn help() {
       check                    Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
       metrics                  Print the status as metrics in the text format of Prometheus
       motd                     Say what needs a look, for the message at login; asks nobody, and says nothing when all is well
+      doctor                   Say what keeps this host from being covered and what to do: exit code 0 nothing, 1 something; changes nothing
       bug-report               Show what those who help need to know of this host, with names, addresses and secrets taken out
       secure-boot              Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
       help                     Print this message or the help of the given subcommand(s)

@@ -4,6 +4,7 @@
 mod bug_report;
 mod commands;
 mod cves_and_holds;
+mod doctor;
 mod explain;
 mod legacy;
 mod monitoring;

@@ -1,0 +1,240 @@
+//! `livepatch doctor`: what keeps this host from being covered, and what to do about each. Changes nothing, and has an
+//! answer for everybody: in containers, in WSL and without rights too.
+
+use livepatch_api::daemon::Status;
+use livepatch_kernel::{Kernel as _, KernelOrigin, LinuxKernel, LoadFacts, kernel_origin};
+use livepatch_types::{CheckState, PatchState};
+use serde::Serialize;
+
+use crate::text::plain;
+use crate::{CliError, Exit};
+
+/// What a diagnosis is made of.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// `uname -r`.
+    pub release: String,
+    /// What systemd, Docker or Podman say that this is a container of; none: it is not known to be one.
+    pub container: Option<String>,
+    /// Why the kernel cannot be recognised: message and hint.
+    pub kernel_problem: Option<(String, String)>,
+    /// Where the kernel seems to come from.
+    pub origin: KernelOrigin,
+    /// What refuses modules.
+    pub load: LoadFacts,
+    /// The status, or why there is none: message and hints.
+    pub status: Result<Status, (String, Vec<String>)>,
+}
+
+/// How a finding stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Standing {
+    Well,
+    Wrong,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    /// `place`, `kernel`, `loading`, `daemon`, `enrolment`, `check`, `livepatch`, `problem`: stays the same.
+    about: &'static str,
+    standing: Standing,
+    /// One line.
+    message: String,
+    /// What to do, one line each.
+    hints: Vec<String>,
+}
+
+/// What is well and what is wrong, in the order in which one would mend it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// Version of this format: 1.
+    schema: u32,
+    /// Whether nothing is wrong.
+    well: bool,
+    findings: Vec<Finding>,
+}
+
+/// Applies the rule.
+pub fn doctor(facts: &HostFacts) -> Diagnosis {
+    let findings = match elsewhere(facts) {
+        // Nothing that is said of the kernel could be mended here.
+        Some(finding) => vec![finding],
+        None => [kernel(facts), loading(&facts.load)].into_iter().chain(daemon(facts)).collect(),
+    };
+    let well = findings.iter().all(|finding| finding.standing == Standing::Well);
+    Diagnosis { schema: 1, well, findings }
+}
+
+fn well(about: &'static str, message: impl Into<String>) -> Finding {
+    Finding { about, standing: Standing::Well, message: plain(&message.into()), hints: Vec::new() }
+}
+
+fn wrong(about: &'static str, message: impl Into<String>, hints: &[&str]) -> Finding {
+    let hints = hints.iter().filter(|hint| !hint.is_empty()).map(|hint| plain(hint)).collect();
+    Finding { about, standing: Standing::Wrong, message: plain(&message.into()), hints }
+}
+
+/// A place in which nobody applies livepatches.
+fn elsewhere(facts: &HostFacts) -> Option<Finding> {
+    let release = &facts.release;
+    if release.to_lowercase().contains("microsoft") {
+        let hint = "Windows updates this kernel: `wsl --update` in Windows, then `wsl --shutdown`";
+        return Some(wrong(
+            "place",
+            format!("this is WSL: its kernel {release} gets no livepatches"),
+            &[hint],
+        ));
+    }
+    let container = facts.container.as_deref()?;
+    let message = format!("this is a container ({container}): the kernel {release} is that of its host");
+    let hint = "install and ask livepatch on the host; all its containers are covered with it";
+    Some(wrong("place", message, &[hint]))
+}
+
+fn kernel(facts: &HostFacts) -> Finding {
+    let release = &facts.release;
+    if let Some((message, hint)) = &facts.kernel_problem {
+        return wrong("kernel", format!("{release} cannot be patched: {message}"), &[hint]);
+    }
+    match facts.origin {
+        KernelOrigin::Distribution(name) => {
+            well("kernel", format!("{release} looks like a kernel of {name}"))
+        }
+        origin => wrong("kernel", format!("{release}: {}", origin.explanation()), &[&origin.hint()]),
+    }
+}
+
+/// What this kernel would refuse, whoever asks.
+fn loading(load: &LoadFacts) -> Finding {
+    if load.livepatch_support == Some(false) {
+        let hint = "boot a kernel of the distribution, built with CONFIG_LIVEPATCH=y";
+        wrong("loading", "this kernel has no livepatching", &[hint])
+    } else if load.modules_disabled == Some(true) {
+        let hint = "unset kernel.modules_disabled in sysctl.d, and reboot";
+        wrong("loading", "this kernel loads no modules until the next boot", &[hint])
+    } else if load.ftrace_enabled == Some(false) {
+        let hint = "sysctl kernel.ftrace_enabled=1";
+        wrong("loading", "ftrace is switched off, through which livepatches work", &[hint])
+    } else {
+        let message = "nothing seen forbids livepatches; `livepatch secure-boot status` says whose are taken";
+        well("loading", message)
+    }
+}
+
+fn daemon(facts: &HostFacts) -> Vec<Finding> {
+    let status = match &facts.status {
+        Ok(status) => status,
+        Err((message, hints)) => {
+            let hints: Vec<&str> = hints.iter().map(String::as_str).collect();
+            return vec![wrong("daemon", message, &hints)];
+        }
+    };
+    let mut findings = vec![match &status.server {
+        Some(server) => well("daemon", format!("the daemon asks {server}")),
+        None => {
+            let hint = "set server = \"https://…\" in /etc/livepatch/livepatch.toml, then `systemctl restart livepatchd`";
+            wrong("daemon", "no server is configured", &[hint])
+        }
+    }];
+    if !status.enabled {
+        let hint = "`livepatch enable --token-file FILE` with a token of the server's operator";
+        findings.push(wrong(
+            "enrolment",
+            "this host is not enrolled: it asks nobody and applies nothing",
+            &[hint],
+        ));
+        return findings;
+    }
+    findings.push(well("enrolment", "this host is enrolled"));
+    findings.push(match status.check.state {
+        CheckState::Checked => well("check", "the last check succeeded"),
+        CheckState::NeedsCheck => wrong(
+            "check",
+            "the server was not asked since the daemon started",
+            &["`livepatch refresh` asks now"],
+        ),
+        CheckState::CheckFailed => {
+            wrong("check", "the last check failed", &["`livepatch refresh` asks again"])
+        }
+    });
+    findings.push(livepatch(status));
+    if let Some(problem) = &status.problem {
+        let hints: Vec<&str> = problem.hints.iter().map(String::as_str).collect();
+        findings.push(wrong("problem", &problem.message, &hints));
+    }
+    findings
+}
+
+fn livepatch(status: &Status) -> Finding {
+    let version = status.patch.version.map(|version| format!(" {version}")).unwrap_or_default();
+    let explain = "`livepatch explain` says why";
+    match status.patch.state {
+        PatchState::Applied => well("livepatch", format!("livepatch{version} is applied")),
+        PatchState::Applying => well("livepatch", format!("livepatch{version} is being applied")),
+        PatchState::NothingToApply => well("livepatch", "the server has no livepatch for this kernel"),
+        PatchState::KernelUpgradeRequired => wrong(
+            "livepatch",
+            "this kernel gets no livepatches any more",
+            &["install a newer kernel, and reboot"],
+        ),
+        PatchState::Unapplied if status.patch.held => wrong(
+            "livepatch",
+            format!("livepatch{version} is held back since it was reverted here"),
+            &["`livepatch apply` applies it"],
+        ),
+        PatchState::AppliedWithBug => {
+            wrong("livepatch", format!("the kernel complained about livepatch{version}"), &[explain])
+        }
+        PatchState::Unapplied | PatchState::ApplyFailed => {
+            wrong("livepatch", format!("livepatch{version} is not applied"), &[explain])
+        }
+        PatchState::Unknown => {
+            wrong("livepatch", "what is applied is not known yet", &["`livepatch refresh` asks now"])
+        }
+    }
+}
+
+impl Diagnosis {
+    /// 0 when nothing is wrong, otherwise 1.
+    pub fn exit(&self) -> Exit {
+        if self.well { Exit::Ok } else { Exit::Failed }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for Finding { about, standing, message, hints } in &self.findings {
+            let word = if *standing == Standing::Well { "well" } else { "wrong" };
+            text.push_str(&format!("{word:<7}{about:<11}{message}\n"));
+            for hint in hints {
+                text.push_str(&format!("{:<18}hint: {hint}\n", ""));
+            }
+        }
+        text
+    }
+}
+
+/// The facts of this host; a status comes from who asked for it.
+pub(crate) fn facts(status: Result<Status, CliError>) -> HostFacts {
+    let kernel = LinuxKernel::default();
+    let evidence = kernel.origin_evidence();
+    let problem = kernel.identity().err().map(|error| (error.to_string(), error.hint().to_owned()));
+    HostFacts {
+        release: evidence.release.clone(),
+        container: container(),
+        kernel_problem: problem,
+        origin: kernel_origin(&evidence),
+        load: kernel.facts(),
+        status: status.map_err(|error| (error.to_string(), error.hints())),
+    }
+}
+
+/// Where container managers say what they are (<https://systemd.io/CONTAINER_INTERFACE/>; the files of Docker and Podman).
+fn container() -> Option<String> {
+    let said = std::fs::read_to_string("/run/systemd/container").ok().map(|text| text.trim().to_owned());
+    let marked = |path: &str, name: &str| std::fs::metadata(path).is_ok().then(|| name.to_owned());
+    said.filter(|text| !text.is_empty())
+        .or_else(|| marked("/run/.containerenv", "podman"))
+        .or_else(|| marked("/.dockerenv", "docker"))
+}
