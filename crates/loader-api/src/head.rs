@@ -2,6 +2,7 @@
 
 use livepatch_manifest::bundle::MAX_MODULE_BYTES;
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
+use livepatch_trust::MAX_TARGETS_BYTES;
 
 /// Kind (1 byte) and length of the body (4 bytes, big-endian).
 pub const HEAD_BYTES: usize = 5;
@@ -29,6 +30,10 @@ pub enum AgentRequest {
     Converge,
     /// The same with the module in the body, which the loader must want.
     Apply,
+    /// Begin to take the vendor's newest metadata; the view says which file is wanted first. No body.
+    Update,
+    /// The file of the vendor's that is wanted; an empty body: it is not there.
+    Metadata,
 }
 
 /// What root may ask.
@@ -44,11 +49,14 @@ pub enum RootRequest {
     Clear,
     /// Disable and unload the livepatch and take no more documents. No body.
     Disable,
+    /// Set what is remembered of the vendor's repository aside, and begin anew from the pinned root. No body.
+    ResetTrust,
 }
 
 impl Request for AgentRequest {
     fn from_kind(kind: u8) -> Option<Self> {
-        [Self::Status, Self::Note, Self::Converge, Self::Apply].into_iter().find(|r| r.kind() == kind)
+        let all = [Self::Status, Self::Note, Self::Converge, Self::Apply, Self::Update, Self::Metadata];
+        all.into_iter().find(|request| request.kind() == kind)
     }
 
     fn kind(self) -> u8 {
@@ -57,21 +65,25 @@ impl Request for AgentRequest {
             Self::Note => 2,
             Self::Converge => 3,
             Self::Apply => 4,
+            Self::Update => 5,
+            Self::Metadata => 6,
         }
     }
 
     fn max_body_bytes(self) -> u32 {
         match self {
-            Self::Status | Self::Converge => 0,
+            Self::Status | Self::Converge | Self::Update => 0,
             Self::Note => MAX_ENVELOPE_BYTES as u32,
             Self::Apply => MAX_MODULE_BYTES as u32,
+            // The largest kind of file; the loader reads no more than the one that it wants may have.
+            Self::Metadata => MAX_TARGETS_BYTES as u32,
         }
     }
 }
 
 impl Request for RootRequest {
     fn from_kind(kind: u8) -> Option<Self> {
-        let all = [Self::Status, Self::Enable, Self::Revert, Self::Clear, Self::Disable];
+        let all = [Self::Status, Self::Enable, Self::Revert, Self::Clear, Self::Disable, Self::ResetTrust];
         all.into_iter().find(|request| request.kind() == kind)
     }
 
@@ -82,6 +94,7 @@ impl Request for RootRequest {
             Self::Revert => 18,
             Self::Clear => 19,
             Self::Disable => 20,
+            Self::ResetTrust => 21,
         }
     }
 
@@ -165,7 +178,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
-        all::<AgentRequest>(4);
-        all::<RootRequest>(5);
+        all::<AgentRequest>(6);
+        all::<RootRequest>(6);
     }
 }

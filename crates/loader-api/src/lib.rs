@@ -8,9 +8,11 @@
 
 mod client;
 mod head;
+mod vendor;
 
 pub use client::{AskError, ask};
 pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
+pub use vendor::{RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
@@ -58,6 +60,12 @@ pub struct View {
     pub wants: Option<ModuleObject>,
     /// What is wrong with the loader itself: keys or state that cannot be read.
     pub problem: Option<Failure>,
+    /// What is known of the vendor's repository; none: no root of the vendor's is pinned here, or it cannot be used.
+    #[serde(default)]
+    pub vendor: Option<VendorView>,
+    /// Why nothing new is installed as far as the vendor is concerned, whatever it would be.
+    #[serde(default)]
+    pub vendor_problem: Option<Failure>,
 }
 
 /// A livepatch that was applied in good health.

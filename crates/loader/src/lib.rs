@@ -19,6 +19,7 @@ mod requests;
 pub mod server;
 pub mod state;
 mod trust;
+mod vendor;
 pub mod verify;
 mod view;
 
@@ -28,3 +29,4 @@ pub use peers::{Peers, uid_of};
 pub use problem::Problem;
 pub use requests::{answer_agent, answer_root};
 pub use trust::{Trust, TrustDirectories};
+pub use vendor::Verdict;

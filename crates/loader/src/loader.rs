@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use livepatch_kernel::{Kernel, Pause, SealedModule};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
+use livepatch_modsig::verify_module;
 use livepatch_settings::{Asker, Policy};
 use livepatch_types::{Clock, KernelIdentity, ModuleName};
 
@@ -15,7 +16,8 @@ use crate::execute::Executor;
 use crate::objects::ObjectCache;
 use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Blocked, Channel, Seen, State, StateStore};
-use crate::{Problem, Trust, TrustDirectories, verify};
+use crate::vendor::Vendors;
+use crate::{Problem, Trust, TrustDirectories, Verdict, verify};
 
 /// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
 const MAX_STEPS: usize = 6;
@@ -46,12 +48,13 @@ pub struct Loader {
     pub(crate) kernel: Arc<dyn Kernel>,
     pause: Arc<dyn Pause>,
     pub(crate) clock: Arc<dyn Clock>,
-    trust: TrustDirectories,
+    pub(crate) trust: TrustDirectories,
     policy: Policy,
     /// Until when root waits for no window and no delay.
     root_asked: Mutex<Option<Instant>>,
     transition_timeout: Duration,
     pub(crate) store: StateStore,
+    pub(crate) vendors: Vendors,
     pub(crate) objects: ObjectCache,
     work: Mutex<()>,
     /// Commands of root that wait for `work`: nothing else of the agent's gets in before them.
@@ -78,6 +81,7 @@ impl Loader {
             root_asked: Mutex::new(None),
             transition_timeout: parts.transition_timeout,
             store: StateStore::open(&parts.state_directory),
+            vendors: Vendors::open(&parts.state_directory),
             objects: ObjectCache::new(&parts.state_directory),
             work: Mutex::new(()),
             root_waits: AtomicUsize::new(0),
@@ -256,7 +260,8 @@ impl Loader {
             return None;
         }
         let document = self.document(&state, &kernel);
-        let desired = Desired { obtainable: true, ..self.desired(document.as_ref()) };
+        let verdict = self.verdict(&kernel, document.as_ref());
+        let desired = Desired { obtainable: true, ..self.desired(document.as_ref(), &verdict) };
         let plan = plan::plan(&self.observe().ok()?, desired, &state, self.clock.now());
         match plan.action {
             Action::Install(target) | Action::Reapply(target) if !self.objects.holds(&target.module) => {
@@ -266,11 +271,15 @@ impl Loader {
         }
     }
 
-    fn desired<'a>(&'a self, document: Option<&'a KernelDocument>) -> Desired<'a> {
+    fn desired<'a>(
+        &'a self,
+        document: Option<&'a KernelDocument>,
+        vendor: &'a Verdict,
+    ) -> Desired<'a> {
         let until = *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner);
         let asks = until.is_some_and(|until| Instant::now() < until);
         let asker = if asks { Asker::Root } else { Asker::Timer };
-        Desired { document, obtainable: false, policy: &self.policy, asker }
+        Desired { document, obtainable: false, policy: &self.policy, asker, vendor }
     }
 
     /// A marker of an application that did not end: of this boot, it is brought to its end; of another, the host died
@@ -309,8 +318,9 @@ impl Loader {
             let document = self.document(&state, &kernel);
             let target = document.as_ref().and_then(|document| document.target.as_ref());
             let here = target.is_some_and(|t| self.objects.holds(&t.module) || brought(&t.module).is_some());
-            let desired =
-                Desired { obtainable: here && install_problem.is_none(), ..self.desired(document.as_ref()) };
+            let obtainable = here && install_problem.is_none();
+            let verdict = self.verdict(&kernel, document.as_ref());
+            let desired = Desired { obtainable, ..self.desired(document.as_ref(), &verdict) };
             let plan = plan::plan(&observed, desired, &state, self.clock.now());
             tracing::info!(action = plan.action.word(), reason = plan.reason, "planned");
             match plan.action {
@@ -328,10 +338,11 @@ impl Loader {
                 }
                 Action::Install(target) => {
                     // What runs stays; or goes, if it was withdrawn: the next plan says which.
-                    install_problem = self.load(&kernel, &target, brought(&target.module)).err();
+                    install_problem = self.load(&kernel, &target, brought(&target.module), &verdict).err();
                 }
                 Action::Reapply(target) => {
-                    self.load(&kernel, &target, brought(&target.module))?;
+                    // It was installed once: neither time nor what is allowed today counts.
+                    self.load(&kernel, &target, brought(&target.module), &Verdict::default())?;
                     if plan.problem.is_some() {
                         return plan.problem.map_or(Ok(()), Err);
                     }
@@ -349,6 +360,7 @@ impl Loader {
         kernel: &KernelIdentity,
         target: &Target,
         supplied: Option<&SealedModule>,
+        vendor: &Verdict,
     ) -> Result<(), Problem> {
         let trust = self.trust()?;
         let cached;
@@ -360,6 +372,8 @@ impl Loader {
             }
         };
         let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
+        let signer = verify_module(module.bytes(), &trust.vendor)?.signer.key_id_hex();
+        vendor.check_module(kernel, target.version, module.bytes(), &signer, self.kernel.modules()?)?;
         if supplied.is_some() {
             // Only now: what is not the vendor's does not get to the disk.
             self.objects.put(&target.module.sha256, module.bytes())?;
@@ -399,7 +413,7 @@ impl Loader {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_for_root(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock_for_root(&self) -> MutexGuard<'_, ()> {
         self.root_waits.fetch_add(1, Ordering::SeqCst);
         let guard = self.lock_work();
         self.root_waits.fetch_sub(1, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use livepatch_kernel::Livepatch;
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_types::{BuildId, ModuleName, PatchVersion, plural};
 
-use crate::Problem;
+use crate::{Problem, Verdict};
 use crate::state::{Phase, Stalled, State};
 use livepatch_settings::{Asker, Policy};
 
@@ -39,6 +39,8 @@ pub struct Desired<'a> {
     pub policy: &'a Policy,
     /// Who asks.
     pub asker: Asker,
+    /// What the vendor says.
+    pub vendor: &'a Verdict,
 }
 
 /// One step, and why.
@@ -148,7 +150,8 @@ pub fn plan(observed: &Observed, desired: Desired<'_>, state: &State, now: Times
         return done(Action::Settle(patch.name.clone()), format!("{} is in transition", patch.name), None);
     }
     let running = running(observed, state);
-    let withdrawn = state.withdrawn(&observed.build_id);
+    let mut withdrawn = state.withdrawn(&observed.build_id);
+    withdrawn.extend(&desired.vendor.withdrawn);
     let (action, reason, problem) = choose(observed, desired, state, now, running, &withdrawn);
     let applies = matches!(action, Action::Install(_) | Action::Reapply(_));
     let (action, reason, problem) = match foreign(&observed.livepatches, ours) {
@@ -239,11 +242,15 @@ fn choose(
     if let Some(problem) = waits(version) {
         return fallback(Some(problem.clone()), problem.message);
     }
-    if reapply.is_some_and(|healthy| healthy.version == version) {
+    // The same bytes: another module under the same version is a new one.
+    if reapply.is_some_and(|healthy| healthy.version == version && healthy.module == target.module) {
         return (Action::Reapply(target.clone()), format!("{version} comes back after the boot"), None);
     }
     if let Some(problem) = time_problem(document, state, now) {
         return fallback(Some(problem.clone()), problem.message);
+    }
+    if let Err(problem) = &desired.vendor.install {
+        return fallback(Some(problem.clone()), problem.message.clone());
     }
     if let Err(waiting) = desired.policy.permits(target, desired.asker, now) {
         return fallback(None, waiting.message);

@@ -13,6 +13,8 @@ pub fn answer_agent(loader: &Loader, head: Head<AgentRequest>, body: &mut dyn Re
         AgentRequest::Note => read_exactly(body, head.body_bytes).and_then(|bytes| loader.note(&bytes)),
         AgentRequest::Converge => loader.converge(),
         AgentRequest::Apply => loader.apply(head.body_bytes.into(), body),
+        AgentRequest::Update => loader.begin_update(),
+        AgentRequest::Metadata => loader.take_metadata(head.body_bytes, body),
     };
     answer(loader, &format!("{:?}", head.request), done)
 }
@@ -25,6 +27,7 @@ pub fn answer_root(loader: &Loader, head: Head<RootRequest>, _: &mut dyn Read) -
         RootRequest::Revert => loader.revert(),
         RootRequest::Clear => loader.clear(),
         RootRequest::Disable => loader.disable(),
+        RootRequest::ResetTrust => loader.reset_trust(),
     };
     answer(loader, &format!("root's {:?}", head.request), done)
 }
@@ -36,7 +39,7 @@ fn answer(loader: &Loader, request: &str, done: Result<(), Problem>) -> Answer {
     Answer { failure: done.err().map(|problem| problem.to_failure()), view: Some(loader.view()) }
 }
 
-fn read_exactly(body: &mut dyn Read, bytes: u32) -> Result<Vec<u8>, Problem> {
+pub(crate) fn read_exactly(body: &mut dyn Read, bytes: u32) -> Result<Vec<u8>, Problem> {
     let mut read = Vec::new();
     let ended = body.take(bytes.into()).read_to_end(&mut read).err().map(|error| error.to_string());
     if read.len() == bytes as usize {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use livepatch_manifest::Target;
+use livepatch_trust::RepositoryName;
 use livepatch_types::{BuildId, ModuleName, PatchVersion, Tier};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct State {
     pub stalled: Option<Stalled>,
     /// The modules that the loader loaded in one boot.
     pub loaded: Loaded,
+    /// The vendor's repository, once its root was seen: from then on nothing is installed without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<RepositoryName>,
 }
 
 /// Which of the operator's documents are taken. Only root moves it, but for the step from `Open` to `Pinned`.
@@ -304,7 +308,7 @@ fn read(path: &Path) -> Result<State, Problem> {
     Ok(state)
 }
 
-fn not_written(path: &Path, error: &std::io::Error) -> Problem {
+pub(crate) fn not_written(path: &Path, error: &std::io::Error) -> Problem {
     let hint = "the loader needs its state directory: free space, mount it writable, run as root";
     Problem::new("state-not-written", format!("cannot write {}: {error}", path.display()), hint)
 }

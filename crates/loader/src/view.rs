@@ -20,6 +20,7 @@ impl Loader {
             .filter(|applied| kernel.as_ref().is_ok_and(|kernel| kernel.build_id == applied.build_id));
         let in_progress =
             state.in_progress.as_ref().filter(|progress| Some(&progress.boot_id) == boot_id.as_ref());
+        let (vendor, vendor_problem) = self.vendor_view(kernel.as_ref().ok(), document.as_ref());
         let problem = self.store.problem().or_else(|| self.trust().err());
         View {
             enabled: state.channel != Channel::Closed,
@@ -35,6 +36,8 @@ impl Loader {
             wants: self.wants(),
             problem: problem.as_ref().map(Problem::to_failure),
             document,
+            vendor,
+            vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),
         }
     }
 }

@@ -111,15 +111,19 @@ impl KernelAllowance {
         Err(Refusal::WrongKernel { expected: text(kernel), actual: text(&self.kernel) })
     }
 
-    /// Whether a livepatch may be installed. Of time nothing is said: see [`crate::Vendor::check_time`].
-    pub fn install(&self, candidate: &Candidate<'_>) -> Result<&AllowedPatch, Refusal> {
-        let version = candidate.version;
-        self.apply_again(candidate.kernel, version)?;
+    /// What is said of a livepatch that may be installed, before its module is at hand.
+    pub fn listed(&self, kernel: &KernelIdentity, version: PatchVersion) -> Result<&AllowedPatch, Refusal> {
+        self.apply_again(kernel, version)?;
         if let Some(lowest) = self.lowest.filter(|lowest| version < *lowest) {
             return Err(Refusal::BelowLowest { version, lowest });
         }
         let allowed = self.allowed.iter().find(|patch| patch.version == version);
-        let allowed = allowed.ok_or(Refusal::NotAllowed(version))?;
+        allowed.ok_or(Refusal::NotAllowed(version))
+    }
+
+    /// Whether a livepatch may be installed. Of time nothing is said: see [`crate::Vendor::check_time`].
+    pub fn install(&self, candidate: &Candidate<'_>) -> Result<&AllowedPatch, Refusal> {
+        let allowed = self.listed(candidate.kernel, candidate.version)?;
         allowed.module.check(candidate.module, "the module")?;
         if allowed.signer != candidate.signer {
             let (expected, actual) = (allowed.signer.clone(), candidate.signer.to_owned());

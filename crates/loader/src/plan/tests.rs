@@ -28,6 +28,8 @@ struct Case {
     /// A cutoff-date before every release.
     cutoff: bool,
     mode: Mode,
+    vendor_refuses: bool,
+    vendor_withdrew: Option<u32>,
 }
 
 fn version(minor: u32) -> PatchVersion {
@@ -123,6 +125,13 @@ impl Case {
                 ..Policy::default()
             },
             asker: Asker::Timer,
+            vendor: &Verdict {
+                withdrawn: self.vendor_withdrew.into_iter().map(version).collect(),
+                install: match self.vendor_refuses {
+                    true => Err(Problem::new("vendor-expired", "expired", "")),
+                    false => Ok(None),
+                },
+            },
         };
         plan(&observed, desired, &state, now)
     }

@@ -1,0 +1,125 @@
+//! The vendor's repository: what of it is remembered, how newer metadata comes in, and what it allows.
+//!
+//! A host with a `vendor-root.json` in a trust directory installs only what the vendor's signed metadata allows for
+//! exactly its kernel. Without one it goes by the vendor's certificate alone. Once there was one, there is no way back
+//! but by root.
+
+mod kept;
+mod problems;
+mod store;
+mod verdict;
+
+use std::io::{ErrorKind, Read};
+
+use livepatch_loader_api::{VendorView, WantedFile};
+use livepatch_manifest::KernelDocument;
+use livepatch_types::KernelIdentity;
+
+use crate::loader::not_enabled;
+use crate::requests::read_exactly;
+use crate::state::Channel;
+use crate::{Loader, Problem, TrustDirectories};
+
+pub(crate) use kept::Kept;
+pub(crate) use store::{Gate, Vendors};
+pub use verdict::Verdict;
+
+/// Name of the pinned root in a trust directory.
+const ROOT_FILE: &str = "vendor-root.json";
+
+impl Loader {
+    /// Begins an update anew; the view says which file is wanted first.
+    pub fn begin_update(&self) -> Result<(), Problem> {
+        if self.store.get().channel == Channel::Closed {
+            return Err(not_enabled());
+        }
+        let gate = self.vendor();
+        let not_pinned = || {
+            let message = "no root of the vendor's is pinned on this host";
+            Problem::new("vendor-not-pinned", message, "nothing is to be done; the certificate in vendor.pem counts")
+        };
+        // What stands in the way of new livepatches must not keep withdrawals away.
+        let kept = gate.kept.ok_or_else(|| gate.problem.unwrap_or_else(not_pinned))?;
+        self.vendors.begin(kept)
+    }
+
+    /// Takes the wanted file: so many bytes that are still to be read; none of them: it is not there.
+    pub fn take_metadata(&self, bytes: u32, source: &mut dyn Read) -> Result<(), Problem> {
+        self.vendors.admit(bytes.into())?;
+        let bytes = read_exactly(source, bytes)?;
+        self.vendors.take(&bytes, &self.kernel.identity()?)
+    }
+
+    /// Root: sets aside what is remembered, and begins anew from the pinned root, if there is one.
+    pub fn reset_trust(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_root();
+        self.vendors.reset()?;
+        self.store.update(|state| state.vendor = None)?;
+        let gate = self.vendor();
+        gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
+    }
+
+    /// What is remembered, and what is wrong with it. The root is pinned when it is seen for the first time.
+    pub(crate) fn vendor(&self) -> Gate {
+        let pinned = pinned_root(&self.trust);
+        let known = self.store.get().vendor;
+        let mut gate = self.vendors.gate(pinned, known.as_ref());
+        if let (None, Some(kept)) = (&known, &gate.kept) {
+            let repository = kept.repository().clone();
+            let noted = self.store.update(|state| state.vendor = Some(repository));
+            gate.problem = gate.problem.or(noted.err());
+        }
+        gate
+    }
+
+    /// What the vendor says of a document for a kernel, at this time.
+    pub(crate) fn verdict(&self, kernel: &KernelIdentity, document: Option<&KernelDocument>) -> Verdict {
+        Verdict::of(&self.vendor(), kernel, document, self.clock.now())
+    }
+
+    /// How the vendor's repository looks, and what is wrong with it whatever is offered.
+    pub(crate) fn vendor_view(
+        &self,
+        kernel: Option<&KernelIdentity>,
+        document: Option<&KernelDocument>,
+    ) -> (Option<VendorView>, Option<Problem>) {
+        let gate = self.vendor();
+        let stale = || gate.kept.as_ref().and_then(|kept| kept.stale(self.clock.now()));
+        let problem = gate.problem.clone().or_else(stale);
+        let view = gate.kept.map(|kept| {
+            let wants = self.vendors.wanted().map(|wanted| WantedFile {
+                path: wanted.path,
+                limit_bytes: wanted.limit_bytes,
+                may_be_absent: wanted.may_be_absent,
+            });
+            let named = document.and_then(|document| document.vendor.as_ref());
+            let newest = kernel.and_then(|kernel| kept.newest(kernel));
+            VendorView {
+                repository: kept.repository().clone(),
+                seen: kept.roles(),
+                knows_this_kernel: newest.is_some(),
+                allowed: newest.map(kept::OfKernel::installable).unwrap_or_default(),
+                withdrawn: kernel.map(|kernel| kept.withdrawn(kernel)).unwrap_or_default(),
+                behind: kernel.zip(named).is_some_and(|(kernel, named)| kept.is_behind(kernel, named)),
+                wants,
+            }
+        });
+        (view, problem)
+    }
+}
+
+/// The root that is pinned: what the administrator put in place goes before what came with the package.
+fn pinned_root(directories: &TrustDirectories) -> Result<Option<Vec<u8>>, Problem> {
+    for directory in [&directories.administrator, &directories.package] {
+        let path = directory.join(ROOT_FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", path.display());
+                return Err(Problem::new("trust-unreadable", message, "make the file readable for root"));
+            }
+        }
+    }
+    Ok(None)
+}

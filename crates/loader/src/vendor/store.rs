@@ -1,0 +1,224 @@
+//! The file with what is remembered, and the update that is under way. A file that cannot be read is left alone: nothing
+//! new is installed until root resets it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use livepatch_trust::{Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
+use livepatch_types::KernelIdentity;
+
+use super::{Kept, ROOT_FILE};
+use crate::Problem;
+use crate::state::{not_written, write_atomically};
+
+const FILE_NAME: &str = "vendor.json";
+const MAX_FILE_BYTES: u64 = 4 << 20;
+const RESET: &str = "`livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays";
+
+/// What is remembered, in memory and in its file.
+#[derive(Debug)]
+pub(crate) struct Vendors {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kept: Option<Kept>,
+    /// Why the file is not touched.
+    unreadable: Option<Problem>,
+    update: Option<Step>,
+}
+
+/// How far an update is. It lives in memory alone: what was not taken to its end changes nothing.
+#[derive(Debug)]
+enum Step {
+    Metadata { from: Kept, update: Box<Update> },
+    Allowance { from: Kept, vendor: Box<Vendor>, kernel: KernelIdentity, file: TargetFile },
+}
+
+/// Whether the vendor's repository counts on this host, and what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// What is remembered. Its withdrawals count whatever is wrong.
+    pub(crate) kept: Option<Kept>,
+    /// Why nothing new is installed. Without it and without anything kept, the vendor's certificate is what counts.
+    pub(crate) problem: Option<Problem>,
+}
+
+impl Vendors {
+    /// Reads what is remembered.
+    pub(crate) fn open(state_directory: &Path) -> Self {
+        let path = state_directory.join(FILE_NAME);
+        let (kept, unreadable) = match read(&path) {
+            Ok(kept) => (kept, None),
+            Err(why) => {
+                let message = format!("cannot use {}: {why}", path.display());
+                (None, Some(Problem::new("trust-state-unreadable", message, RESET)))
+            }
+        };
+        Self { path, inner: Mutex::new(Inner { kept, unreadable, update: None }) }
+    }
+
+    /// What is to be held to, from the pinned root as it is now and from whether one was ever seen.
+    pub(super) fn gate(
+        &self,
+        pinned: Result<Option<Vec<u8>>, Problem>,
+        known: Option<&RepositoryName>,
+    ) -> Gate {
+        let mut inner = self.lock();
+        if inner.unreadable.is_some() {
+            return Gate { kept: None, problem: inner.unreadable.clone() };
+        }
+        let pinned = match pinned.and_then(|root| root.map(|root| pin(&root)).transpose()) {
+            Ok(pinned) => pinned,
+            Err(problem) => return Gate { kept: inner.kept.clone(), problem: Some(problem) },
+        };
+        let problem = match (&inner.kept, pinned, known) {
+            (None, None, None) => None,
+            (None, Some(_), Some(known)) => {
+                let message = format!("what was seen of the vendor's repository {known} is lost");
+                Some(Problem::new("trust-state-missing", message, RESET))
+            }
+            (None, Some(new), None) => match self.write(&new) {
+                Ok(()) => {
+                    tracing::info!(repository = %new.repository(), "the vendor's root is pinned");
+                    inner.kept = Some(new);
+                    None
+                }
+                Err(problem) => Some(problem),
+            },
+            (Some(kept), None, _) => Some(root_missing(kept.repository())),
+            (None, None, Some(known)) => Some(root_missing(known)),
+            (Some(kept), Some(pinned), _) if kept.repository() != pinned.repository() => {
+                let (was, is) = (kept.repository(), pinned.repository());
+                let message = format!("{ROOT_FILE} is that of repository {is}, and this host is held to {was}");
+                Some(Problem::new("vendor-other-repository", message, RESET))
+            }
+            // A newer root of the same repository may have come with a package: the chain of roots counts.
+            (Some(_), Some(_), _) => None,
+        };
+        Gate { kept: inner.kept.clone(), problem }
+    }
+
+    /// Begins an update; one that was under way is forgotten.
+    pub(super) fn begin(&self, from: Kept) -> Result<(), Problem> {
+        let update = Box::new(Update::new(from.state.clone())?);
+        self.lock().update = Some(Step::Metadata { from, update });
+        Ok(())
+    }
+
+    /// The file that is wanted next.
+    pub(super) fn wanted(&self) -> Option<Wanted> {
+        self.lock().update.as_ref().and_then(Step::wanted)
+    }
+
+    /// Whether a body of so many bytes may be read at all.
+    pub(super) fn admit(&self, bytes: u64) -> Result<(), Problem> {
+        let mut inner = self.lock();
+        let wanted = inner.update.as_ref().and_then(Step::wanted).ok_or_else(not_wanted)?;
+        if bytes <= wanted.limit_bytes {
+            return Ok(());
+        }
+        inner.update = None;
+        Err(Refusal::TooLong { what: wanted.path, limit: wanted.limit_bytes }.into())
+    }
+
+    /// Takes the wanted file. A refusal ends the update; what is kept changes at its end, as a whole.
+    pub(super) fn take(&self, bytes: &[u8], kernel: &KernelIdentity) -> Result<(), Problem> {
+        let mut inner = self.lock();
+        let step = inner.update.take().ok_or_else(not_wanted)?;
+        let (from, vendor, kernel, allowance) = match step {
+            Step::Metadata { from, mut update } => {
+                if bytes.is_empty() { update.absent()? } else { update.take(bytes)? }
+                if update.wanted().is_some() {
+                    inner.update = Some(Step::Metadata { from, update });
+                    return Ok(());
+                }
+                let vendor = Box::new(update.finish()?);
+                match vendor.kernel_file(kernel) {
+                    Ok(file) => {
+                        inner.update = Some(Step::Allowance { from, vendor, kernel: kernel.clone(), file });
+                        return Ok(());
+                    }
+                    Err(Refusal::UnknownKernel(_)) => (from, vendor, kernel.clone(), None),
+                    Err(refusal) => return Err(refusal.into()),
+                }
+            }
+            Step::Allowance { from, vendor, kernel, .. } => {
+                let allowance = vendor.allowance(&kernel, bytes)?;
+                (from, vendor, kernel, Some(allowance))
+            }
+        };
+        let kept = from.updated(&vendor, &kernel, allowance);
+        self.write(&kept)?;
+        tracing::info!(repository = %kept.repository(), "the vendor's metadata is up to date");
+        inner.kept = Some(kept);
+        Ok(())
+    }
+
+    /// Renames what is kept, readable or not, and forgets it.
+    pub(super) fn reset(&self) -> Result<(), Problem> {
+        let mut inner = self.lock();
+        match std::fs::rename(&self.path, self.path.with_extension("json.set-aside")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(not_written(&self.path, &error));
+            }
+            _ => {}
+        }
+        *inner = Inner { kept: None, unreadable: None, update: None };
+        Ok(())
+    }
+
+    fn write(&self, kept: &Kept) -> Result<(), Problem> {
+        let bytes = kept.to_bytes().map_err(std::io::Error::from);
+        bytes.and_then(|bytes| write_atomically(&self.path, &bytes)).map_err(|e| not_written(&self.path, &e))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Step {
+    fn wanted(&self) -> Option<Wanted> {
+        match self {
+            Self::Metadata { update, .. } => update.wanted(),
+            Self::Allowance { file, .. } => Some(Wanted {
+                path: file.path.clone(),
+                limit_bytes: file.meta.length,
+                may_be_absent: false,
+                immutable: true,
+            }),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Kept>, String> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Ok(metadata) if metadata.len() > MAX_FILE_BYTES => return Err("it is too large".into()),
+        _ => {}
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    Kept::parse(&bytes).map(Some)
+}
+
+fn pin(root: &[u8]) -> Result<Kept, Problem> {
+    Kept::pin(root).map_err(|refusal| {
+        let message = format!("{ROOT_FILE} in the trust directory: {refusal}");
+        Problem::new("trust-unreadable", message, "put the vendor's metadata/1.root.json there")
+    })
+}
+
+fn root_missing(repository: &RepositoryName) -> Problem {
+    let message = format!("{ROOT_FILE} is gone, and this host is held to the vendor's repository {repository}");
+    let mut problem = Problem::new("vendor-root-missing", message, "put the file back into the trust directory");
+    problem.hints.push("or `livepatch trust reset`: from then on the vendor's certificate alone counts".into());
+    problem
+}
+
+fn not_wanted() -> Problem {
+    let message = "no file of the vendor's repository is wanted";
+    Problem::new("metadata-not-wanted", message, "the next check begins anew")
+}
