@@ -271,11 +271,7 @@ impl Loader {
         }
     }
 
-    fn desired<'a>(
-        &'a self,
-        document: Option<&'a KernelDocument>,
-        vendor: &'a Verdict,
-    ) -> Desired<'a> {
+    fn desired<'a>(&'a self, document: Option<&'a KernelDocument>, vendor: &'a Verdict) -> Desired<'a> {
         let until = *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner);
         let asks = until.is_some_and(|until| Instant::now() < until);
         let asker = if asks { Asker::Root } else { Asker::Timer };

@@ -5,8 +5,8 @@ use livepatch_kernel::Livepatch;
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_types::{BuildId, ModuleName, PatchVersion, plural};
 
-use crate::{Problem, Verdict};
 use crate::state::{Phase, Stalled, State};
+use crate::{Problem, Verdict};
 use livepatch_settings::{Asker, Policy};
 
 /// How long a livepatch that stalled is left alone: the first time, and at most. In between it doubles.

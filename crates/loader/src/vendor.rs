@@ -36,7 +36,11 @@ impl Loader {
         let gate = self.vendor();
         let not_pinned = || {
             let message = "no root of the vendor's is pinned on this host";
-            Problem::new("vendor-not-pinned", message, "nothing is to be done; the certificate in vendor.pem counts")
+            Problem::new(
+                "vendor-not-pinned",
+                message,
+                "nothing is to be done; the certificate in vendor.pem counts",
+            )
         };
         // What stands in the way of new livepatches must not keep withdrawals away.
         let kept = gate.kept.ok_or_else(|| gate.problem.unwrap_or_else(not_pinned))?;

@@ -30,6 +30,8 @@ struct Case {
     mode: Mode,
     vendor_refuses: bool,
     vendor_withdrew: Option<u32>,
+    /// The document names another module than was applied.
+    other_module: bool,
 }
 
 fn version(minor: u32) -> PatchVersion {
@@ -66,7 +68,11 @@ impl Case {
             issued: Timestamp::UNIX_EPOCH,
             expires: if self.expired { now } else { Timestamp::MAX },
             poll_hint_seconds: None,
-            target: minor.map(target),
+            target: minor.map(|minor| {
+                let mut target = target(minor);
+                target.module.size_bytes += u64::from(self.other_module);
+                target
+            }),
             vendor: None,
             withdrawn: vec![],
         });
@@ -231,6 +237,24 @@ fn the_table() {
         (Case { mode: Mode::NoApply, ..offers(1) }, "nothing"),
         (Case { mode: Mode::NoApply, applied: Some(1), ..offers(1) }, "nothing"),
         (Case { mode: Mode::NoApply, running: Some(1), withdrawn: vec![1], ..none() }, "withdraw 1.1"),
+        // What the vendor says: it keeps new ones away and takes withdrawn ones back, and nothing else.
+        (Case { vendor_refuses: true, ..offers(1) }, "nothing, vendor-expired"),
+        (Case { vendor_refuses: true, running: Some(1), ..offers(1) }, "nothing"),
+        (Case { vendor_refuses: true, running: Some(1), ..offers(2) }, "nothing, vendor-expired"),
+        (Case { vendor_refuses: true, applied: Some(1), ..offers(1) }, "reapply 1.1"),
+        (Case { vendor_refuses: true, applied: Some(1), ..offers(2) }, "reapply 1.1, vendor-expired"),
+        (
+            Case { vendor_refuses: true, vendor_withdrew: Some(1), running: Some(1), ..offers(1) },
+            "withdraw 1.1",
+        ),
+        (Case { vendor_withdrew: Some(1), applied: Some(1), ..none() }, "nothing"),
+        (Case { vendor_withdrew: Some(1), ..offers(1) }, "nothing, withdrawn-livepatch"),
+        // Other bytes under the version that was healthy are new.
+        (Case { applied: Some(1), other_module: true, ..offers(1) }, "install 1.1"),
+        (
+            Case { applied: Some(1), other_module: true, vendor_refuses: true, ..offers(1) },
+            "reapply 1.1, vendor-expired",
+        ),
         // A transition is brought to its end first.
         (Case { running: Some(1), in_transition: true, ..offers(2) }, "settle livepatch_1_1"),
         (

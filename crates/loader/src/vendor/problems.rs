@@ -13,9 +13,10 @@ impl From<Refusal> for Problem {
             | Refusal::WrongHash { .. }
             | Refusal::Missing(_) => "vendor-mismatch",
             Refusal::TooLong { .. } | Refusal::TooMany { .. } => "vendor-oversized",
-            Refusal::Malformed { .. } | Refusal::WrongType { .. } | Refusal::Name(_) | Refusal::Delegations(_) => {
-                "vendor-malformed"
-            }
+            Refusal::Malformed { .. }
+            | Refusal::WrongType { .. }
+            | Refusal::Name(_)
+            | Refusal::Delegations(_) => "vendor-malformed",
             Refusal::Format(_) | Refusal::Critical(_) => "vendor-too-new",
             Refusal::Threshold { .. } => "vendor-threshold",
             Refusal::KeyId { .. }

@@ -13,7 +13,8 @@ use crate::state::{not_written, write_atomically};
 
 const FILE_NAME: &str = "vendor.json";
 const MAX_FILE_BYTES: u64 = 4 << 20;
-const RESET: &str = "`livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays";
+const RESET: &str =
+    "`livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays";
 
 /// What is remembered, in memory and in its file.
 #[derive(Debug)]
@@ -92,7 +93,8 @@ impl Vendors {
             (None, None, Some(known)) => Some(root_missing(known)),
             (Some(kept), Some(pinned), _) if kept.repository() != pinned.repository() => {
                 let (was, is) = (kept.repository(), pinned.repository());
-                let message = format!("{ROOT_FILE} is that of repository {is}, and this host is held to {was}");
+                let message =
+                    format!("{ROOT_FILE} is that of repository {is}, and this host is held to {was}");
                 Some(Problem::new("vendor-other-repository", message, RESET))
             }
             // A newer root of the same repository may have come with a package: the chain of roots counts.
@@ -130,7 +132,11 @@ impl Vendors {
         let step = inner.update.take().ok_or_else(not_wanted)?;
         let (from, vendor, kernel, allowance) = match step {
             Step::Metadata { from, mut update } => {
-                if bytes.is_empty() { update.absent()? } else { update.take(bytes)? }
+                if bytes.is_empty() {
+                    update.absent()?
+                } else {
+                    update.take(bytes)?
+                }
                 if update.wanted().is_some() {
                     inner.update = Some(Step::Metadata { from, update });
                     return Ok(());
@@ -212,9 +218,13 @@ fn pin(root: &[u8]) -> Result<Kept, Problem> {
 }
 
 fn root_missing(repository: &RepositoryName) -> Problem {
-    let message = format!("{ROOT_FILE} is gone, and this host is held to the vendor's repository {repository}");
-    let mut problem = Problem::new("vendor-root-missing", message, "put the file back into the trust directory");
-    problem.hints.push("or `livepatch trust reset`: from then on the vendor's certificate alone counts".into());
+    let message =
+        format!("{ROOT_FILE} is gone, and this host is held to the vendor's repository {repository}");
+    let mut problem =
+        Problem::new("vendor-root-missing", message, "put the file back into the trust directory");
+    problem
+        .hints
+        .push("or `livepatch trust reset`: from then on the vendor's certificate alone counts".into());
     problem
 }
 

@@ -4,7 +4,10 @@
 
 mod documents;
 mod modules;
+#[path = "../support/repository.rs"]
+mod repository;
 #[path = "../support/mod.rs"]
 mod signing;
 mod sockets;
 mod stage;
+mod vendor;

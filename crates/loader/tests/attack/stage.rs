@@ -1,5 +1,6 @@
 //! A loader on its sockets, whose host runs livepatch 1.1.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,23 @@ impl Stage {
 
     pub(crate) fn converge(&self) -> String {
         code(&agent(&self.agents, AgentRequest::Converge, &[]))
+    }
+
+    /// Brings the vendor's files as they are wanted; what is not there is absent.
+    pub(crate) fn update(&self, files: &BTreeMap<String, Vec<u8>>) -> String {
+        let mut answer = agent(&self.agents, AgentRequest::Update, &[]);
+        // Two roots at most, and four files.
+        for _ in 0..8 {
+            let view = answer.view.as_ref().unwrap();
+            match view.vendor.as_ref().and_then(|vendor| vendor.wants.as_ref()) {
+                Some(wanted) if answer.failure.is_none() => {
+                    let bytes = files.get(&wanted.path).map(Vec::as_slice).unwrap_or_default();
+                    answer = agent(&self.agents, AgentRequest::Metadata, bytes);
+                }
+                _ => return code(&answer),
+            }
+        }
+        panic!("the update has no end")
     }
 
     /// All that a hostile agent can ask for, in every order of two, with what it has.
