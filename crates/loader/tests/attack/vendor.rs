@@ -1,7 +1,7 @@
 //! The vendor's metadata, as a hostile agent, server or mirror brings it: beside the operator's word, the vendor's counts.
 
 use livepatch_loader_api::{AgentRequest, RootRequest};
-use livepatch_trust::{FileMeta, KeyId, Role, RoleKeys, SignedFile, Targets};
+use livepatch_trust::{AllowedPatch, FileMeta, KeyId, Role, RoleKeys, SignedFile, Targets};
 
 use crate::repository::*;
 use crate::signing::*;
@@ -441,4 +441,30 @@ fn comes_back(mut stage: Stage) {
     stage.at("1970-01-01T00:00:30Z");
     stage.restart();
     assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
+}
+
+/// The file as version 0.1.0 wrote it.
+#[test]
+fn what_is_remembered_stays_readable() {
+    let golden = include_str!("../vendor.json");
+    let mut repository = Repository::new();
+    repository.allowance.lowest = Some(version("1.1"));
+    repository.allowance.withdrawn = vec![version("1.2")];
+    repository.allowance.allowed = vec![AllowedPatch {
+        version: version("1.1"),
+        module: FileMeta::of(b"the module"),
+        signer: "00112233445566778899aabbccddeeff00112233".into(),
+        objects: vec![],
+    }];
+    let mut stage = Stage::new();
+    let path = stage.directory.path().join("state/vendor.json");
+    std::fs::write(stage.directory.path().join("vendor-root.json"), repository.root_file()).unwrap();
+    assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+    assert_eq!(stage.update(&repository.release().files()), "ok");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), golden.trim_end(), "the format changed");
+    let view = stage.view();
+    std::fs::write(&path, golden).unwrap();
+    stage.restart();
+    assert_eq!(stage.view(), view);
+    assert_eq!(view.vendor.unwrap().allowed, [version("1.1")]);
 }
