@@ -122,8 +122,9 @@ impl Agent {
         let livepatches = self.kernel.livepatches();
         let live = self.live().clone();
         let enabled = state.enrolment.is_some();
-        let loader_problem =
-            live.view.problem.clone().map(Problem::from).filter(|p| enabled || p.code != "trust-missing");
+        let vendor_problem = live.view.vendor_problem.clone().filter(|_| enabled);
+        let loader_problem = live.view.problem.clone().filter(|p| enabled || p.code != "trust-missing");
+        let loader_problem = loader_problem.or(vendor_problem).map(Problem::from);
         status::status(status::Facts {
             state: &state,
             live: &live,
@@ -290,6 +291,10 @@ impl Agent {
         if self.is_enabled() { Ok(()) } else { Err(not_enabled()) }
     }
 
+    pub(crate) fn server(&self) -> Result<&ServerClient, Problem> {
+        self.server.as_ref().map_err(Clone::clone)
+    }
+
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -319,6 +324,7 @@ impl Agent {
             }
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             DocumentAnswer::NotModified => {
+                let view = self.update_vendor(enrolment, view).await?;
                 return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
             }
         };
@@ -330,6 +336,7 @@ impl Agent {
             etag,
         });
         self.store.update(|state| state.noted = noted)?;
+        let view = self.update_vendor(enrolment, view).await?;
         view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 
@@ -359,7 +366,7 @@ impl Agent {
     }
 
     /// Asks the loader, on a thread where waiting is allowed. What it does it does to its end, whoever goes away.
-    async fn ask(self: &Arc<Self>, request: AgentRequest, body: Vec<u8>) -> Result<View, Problem> {
+    pub(crate) async fn ask(self: &Arc<Self>, request: AgentRequest, body: Vec<u8>) -> Result<View, Problem> {
         let socket = self.loader.clone();
         let asked = tokio::task::spawn_blocking(move || ask(&socket, request, &body, LOADER_BOUND));
         let answer = asked.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))?;

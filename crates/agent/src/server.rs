@@ -182,6 +182,23 @@ impl ServerClient {
         }
     }
 
+    /// Asks for a file of a vendor's repository, of at most so many bytes; none: the server does not have it.
+    pub async fn vendor_file(
+        &self,
+        server: &str,
+        repository: &str,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        let url = format!("{server}/v1/vendor/{repository}/{path}");
+        let response = self.http.get(url).send().await.map_err(unreachable)?;
+        match response.status() {
+            StatusCode::OK => read_capped(response, limit_bytes).await.map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refused(response).await),
+        }
+    }
+
     /// Reports the state of this host.
     pub async fn report(
         &self,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use livepatch_api::daemon::{EnableRequest, Status};
-use livepatch_loader_api::{AskError, ROOT_SOCKET, RootRequest};
+use livepatch_loader_api::{AskError, ROOT_SOCKET, RootRequest, View};
 use livepatch_types::Redacted;
 
 use crate::CliError;
@@ -60,7 +60,8 @@ impl Daemons<'_> {
         ask(&self.agent.join("livepatchd-priv.sock"), request("POST", path, body), ACT_DEADLINE)
     }
 
-    fn loader(&self, request: RootRequest) -> Result<(), CliError> {
+    /// Says something to the loader; how it sees the host then.
+    pub(crate) fn loader(&self, request: RootRequest) -> Result<View, CliError> {
         let socket = self.loader.join(ROOT_SOCKET);
         let answer = livepatch_loader_api::ask(&socket, request, &[], ACT_DEADLINE);
         let answer = answer.map_err(|error| match error {
@@ -72,6 +73,9 @@ impl Daemons<'_> {
             }
             AskError::Answer(why) => CliError::Answer(why),
         })?;
-        answer.failure.map_or(Ok(()), |failure| Err(CliError::Refused(failure)))
+        match answer.failure {
+            Some(failure) => Err(CliError::Refused(failure)),
+            None => Ok(answer.view.unwrap_or_default()),
+        }
     }
 }

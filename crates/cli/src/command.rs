@@ -16,6 +16,7 @@ use crate::hold::Change;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
+use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
 use crate::{CliError, Exit, bug_report, doctor, hold, status_text, token};
@@ -126,6 +127,8 @@ enum Command {
     },
     /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
     SecureBoot(SecureBoot),
+    /// Show which vendor's repository this host is held to, what of it was seen, and what it allows here; for root
+    Trust(Trust),
 }
 
 #[derive(Debug, clap::Args)]
@@ -267,6 +270,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         }
         Command::Apply => done(&daemons.apply()?, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
+        Command::Trust(trust) => trust.run(&daemons, out),
     }
 }
 

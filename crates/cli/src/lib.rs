@@ -21,6 +21,7 @@ mod secure_boot;
 mod status;
 mod text;
 mod token;
+mod trust;
 mod verdict;
 mod wait;
 

@@ -5,7 +5,10 @@ mod check;
 mod life;
 mod network;
 mod policy;
+#[path = "../../../crates/loader/tests/support/repository.rs"]
+mod repository;
 #[path = "../../../crates/loader/tests/support/mod.rs"]
 mod signing;
 mod sockets;
 mod support;
+mod vendor;

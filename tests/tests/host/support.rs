@@ -37,6 +37,8 @@ const BOUND: std::time::Duration = std::time::Duration::from_secs(10);
 pub(crate) struct Shelf {
     pub(crate) document: Option<Vec<u8>>,
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
+    /// The files of the vendor's repository.
+    pub(crate) vendor: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
     /// Where requests for objects are sent instead.
@@ -73,6 +75,7 @@ impl Site {
             .route("/v1/enroll", post(enroll))
             .route("/v1/kernels/{channel}/{build_id}", get(serve_document))
             .route("/v1/objects/{digest}", get(serve_object))
+            .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
             .route("/v1/reports", post(take_report))
             .with_state(Arc::clone(&shelf));
         let handle = axum_server::Handle::new();
@@ -195,6 +198,18 @@ async fn serve_object(
                 None => (promised, bytes).into_response(),
             }
         }
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
+async fn serve_vendor(
+    State(shelf): State<Shared>,
+    UrlPath((repository, path)): UrlPath<(String, String)>,
+) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    shelf.asked.push(format!("vendor {repository} {path}"));
+    match shelf.vendor.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
         None => error(StatusCode::NOT_FOUND, "not-found"),
     }
 }
@@ -393,6 +408,10 @@ impl Daemons {
     pub(crate) async fn apply(&self) -> Result<(), Problem> {
         self.root(RootRequest::Clear).await?;
         self.agent.refresh().await
+    }
+
+    pub(crate) async fn reset_trust(&self) -> Result<(), Problem> {
+        self.root(RootRequest::ResetTrust).await
     }
 
     async fn root(&self, request: RootRequest) -> Result<(), Problem> {

@@ -12,3 +12,4 @@ mod never_hangs;
 mod schema;
 mod support;
 mod texts;
+mod trust;

@@ -50,8 +50,17 @@ pub(crate) fn status() -> Status {
 
 /// A loader that answers every command so, without looking at it.
 pub(crate) fn loader(directory: &Path, failure: Option<Failure>) {
+    loader_with(directory, failure, None);
+}
+
+/// The same with how it sees the host.
+pub(crate) fn loader_with(
+    directory: &Path,
+    failure: Option<Failure>,
+    view: Option<livepatch_loader_api::View>,
+) {
     let listener = UnixListener::bind(directory.join(livepatch_loader_api::ROOT_SOCKET)).unwrap();
-    let answer = serde_json::to_vec(&livepatch_loader_api::Answer { failure, view: None }).unwrap();
+    let answer = serde_json::to_vec(&livepatch_loader_api::Answer { failure, view }).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();

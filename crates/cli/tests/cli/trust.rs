@@ -1,0 +1,65 @@
+use livepatch_api::daemon::Failure;
+use livepatch_loader_api::{RoleSeen, VendorView, View};
+use livepatch_types::PatchVersion;
+
+use crate::support::*;
+
+fn vendor() -> VendorView {
+    let seen = |role, version| RoleSeen { role, version, expires: "2027-11-23T00:00:00Z".parse().unwrap() };
+    VendorView {
+        repository: "debian-12-6.1".parse().unwrap(),
+        seen: vec![
+            seen(serde_json::from_str("\"root\"").unwrap(), 2),
+            seen(serde_json::from_str("\"timestamp\"").unwrap(), 41),
+        ],
+        knows_this_kernel: true,
+        allowed: vec![PatchVersion::parse("1.1").unwrap(), PatchVersion::parse("1.2").unwrap()],
+        withdrawn: vec![],
+        behind: false,
+        wants: None,
+    }
+}
+
+#[test]
+fn trust_is_shown_as_the_loader_sees_it() {
+    let problem = Failure {
+        code: "vendor-expired".into(),
+        message: "expired".into(),
+        hints: vec!["the publisher must renew it".into()],
+    };
+    let rows = "repository  debian-12-6.1\n\
+        root        version 2, expires 2027-11-23 00:00:00 UTC\n\
+        timestamp   version 41, expires 2027-11-23 00:00:00 UTC\n\
+        allowed     1.1, 1.2\n\
+        withdrawn   none\n";
+    let cases = [
+        (
+            None,
+            None,
+            0,
+            "repository  none: no vendor-root.json is pinned, the vendor's certificate alone counts\n"
+                .to_owned(),
+        ),
+        (Some(vendor()), None, 0, rows.to_owned()),
+        (
+            Some(vendor()),
+            Some(problem),
+            1,
+            format!("{rows}\nproblem: expired (vendor-expired)\nhint: the publisher must renew it\n"),
+        ),
+    ];
+    for (vendor, vendor_problem, exit, expected) in cases {
+        for arguments in [&["trust"][..], &["trust", "reset"]] {
+            let directory = tempfile::tempdir().unwrap();
+            let view =
+                View { vendor: vendor.clone(), vendor_problem: vendor_problem.clone(), ..View::default() };
+            loader_with(directory.path(), None, Some(view));
+            let output = livepatch(directory.path(), arguments, "");
+            assert_eq!((output.status.code(), text(&output.stdout)), (Some(exit), expected.as_str()));
+            let arguments = [arguments, &["--format", "json"]].concat();
+            let output = livepatch(directory.path(), &arguments, "");
+            let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((json["schema"].as_u64(), json["vendor"].is_null()), (Some(1), vendor.is_none()));
+        }
+    }
+}
