@@ -156,6 +156,10 @@ impl Vendors {
                 (from, vendor, kernel, Some(allowance))
             }
         };
+        // Root may have reset it meanwhile: what began before does not come back.
+        if inner.kept.as_ref() != Some(&from) {
+            return Err(not_wanted());
+        }
         let kept = from.updated(&vendor, &kernel, allowance);
         self.write(&kept)?;
         tracing::info!(repository = %kept.repository(), "the vendor's metadata is up to date");
