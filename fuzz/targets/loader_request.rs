@@ -35,6 +35,9 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
         state_directory: directory.path().join("state"),
         policy: Policy::default(),
         transition_timeout: Duration::from_secs(1),
+        soak: Duration::ZERO,
+        panic_directories: Vec::new(),
+        steps: Arc::new(livepatch_loader::step::Unwatched),
     });
     loader.enable().expect("a loader");
     Host { kernel, loader, _directory: directory }

@@ -13,6 +13,7 @@ use crate::cves::cves;
 use crate::explain::explain;
 use crate::file::replace_file;
 use crate::hold::Change;
+use crate::locks::Locks;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
@@ -91,6 +92,9 @@ enum Command {
     Revert,
     /// Apply what is offered: at once, and even if it was reverted here or a host went down with it
     Apply,
+    /// What keeps livepatches from this kernel: held back, blocked after a crash, stalled
+    #[command(subcommand)]
+    Locks(Locks),
     /// Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
     KernelUpgradeRequired,
     /// Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
@@ -268,6 +272,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             bug_report::run(runtime_dir, config, output.as_deref(), out)?;
             Ok(Exit::Ok)
         }
+        Command::Locks(locks) => locks.run(&daemons, out),
         Command::Apply => done(&daemons.apply()?, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
         Command::Trust(trust) => trust.run(&daemons, out),

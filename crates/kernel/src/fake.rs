@@ -1,4 +1,5 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use livepatch_types::{KernelIdentity, ModuleName};
 use rustix::io::Errno;
@@ -29,6 +30,7 @@ pub struct FakeKernel {
 struct State {
     identity: KernelIdentity,
     boots: u32,
+    since_boot: Duration,
     transitions: Transitions,
     refusal: Option<LoadRefusal>,
     facts: LoadFacts,
@@ -57,6 +59,7 @@ impl FakeKernel {
             state: Mutex::new(State {
                 identity,
                 boots: 1,
+                since_boot: Duration::ZERO,
                 transitions: Transitions::EndAfterLooks(1),
                 refusal: None,
                 facts,
@@ -73,8 +76,14 @@ impl FakeKernel {
         let mut state = self.lock();
         state.identity = identity;
         state.boots += 1;
+        state.since_boot = Duration::ZERO;
         state.patches.clear();
         state.modules.clear();
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.lock().since_boot += time;
     }
 
     /// Says how transitions go from now on.
@@ -147,6 +156,10 @@ impl Kernel for FakeKernel {
 
     fn boot_id(&self) -> Result<String, KernelError> {
         Ok(format!("00000000-0000-4000-8000-{:012}", self.lock().boots))
+    }
+
+    fn since_boot(&self) -> Result<Duration, KernelError> {
+        Ok(self.lock().since_boot)
     }
 
     fn livepatches(&self) -> Result<Vec<Livepatch>, KernelError> {

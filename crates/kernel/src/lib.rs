@@ -35,6 +35,8 @@ pub use sealed::{SealError, SealedModule};
 pub use secure_boot::SecureBootFacts;
 pub use wait::{Pause, ThreadPause, wait_for_transition, wait_until};
 
+use std::time::Duration;
+
 use livepatch_types::{BuildId, KernelIdentity, ModuleName};
 
 /// What the client asks of a kernel.
@@ -44,6 +46,9 @@ pub trait Kernel: Send + Sync {
 
     /// The random id of this boot (`/proc/sys/kernel/random/boot_id`).
     fn boot_id(&self) -> Result<String, KernelError>;
+
+    /// How long ago that boot was, sleep included: a clock that nobody sets (`/proc/uptime`).
+    fn since_boot(&self) -> Result<Duration, KernelError>;
 
     /// The livepatches of the kernel, sorted by name. An error when the kernel has no livepatching.
     fn livepatches(&self) -> Result<Vec<Livepatch>, KernelError>;

@@ -1,6 +1,7 @@
 use std::ffi::CString;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use livepatch_types::{KernelIdentity, KernelRelease, ModuleName};
 use rustix::io::Errno;
@@ -84,6 +85,15 @@ impl Kernel for LinuxKernel {
 
     fn boot_id(&self) -> Result<String, KernelError> {
         Ok(read_text(&self.path("proc/sys/kernel/random/boot_id"))?.trim_end().to_owned())
+    }
+
+    fn since_boot(&self) -> Result<Duration, KernelError> {
+        let path = self.path("proc/uptime");
+        let text = read_text(&path)?;
+        parse::uptime(&text).ok_or_else(|| KernelError::Content {
+            path,
+            why: format!("{text:?} does not begin with seconds"),
+        })
     }
 
     fn livepatches(&self) -> Result<Vec<Livepatch>, KernelError> {

@@ -1,5 +1,7 @@
 //! Parsers of what /proc and /sys say: bytes to values.
 
+use std::time::Duration;
+
 use livepatch_types::{Architecture, BuildId, ModuleName};
 
 use crate::Lockdown;
@@ -34,6 +36,12 @@ fn padded(bytes: &[u8], size: u32) -> Option<(&[u8], &[u8])> {
     let (head, rest) = bytes.split_at_checked(size)?;
     let padding = (size.next_multiple_of(4) - size).min(rest.len());
     Some((head, &rest[padding..]))
+}
+
+/// The first number of /proc/uptime: seconds since the boot (proc(5)).
+pub(crate) fn uptime(text: &str) -> Option<Duration> {
+    let seconds = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The names in /proc/modules: the first word of each line. Names that are not module names are passed over.

@@ -34,6 +34,7 @@ fn tree() -> tempfile::TempDir {
     write(root.path(), "sys/kernel/notes", notes);
     write(root.path(), "proc/sys/kernel/osrelease", "6.1.0-50-cloud-amd64\n");
     write(root.path(), "proc/sys/kernel/random/boot_id", "a-b-c\n");
+    write(root.path(), "proc/uptime", "350735.47 234388.90\n");
     write(root.path(), "proc/sys/kernel/modules_disabled", "0\n");
     write(root.path(), "proc/sys/kernel/ftrace_enabled", "1\n");
     write(root.path(), "proc/sys/kernel/tainted", "12288\n");
@@ -61,6 +62,7 @@ fn a_tree_is_read() {
     assert_eq!(identity.release.as_str(), "6.1.0-50-cloud-amd64");
     assert_eq!(identity.build_id.as_bytes(), [0xab; 20]);
     assert_eq!(kernel.boot_id().unwrap(), "a-b-c");
+    assert_eq!(kernel.since_boot().unwrap().as_secs(), 350_735);
     let patches = kernel.livepatches().unwrap();
     assert_eq!(
         patches,

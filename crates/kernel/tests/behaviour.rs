@@ -49,6 +49,7 @@ fn reading(kernel: &dyn Kernel) {
     let identity = kernel.identity().unwrap();
     assert_eq!(kernel.identity().unwrap(), identity);
     assert!(!kernel.boot_id().unwrap().is_empty());
+    assert!(kernel.since_boot().unwrap() <= kernel.since_boot().unwrap());
     let modules = kernel.modules().unwrap();
     assert!(modules.is_sorted_by(|a, b| a.name < b.name));
     match (kernel.livepatches(), kernel.facts().livepatch_support) {

@@ -8,10 +8,12 @@
 
 mod client;
 mod head;
+mod locks;
 mod vendor;
 
 pub use client::{AskError, ask};
 pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
+pub use locks::{Lock, LockKind};
 pub use vendor::{RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
@@ -54,6 +56,9 @@ pub struct View {
     pub in_progress: Option<Target>,
     /// What root reverted and holds back.
     pub held: Option<PatchVersion>,
+    /// What keeps livepatches from the running kernel.
+    #[serde(default)]
+    pub locks: Vec<Lock>,
     /// The modules that the loader loaded in this boot.
     pub loaded: Vec<ModuleName>,
     /// The module that it would take now, and does not have.

@@ -31,6 +31,9 @@ pub struct Arguments {
     /// User that the agent runs as, besides root
     #[arg(long, default_value = "livepatch")]
     pub agent_user: String,
+    /// How long a livepatch is in force before it counts as healthy; 0: at once
+    #[arg(long, value_name = "MINUTES", default_value_t = 15)]
+    pub soak_minutes: u32,
     /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it
     #[arg(long, default_value = "info")]
     pub log: String,

@@ -10,7 +10,8 @@ use livepatch_types::{BuildId, ModuleName, PatchVersion};
 
 use crate::Problem;
 use crate::plan::{foreign, foreign_problem, stalled_problem};
-use crate::state::{Applied, InProgress, Loaded, Phase, Stalled, State, StateStore};
+use crate::state::{Loaded, Phase, Stalled, State, StateStore};
+use crate::step::{Step, Steps};
 use crate::verify::{PatchedModule, check_modules};
 
 /// How long the last user of a module may take to let go of it after its livepatch is gone.
@@ -24,6 +25,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) store: &'a StateStore,
     pub(crate) build_id: &'a BuildId,
     pub(crate) transition_timeout: Duration,
+    pub(crate) soak: Duration,
+    pub(crate) steps: &'a dyn Steps,
 }
 
 impl Executor<'_> {
@@ -46,47 +49,45 @@ impl Executor<'_> {
         if self.kernel.modules()?.iter().any(|module| module.name == name) {
             self.unload(&name)?;
         }
-        let in_progress = InProgress {
-            target: target.clone(),
-            build_id: self.build_id.clone(),
-            boot_id: boot_id.clone(),
-            phase: Phase::Inserting,
-            closed: false,
-        };
-        self.store.update(|state| {
-            state.in_progress = Some(in_progress);
+        self.store.update_if(|state| {
+            forget_loaded(state, &name);
+            state.gone(target.version);
+            state.begin_insert(target, self.build_id, &boot_id, now)?;
             remember_loaded(state, &boot_id, &name);
+            Ok(())
         })?;
+        self.steps.reached(Step::Insert);
         if let Err(error) = self.kernel.load(module) {
-            self.store.update(|state| {
-                state.in_progress = None;
+            self.store.update_if(|state| {
+                state.ended(&name)?;
                 forget_loaded(state, &name);
+                Ok(())
             })?;
             return Err(error.into());
         }
-        self.store.update(|state| set_phase(state, Phase::Transition))?;
+        self.steps.reached(Step::Inserted);
+        self.store.update_if(State::inserted)?;
         self.settle(&name, now)
     }
 
     /// Waits for the end of a transition that is under way, and cancels it when it takes too long.
     pub(crate) fn settle(&self, name: &ModuleName, now: Timestamp) -> Result<(), Problem> {
+        let reverts = self.store.get().in_progress.is_some_and(|progress| progress.phase == Phase::Reverting);
         match wait_for_transition(self.kernel, self.pause, name, self.transition_timeout)? {
             Some(patch) if patch.enabled && !patch.in_transition => {
-                self.store.update(|state| {
-                    let Some(done) = state.in_progress.take_if(|p| p.target.version.module_name() == *name)
-                    else {
-                        return;
-                    };
-                    state.applied = Some(Applied { target: done.target, build_id: done.build_id, at: now });
-                    (state.held, state.stalled) = (None, None);
-                })?;
+                if reverts {
+                    return self.store.update_if(State::still_in_force);
+                }
+                self.steps.reached(Step::InForce);
+                let since_boot = self.kernel.since_boot()?;
+                self.store.update_if(|state| state.in_force(name, since_boot, now, self.soak))?;
                 tracing::info!(livepatch = %name, "a livepatch is applied");
                 Ok(())
             }
-            Some(patch) if patch.enabled => self.cancel(name, now),
+            Some(patch) if patch.enabled && !reverts => self.cancel(name, now),
             Some(patch) if patch.in_transition => Err(stuck(name)),
             _ => {
-                self.store.update(|state| state.in_progress = None)?;
+                self.store.update_if(|state| state.ended(name))?;
                 self.unload_if_loaded(name)
             }
         }
@@ -104,11 +105,9 @@ impl Executor<'_> {
         }
         let boot_id = self.kernel.boot_id()?;
         let mut stalled = None;
-        self.store.update(|state| {
-            let cancelled = state.in_progress.take_if(|p| p.target.version.module_name() == *name);
-            let version =
-                cancelled.map(|cancelled| cancelled.target.version).or_else(|| PatchVersion::of_module(name));
-            if let Some(version) = version {
+        self.store.update_if(|state| {
+            state.ended(name)?;
+            if let Some(version) = PatchVersion::of_module(name) {
                 stalled = Some(Stalled {
                     version,
                     build_id: self.build_id.clone(),
@@ -120,19 +119,30 @@ impl Executor<'_> {
                 });
                 state.stalled.clone_from(&stalled);
             }
+            Ok(())
         })?;
         self.unload_if_loaded(name)?;
         stalled.map_or(Ok(()), |stalled| Err(stalled_problem(&stalled)))
     }
 
     /// Disables and unloads a livepatch. What comes after is the caller's: a hold, or nothing.
-    pub(crate) fn remove(&self, version: PatchVersion) -> Result<(), Problem> {
+    pub(crate) fn remove(&self, version: PatchVersion, now: Timestamp) -> Result<(), Problem> {
         let name = version.module_name();
+        let boot_id = self.kernel.boot_id()?;
+        self.store.update_if(|state| state.begin_revert(version, self.build_id, &boot_id, now))?;
+        self.steps.reached(Step::Disable);
         match self.kernel.set_enabled(&name, false) {
             Ok(()) => {}
-            Err(KernelError::NoSuchLivepatch(_)) => return self.unload_if_loaded(&name),
-            Err(error) => return Err(error.into()),
+            Err(KernelError::NoSuchLivepatch(_)) => {
+                self.store.update_if(|state| state.ended(&name))?;
+                return self.unload_if_loaded(&name);
+            }
+            Err(error) => {
+                self.store.update_if(State::still_in_force)?;
+                return Err(error.into());
+            }
         }
+        self.steps.reached(Step::Disabled);
         let left = wait_for_transition(self.kernel, self.pause, &name, self.transition_timeout)?;
         if left.is_some() {
             // Back to where it was: half a livepatch is the worst of both.
@@ -141,17 +151,20 @@ impl Executor<'_> {
             if back.is_none_or(|patch| patch.in_transition) {
                 return Err(stuck(&name));
             }
+            self.store.update_if(State::still_in_force)?;
             let seconds = self.transition_timeout.as_secs();
             let message = format!("{name} was not out of use everywhere after {seconds} s; it stays applied");
             let hint = "a task sleeps in a replaced function; try again later, or reboot";
             return Err(Problem::new("transition-stalled", message, hint));
         }
+        self.store.update_if(|state| state.ended(&name))?;
         tracing::info!(livepatch = %name, "a livepatch is disabled");
         self.unload_if_loaded(&name)
     }
 
     /// Unloads a module as soon as nothing uses it.
     pub(crate) fn unload(&self, name: &ModuleName) -> Result<(), Problem> {
+        self.steps.reached(Step::Unload);
         let gone = wait_until(self.pause, UNLOAD_BOUND, || match self.kernel.unload(name) {
             Ok(()) | Err(KernelError::NoSuchModule(_)) => Ok(true),
             Err(KernelError::ModuleInUse(_)) => Ok(false),
@@ -160,6 +173,7 @@ impl Executor<'_> {
         if !gone {
             return Err(KernelError::ModuleInUse(name.clone()).into());
         }
+        self.steps.reached(Step::Unloaded);
         self.store.update(|state| forget_loaded(state, name))
     }
 
@@ -180,12 +194,6 @@ fn remember_loaded(state: &mut State, boot_id: &str, name: &ModuleName) {
 
 fn forget_loaded(state: &mut State, name: &ModuleName) {
     state.loaded.names.retain(|loaded| loaded != name);
-}
-
-fn set_phase(state: &mut State, phase: Phase) {
-    if let Some(in_progress) = &mut state.in_progress {
-        in_progress.phase = phase;
-    }
 }
 
 fn stuck(name: &ModuleName) -> Problem {

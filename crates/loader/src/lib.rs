@@ -9,8 +9,12 @@
 //! says, or does not say, unloads a livepatch, but a signed withdrawal.
 
 mod arguments;
+pub mod evidence;
 mod execute;
+pub mod guard;
 mod loader;
+mod locks;
+mod marker;
 mod objects;
 mod peers;
 pub mod plan;
@@ -18,6 +22,7 @@ mod problem;
 mod requests;
 pub mod server;
 pub mod state;
+pub mod step;
 mod trust;
 mod vendor;
 pub mod verify;
@@ -25,6 +30,7 @@ mod view;
 
 pub use arguments::Arguments;
 pub use loader::{Loader, Parts};
+pub use locks::panic_directories;
 pub use peers::{Peers, uid_of};
 pub use problem::Problem;
 pub use requests::{answer_agent, answer_root};

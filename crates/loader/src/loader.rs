@@ -15,7 +15,8 @@ use livepatch_types::{Clock, KernelIdentity, ModuleName};
 use crate::execute::Executor;
 use crate::objects::ObjectCache;
 use crate::plan::{self, Action, Desired, Observed};
-use crate::state::{self, Blocked, Channel, Seen, State, StateStore};
+use crate::state::{self, Channel, Seen, State, StateStore};
+use crate::step::Steps;
 use crate::vendor::Vendors;
 use crate::{Problem, Trust, TrustDirectories, Verdict, verify};
 
@@ -41,6 +42,12 @@ pub struct Parts {
     pub policy: Policy,
     /// Bound of a transition.
     pub transition_timeout: Duration,
+    /// How long a livepatch is in force before it is healthy; none at all: at once.
+    pub soak: Duration,
+    /// Where records of panics are.
+    pub panic_directories: Vec<PathBuf>,
+    /// Who is told of each step.
+    pub steps: Arc<dyn Steps>,
 }
 
 /// The loader of one host. One change of the kernel runs at a time; looking never waits for it.
@@ -53,6 +60,9 @@ pub struct Loader {
     /// Until when root waits for no window and no delay.
     root_asked: Mutex<Option<Instant>>,
     transition_timeout: Duration,
+    pub(crate) soak: Duration,
+    pub(crate) panic_directories: Vec<PathBuf>,
+    steps: Arc<dyn Steps>,
     pub(crate) store: StateStore,
     pub(crate) vendors: Vendors,
     pub(crate) objects: ObjectCache,
@@ -80,9 +90,12 @@ impl Loader {
             policy: parts.policy,
             root_asked: Mutex::new(None),
             transition_timeout: parts.transition_timeout,
-            store: StateStore::open(&parts.state_directory),
+            soak: parts.soak,
+            panic_directories: parts.panic_directories,
+            store: StateStore::open(&parts.state_directory, Arc::clone(&parts.steps)),
             vendors: Vendors::open(&parts.state_directory),
-            objects: ObjectCache::new(&parts.state_directory),
+            objects: ObjectCache::new(&parts.state_directory, Arc::clone(&parts.steps)),
+            steps: parts.steps,
             work: Mutex::new(()),
             root_waits: AtomicUsize::new(0),
             supply: Mutex::new(()),
@@ -178,7 +191,7 @@ impl Loader {
         };
         // Held first: a loader that dies in between must not bring it back.
         self.store.update(|state| state.held = Some(version))?;
-        let removed = self.executor(&self.kernel.identity()?).remove(version);
+        let removed = self.executor(&self.kernel.identity()?).remove(version, self.clock.now());
         self.store.update(|state| match &removed {
             Ok(()) => state.applied = None,
             Err(_) => state.held = None,
@@ -209,11 +222,12 @@ impl Loader {
         self.store.set_aside()?;
         let (observed, state) = (self.observe()?, self.store.get());
         if let Some(version) = plan::running(&observed, &state) {
-            self.executor(&self.kernel.identity()?).remove(version)?;
+            self.executor(&self.kernel.identity()?).remove(version, self.clock.now())?;
         }
         self.store.update(|state| {
             (state.channel, state.document, state.applied) = (Channel::Closed, None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
+            (state.soaking, state.healthy_before) = (None, None);
         })?;
         self.objects.keep_only(&[]);
         Ok(())
@@ -221,11 +235,7 @@ impl Loader {
 
     /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.
     pub fn close(&self) {
-        let closed = self.store.update(|state| {
-            if let Some(in_progress) = &mut state.in_progress {
-                in_progress.closed = true;
-            }
-        });
+        let closed = self.store.update(State::close);
         if let Err(problem) = closed {
             tracing::warn!(code = problem.code, "the orderly end could not be noted: {problem}");
         }
@@ -278,24 +288,22 @@ impl Loader {
         Desired { document, obtainable: false, policy: &self.policy, asker, vendor }
     }
 
-    /// A marker of an application that did not end: of this boot, it is brought to its end; of another, the host died
-    /// with it.
+    /// Markers of steps that did not end: of this boot, they are brought to their end; of another, they say how that
+    /// boot ended.
     fn recover(&self) -> Result<(), Problem> {
+        if self.store.problem().is_some() {
+            // What is not known is not changed; nothing is loaded either.
+            return Ok(());
+        }
+        self.settle_what_was_left(&self.kernel.identity()?)
+    }
+
+    /// Nothing else runs: what is still marked was left by a loader that died, or by a transition that hung.
+    fn settle_what_was_left(&self, kernel: &KernelIdentity) -> Result<(), Problem> {
+        self.look_back()?;
         let Some(in_progress) = self.store.get().in_progress else { return Ok(()) };
         let name = in_progress.target.version.module_name();
-        if in_progress.boot_id == self.kernel.boot_id()? {
-            return self.executor(&self.kernel.identity()?).settle(&name, self.clock.now());
-        }
-        self.store.update(|state| {
-            state.in_progress = None;
-            if !in_progress.closed {
-                state.blocked.push(Blocked {
-                    version: in_progress.target.version,
-                    build_id: in_progress.build_id,
-                    phase: in_progress.phase,
-                });
-            }
-        })
+        self.executor(kernel).settle(&name, self.clock.now())
     }
 
     /// Plans and acts until there is nothing to do or something stands in the way.
@@ -307,6 +315,7 @@ impl Loader {
             return Ok(());
         }
         let kernel = self.kernel.identity()?;
+        self.settle_what_was_left(&kernel)?;
         let brought = |object: &ModuleObject| supplied.filter(|module| object.check(module.bytes()).is_ok());
         let mut install_problem = None;
         for _ in 0..MAX_STEPS {
@@ -329,7 +338,7 @@ impl Loader {
                 }
                 Action::Settle(name) => self.executor(&kernel).settle(&name, self.clock.now())?,
                 Action::Withdraw(version) => {
-                    self.executor(&kernel).remove(version)?;
+                    self.executor(&kernel).remove(version, self.clock.now())?;
                     self.store.update(|state| state.applied = None)?;
                 }
                 Action::Install(target) => {
@@ -390,8 +399,9 @@ impl Loader {
                 tracing::warn!(code = problem.code, "a replaced livepatch stays loaded: {problem}");
             }
         }
-        let applied = state.applied.as_ref().map(|applied| applied.target.module.sha256);
-        let keep: Vec<_> = applied.into_iter().chain(target.map(|target| target.module.sha256)).collect();
+        let applied = state.applied.iter().chain(&state.healthy_before);
+        let applied = applied.map(|applied| applied.target.module.sha256);
+        let keep: Vec<_> = applied.chain(target.map(|target| target.module.sha256)).collect();
         self.objects.keep_only(&keep);
     }
 
@@ -402,10 +412,12 @@ impl Loader {
             store: &self.store,
             build_id: &kernel.build_id,
             transition_timeout: self.transition_timeout,
+            soak: self.soak,
+            steps: self.steps.as_ref(),
         }
     }
 
-    fn lock_work(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock_work(&self) -> MutexGuard<'_, ()> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,8 +11,9 @@ use clap::Parser as _;
 use listenfd::ListenFd;
 use livepatch_kernel::{LinuxKernel, ThreadPause};
 use livepatch_loader::server::{PEER_BOUND, bind, serve};
+use livepatch_loader::step::Unwatched;
 use livepatch_loader::{
-    Arguments, Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root, uid_of,
+    Arguments, Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root, panic_directories, uid_of,
 };
 use livepatch_loader_api::{AGENT_SOCKET, ROOT_SOCKET};
 use livepatch_settings::Config;
@@ -85,8 +86,13 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         state_directory: arguments.state_dir,
         policy: config.policy,
         transition_timeout: config.transition_timeout,
+        soak: Duration::from_secs(60 * u64::from(arguments.soak_minutes)),
+        panic_directories: panic_directories(),
+        steps: Arc::new(Unwatched),
     });
     start(&loader)?;
+    let soaks = Arc::clone(&loader);
+    std::thread::Builder::new().name("loader-soak".into()).spawn(move || soaks.watch_soaks())?;
 
     let agents: Vec<u32> = agent.into_iter().chain([0]).collect();
     let broken = move |error| {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use livepatch_kernel::SealedModule;
 use livepatch_manifest::ModuleObject;
@@ -9,17 +10,18 @@ use livepatch_types::Sha256Digest;
 
 use crate::Problem;
 use crate::state::{private_directory, write_atomically};
+use crate::step::Steps;
 
 /// The cache. What comes out of it is verified like a download.
-#[derive(Debug)]
 pub(crate) struct ObjectCache {
     directory: PathBuf,
+    steps: Arc<dyn Steps>,
 }
 
 impl ObjectCache {
     /// The cache under a state directory.
-    pub(crate) fn new(state_directory: &Path) -> Self {
-        Self { directory: state_directory.join("objects") }
+    pub(crate) fn new(state_directory: &Path, steps: Arc<dyn Steps>) -> Self {
+        Self { directory: state_directory.join("objects"), steps }
     }
 
     /// Whether a file for the object is there.
@@ -49,12 +51,12 @@ impl ObjectCache {
 
     /// Stores bytes that were verified.
     pub(crate) fn put(&self, digest: &Sha256Digest, bytes: &[u8]) -> Result<(), Problem> {
-        private_directory(&self.directory).and_then(|()| write_atomically(&self.path(digest), bytes)).map_err(
-            |error| {
-                let message = format!("cannot store the module in {}: {error}", self.directory.display());
-                Problem::new("state-not-written", message, "free space or mount the state directory writable")
-            },
-        )
+        let written = private_directory(&self.directory)
+            .and_then(|()| write_atomically(&self.path(digest), bytes, self.steps.as_ref()));
+        written.map_err(|error| {
+            let message = format!("cannot store the module in {}: {error}", self.directory.display());
+            Problem::new("state-not-written", message, "free space or mount the state directory writable")
+        })
     }
 
     /// Removes every object but these.

@@ -5,7 +5,8 @@ use livepatch_kernel::Livepatch;
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_types::{BuildId, ModuleName, PatchVersion, plural};
 
-use crate::state::{Phase, Stalled, State};
+use crate::guard::{crash_problem, guard_of};
+use crate::state::{Stalled, State};
 use crate::{Problem, Verdict};
 use livepatch_settings::{Asker, Policy};
 
@@ -103,7 +104,7 @@ pub(crate) fn foreign_problem(name: &ModuleName) -> Problem {
 }
 
 /// When a livepatch that stalled is tried again; none: not by itself.
-fn next_try(stalled: &Stalled) -> Option<Timestamp> {
+pub(crate) fn next_try(stalled: &Stalled) -> Option<Timestamp> {
     if stalled.times >= MOST_STALLS {
         return None;
     }
@@ -178,8 +179,7 @@ fn choose(
     running: Option<PatchVersion>,
     withdrawn: &[PatchVersion],
 ) -> (Action, String, Option<Problem>) {
-    let blocked =
-        |version| state.blocked.iter().find(|b| b.version == version && b.build_id == observed.build_id);
+    let blocked = |version| guard_of(&state.blocked, version, &observed.build_id, desired.document);
     let unwanted = |version| withdrawn.contains(&version) || state.held == Some(version);
 
     let waits = |version| {
@@ -192,7 +192,10 @@ fn choose(
     let reapply = healthy
         .map(|applied| &applied.target)
         .filter(|target| running.is_none() && !unwanted(target.version) && blocked(target.version).is_none());
-    let waiting = reapply.and_then(|target| waits(target.version));
+    let guarded = healthy.filter(|_| running.is_none());
+    let guarded = guarded.filter(|applied| !unwanted(applied.target.version));
+    let guarded = guarded.and_then(|applied| blocked(applied.target.version)).map(crash_problem);
+    let waiting = reapply.and_then(|target| waits(target.version)).or(guarded);
     let reapply = reapply.filter(|_| waiting.is_none());
 
     let nothing = |reason: String, problem| (Action::Nothing, reason, problem);
@@ -236,7 +239,7 @@ fn choose(
         return fallback(None, format!("{version} is held back by a person"));
     }
     if let Some(blocked) = blocked(version) {
-        let problem = crash_guard(version, blocked.phase);
+        let problem = crash_problem(blocked);
         return fallback(Some(problem.clone()), problem.message);
     }
     if let Some(problem) = waits(version) {
@@ -280,22 +283,6 @@ pub(crate) fn time_problem(document: &KernelDocument, state: &State, now: Timest
             format!("the clock here says {now}, but a document was believed that was issued at {latest}");
         Problem::new("clock-behind", message, "set this host's clock (`date -u`), then `livepatch refresh`")
     })
-}
-
-fn crash_guard(version: PatchVersion, phase: Phase) -> Problem {
-    let when = match phase {
-        Phase::Inserting => "was being inserted",
-        Phase::Transition => "was in transition",
-    };
-    let message =
-        format!("this host went down while livepatch {version} {when}; it is not applied again by itself");
-    let mut problem = Problem::new(
-        "crash-guard",
-        message,
-        "look for a panic in the logs of the boot before (pstore, kdump)",
-    );
-    problem.hints.push("`livepatch apply` clears this and applies it once more".into());
-    problem
 }
 
 #[cfg(test)]

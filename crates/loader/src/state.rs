@@ -3,7 +3,8 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_manifest::Target;
@@ -12,6 +13,7 @@ use livepatch_types::{BuildId, ModuleName, PatchVersion, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
+use crate::step::{Step, Steps, Unwatched};
 
 const SCHEMA: u32 = 1;
 const MAX_STATE_BYTES: u64 = 4 << 20;
@@ -31,11 +33,15 @@ pub struct State {
     pub latest_issued: Option<Timestamp>,
     /// The last document that was believed: the envelope as it arrived, opened anew whenever it is used.
     pub document: Option<String>,
-    /// The last livepatch that was applied in good health.
+    /// The livepatch that was applied last: what comes back after a boot.
     pub applied: Option<Applied>,
+    /// That it is not known to be healthy, and in which boot it soaks.
+    pub soaking: Option<Soaking>,
+    /// The healthy one before it, until it is healthy itself.
+    pub healthy_before: Option<Applied>,
     /// What a person reverted.
     pub held: Option<PatchVersion>,
-    /// What is being applied: written before the kernel gets it.
+    /// What is being applied or reverted: written before the kernel hears of it.
     pub in_progress: Option<InProgress>,
     /// What is not applied again by itself, because a host died with it.
     pub blocked: Vec<Blocked>,
@@ -77,7 +83,7 @@ pub struct Seen {
     pub withdrawn: Vec<PatchVersion>,
 }
 
-/// A livepatch that was applied in good health.
+/// A livepatch that was in force everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Applied {
@@ -89,7 +95,7 @@ pub struct Applied {
     pub at: Timestamp,
 }
 
-/// An application under way.
+/// An application or a removal under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InProgress {
@@ -99,9 +105,30 @@ pub struct InProgress {
     pub build_id: BuildId,
     /// The boot in which it began.
     pub boot_id: String,
+    /// When, by this host's clock.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
     /// How far it is.
     pub phase: Phase,
     /// Whether the loader was stopped in good order meanwhile: then the host did not die of it.
+    pub closed: bool,
+}
+
+/// A livepatch that is in force and not known to be healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Soaking {
+    /// The livepatch, which is the applied one.
+    pub version: PatchVersion,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// The boot in which it soaks. In every other it begins anew.
+    pub boot_id: String,
+    /// When it came into force, by this host's clock.
+    pub at: Timestamp,
+    /// The same in seconds since the boot.
+    pub began_seconds: u64,
+    /// Whether the loader was stopped in good order meanwhile, or what this says was looked at already.
     pub closed: bool,
 }
 
@@ -113,6 +140,10 @@ pub enum Phase {
     Inserting,
     /// The kernel has it and moves its tasks.
     Transition,
+    /// It is in force, and not for long.
+    Soaking,
+    /// The kernel is about to move its tasks from it.
+    Reverting,
 }
 
 /// A livepatch with which a host died.
@@ -125,6 +156,28 @@ pub struct Blocked {
     pub build_id: BuildId,
     /// How far it was.
     pub phase: Phase,
+    /// When this was noticed, by this host's clock.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// The record of a panic that was found then.
+    #[serde(default)]
+    pub record: Option<String>,
+    /// Whether it is tried once more by itself.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// Whether a livepatch with which a host died is tried once more by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retry {
+    /// No.
+    #[default]
+    Never,
+    /// Yes, when a document that was issued after this still names it.
+    AfterIssued(Timestamp),
+    /// It is, now.
+    UnderWay,
 }
 
 /// A livepatch that was cancelled, because tasks stayed in the functions that it replaces.
@@ -181,10 +234,11 @@ impl State {
 }
 
 /// The state in memory and in its file.
-#[derive(Debug)]
 pub struct StateStore {
     directory: PathBuf,
+    steps: Arc<dyn Steps>,
     inner: Mutex<Inner>,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -197,12 +251,13 @@ struct Inner {
 impl StateStore {
     /// Reads the state. A missing file is a new host; one that cannot be read is a problem that stays until
     /// [`StateStore::set_aside`].
-    pub fn open(directory: &Path) -> Self {
+    pub fn open(directory: &Path, steps: Arc<dyn Steps>) -> Self {
         let (state, unreadable) = match read(&directory.join(FILE_NAME)) {
             Ok(state) => (state, None),
             Err(problem) => (State { schema: SCHEMA, ..State::default() }, Some(problem)),
         };
-        Self { directory: directory.to_owned(), inner: Mutex::new(Inner { state, unreadable }) }
+        let inner = Mutex::new(Inner { state, unreadable });
+        Self { directory: directory.to_owned(), steps, inner, changed: Condvar::new() }
     }
 
     /// A copy of the state.
@@ -234,8 +289,20 @@ impl StateStore {
         if state != inner.state {
             self.write(&state)?;
             inner.state = state;
+            self.changed.notify_all();
         }
         Ok(())
+    }
+
+    /// Waits until the state is so.
+    pub fn wait_until(&self, is_so: &dyn Fn(&State) -> bool) {
+        // A thread that failed has left the state as it was before.
+        drop(self.changed.wait_while(self.lock(), |inner| !is_so(&inner.state)));
+    }
+
+    /// Waits for so long, or until the state changes.
+    pub fn wait(&self, time: Duration) {
+        drop(self.changed.wait_timeout(self.lock(), time));
     }
 
     /// Renames a file that cannot be read, so that a new state can begin. What runs in the kernel stays.
@@ -253,7 +320,7 @@ impl StateStore {
     fn write(&self, state: &State) -> Result<(), Problem> {
         let path = self.directory.join(FILE_NAME);
         let bytes = serde_json::to_vec_pretty(state).map_err(|error| not_written(&path, &error.into()))?;
-        write_atomically(&path, &bytes).map_err(|error| not_written(&path, &error))
+        write_atomically(&path, &bytes, self.steps.as_ref()).map_err(|error| not_written(&path, &error))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -272,7 +339,7 @@ pub(crate) fn take_over(directory: &Path) -> Result<(), Problem> {
     }
     let bytes = std::fs::read(&before).map_err(|error| not_written(&path, &error))?;
     let converted = converted(&bytes).unwrap_or(bytes);
-    write_atomically(&path, &converted)
+    write_atomically(&path, &converted, &Unwatched)
         .and_then(|()| std::fs::remove_file(&before))
         .map_err(|error| not_written(&path, &error))
 }
@@ -314,15 +381,20 @@ pub(crate) fn not_written(path: &Path, error: &std::io::Error) -> Problem {
 }
 
 /// Replaces a file by one that its owner alone can read: temporary file, fsync, rename, fsync of the directory.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], steps: &dyn Steps) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    steps.reached(Step::Written(path));
     file.as_file().sync_all()?;
+    steps.reached(Step::Synced(path));
     file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(directory)?.sync_all()
+    steps.reached(Step::Renamed(path));
+    std::fs::File::open(directory)?.sync_all()?;
+    steps.reached(Step::Kept(path));
+    Ok(())
 }
 
 /// Makes a directory that only its owner enters.
@@ -342,14 +414,18 @@ pub(crate) fn private_directory(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn open(directory: &Path) -> StateStore {
+        StateStore::open(directory, Arc::new(Unwatched))
+    }
+
     #[test]
     fn a_state_reads_back_and_is_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        let store = StateStore::open(directory.path());
+        let store = open(directory.path());
         assert_eq!(store.problem(), None);
         store.update(|state| state.held = Some(PatchVersion::parse("1.1").unwrap())).unwrap();
-        assert_eq!(StateStore::open(directory.path()).get(), store.get());
+        assert_eq!(open(directory.path()).get(), store.get());
         let path = directory.path().join(FILE_NAME);
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
@@ -362,7 +438,7 @@ mod tests {
         std::fs::write(directory.path().join(BEFORE_THE_SPLIT), before).unwrap();
         for _ in 0..2 {
             take_over(directory.path()).unwrap();
-            let store = StateStore::open(directory.path());
+            let store = open(directory.path());
             assert_eq!(store.problem(), None);
             let state = store.get();
             assert_eq!(state.channel, Channel::Pinned(Tier::parse("stable").unwrap()));
@@ -375,7 +451,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(BEFORE_THE_SPLIT), "{").unwrap();
         take_over(directory.path()).unwrap();
-        assert_eq!(StateStore::open(directory.path()).problem().unwrap().code, "state-unreadable");
+        assert_eq!(open(directory.path()).problem().unwrap().code, "state-unreadable");
     }
 
     #[test]
@@ -384,7 +460,7 @@ mod tests {
         let path = directory.path().join(FILE_NAME);
         for text in ["", "{", "{\"schema\": 2}", "{\"schema\": 1, \"later\": 1}", "{}"] {
             std::fs::write(&path, text).unwrap();
-            let store = StateStore::open(directory.path());
+            let store = open(directory.path());
             assert_eq!(store.problem().unwrap().code, "state-unreadable", "{text}");
             assert_eq!(store.update(|state| state.seen.clear()).unwrap_err().code, "state-unreadable");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);

@@ -2,8 +2,9 @@
 
 use livepatch_loader_api::{Applied, View};
 
+use crate::locks::locks as locks_of;
 use crate::plan;
-use crate::state::Channel;
+use crate::state::{Channel, Phase};
 use crate::{Loader, Problem};
 
 impl Loader {
@@ -21,6 +22,8 @@ impl Loader {
         let in_progress =
             state.in_progress.as_ref().filter(|progress| Some(&progress.boot_id) == boot_id.as_ref());
         let (vendor, vendor_problem) = self.vendor_view(kernel.as_ref().ok(), document.as_ref());
+        let in_progress = in_progress.filter(|progress| progress.phase != Phase::Reverting);
+        let locks = kernel.as_ref().ok().zip(boot_id.as_ref());
         let problem = self.store.problem().or_else(|| self.trust().err());
         View {
             enabled: state.channel != Channel::Closed,
@@ -32,6 +35,7 @@ impl Loader {
             applied: applied.map(|a| Applied { target: a.target.clone(), at: a.at }),
             in_progress: in_progress.map(|progress| progress.target.clone()),
             held: state.held,
+            locks: locks.map(|(k, b)| locks_of(&state, &k.build_id, b)).unwrap_or_default(),
             loaded: boot_id.map(|boot_id| state.loaded_in(&boot_id).to_vec()).unwrap_or_default(),
             wants: self.wants(),
             problem: problem.as_ref().map(Problem::to_failure),

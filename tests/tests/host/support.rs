@@ -319,6 +319,9 @@ impl Host {
             state_directory: self.path().join("loader"),
             policy: self.config.policy.clone(),
             transition_timeout: self.config.transition_timeout,
+            soak: std::time::Duration::ZERO,
+            panic_directories: Vec::new(),
+            steps: Arc::new(livepatch_loader::step::Unwatched),
         });
         let (agents, roots) = (sockets.join("agent.sock"), sockets.join("root.sock"));
         let peers = Peers::of(&[rustix::process::getuid().as_raw()]);

@@ -7,6 +7,7 @@ mod cves_and_holds;
 mod doctor;
 mod explain;
 mod legacy;
+mod locks;
 mod monitoring;
 mod never_hangs;
 mod schema;

@@ -2,7 +2,7 @@ use livepatch_manifest::ModuleObject;
 use livepatch_types::{Architecture, KernelIdentity, KernelRelease, Sha256Digest, Tier};
 
 use super::*;
-use crate::state::{Applied, Blocked, Loaded, Seen};
+use crate::state::{Applied, Blocked, Loaded, Phase, Retry, Seen};
 use livepatch_settings::{Asker, Mode, Policy};
 
 const BOOT: &str = "boot-2";
@@ -101,6 +101,9 @@ impl Case {
                     version: version(minor),
                     build_id: build_id(1),
                     phase: Phase::Inserting,
+                    at: None,
+                    record: None,
+                    retry: Retry::Never,
                 })
                 .into_iter()
                 .collect(),
@@ -169,7 +172,7 @@ fn the_table() {
         (Case { applied: Some(1), applied_elsewhere: true, ..none() }, "nothing"),
         (Case { applied: Some(1), running: Some(1), ..none() }, "nothing"),
         (Case { applied: Some(1), held: Some(1), ..none() }, "nothing"),
-        (Case { applied: Some(1), blocked: Some(1), ..none() }, "nothing"),
+        (Case { applied: Some(1), blocked: Some(1), ..none() }, "nothing, crash-guard"),
         (Case { applied: Some(1), withdrawn: vec![1], ..none() }, "nothing"),
         (Case { applied: Some(1), foreign: true, ..none() }, "nothing, foreign-livepatch"),
         (Case { foreign: true, ..none() }, "nothing"),

@@ -182,7 +182,9 @@ impl Vendors {
 
     fn write(&self, kept: &Kept) -> Result<(), Problem> {
         let bytes = kept.to_bytes().map_err(std::io::Error::from);
-        bytes.and_then(|bytes| write_atomically(&self.path, &bytes)).map_err(|e| not_written(&self.path, &e))
+        bytes
+            .and_then(|bytes| write_atomically(&self.path, &bytes, &crate::step::Unwatched))
+            .map_err(|e| not_written(&self.path, &e))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

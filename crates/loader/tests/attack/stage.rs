@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_kernel::{FakeKernel, Kernel as _};
 use livepatch_loader::server::{bind, serve};
+use livepatch_loader::step::Unwatched;
 use livepatch_loader::{Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root};
 use livepatch_loader_api::{AgentRequest, Answer, Head, Request, RootRequest, View};
 use livepatch_manifest::KernelDocument;
@@ -164,6 +165,9 @@ fn loader(directory: &Path, kernel: &Arc<FakeKernel>, clock: &Arc<SetClock>) -> 
         state_directory: directory.join("state"),
         policy: Policy::default(),
         transition_timeout: Duration::from_secs(5),
+        soak: Duration::ZERO,
+        panic_directories: Vec::new(),
+        steps: Arc::new(Unwatched),
     })
 }
 

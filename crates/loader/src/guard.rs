@@ -1,0 +1,219 @@
+//! The crash guard, as pure rules: where one livepatch is, where it may go from there, and what it means when a host
+//! went down meanwhile. Every change of it is on the disk before the step that it announces. See docs/crash-guard.md.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use livepatch_manifest::KernelDocument;
+use livepatch_types::BuildId;
+
+use crate::Problem;
+use crate::state::{Blocked, Phase, Retry};
+
+/// How long a livepatch is in force before it is healthy.
+pub const SOAK: Duration = Duration::from_secs(15 * 60);
+
+/// Where a livepatch is in this boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Not in the kernel.
+    Absent,
+    /// The kernel is about to get it.
+    Inserting,
+    /// The kernel moves its tasks to it.
+    Transition,
+    /// In force, and not for long enough to say that it is healthy.
+    Soaking,
+    /// In force, and healthy.
+    Healthy,
+    /// The kernel is about to move its tasks from it, or does.
+    Reverting,
+    /// A host went down while it soaked: tried once more when the operator still wants it.
+    Waiting,
+    /// A host went down with it: not loaded again by itself.
+    Blocked,
+}
+
+/// What happens to a livepatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// It is loaded next.
+    Insert,
+    /// The kernel has it.
+    Inserted,
+    /// The kernel refused it, it was cancelled, or it is gone.
+    Ended,
+    /// The transition to it ended.
+    InForce,
+    /// The same, and it was healthy in an earlier boot.
+    BackInForce,
+    /// It was in force for long enough.
+    Soaked,
+    /// Another took its place.
+    Replaced,
+    /// It is disabled next.
+    Revert,
+    /// The kernel could not let go of it; it soaks on.
+    StillSoaking,
+    /// The kernel could not let go of it; it is as healthy as before.
+    StillHealthy,
+    /// It is out of force.
+    Removed,
+    /// The host was shut down in good order.
+    ShutDown,
+    /// The host went down, and nothing says why.
+    WentDown,
+    /// The host went down, and a record of a panic is there, or it was the second time.
+    Panicked,
+    /// Root forgets what happened.
+    Cleared,
+}
+
+/// All that may happen: from a stage, by an event, to a stage.
+pub const TRANSITIONS: &[(Stage, Event, Stage)] = {
+    use Event::*;
+    use Stage::*;
+    &[
+        (Absent, Insert, Inserting),
+        (Inserting, Inserted, Transition),
+        (Inserting, Ended, Absent),
+        (Inserting, ShutDown, Absent),
+        (Inserting, WentDown, Blocked),
+        (Inserting, Panicked, Blocked),
+        (Transition, InForce, Soaking),
+        (Transition, BackInForce, Healthy),
+        (Transition, Ended, Absent),
+        (Transition, ShutDown, Absent),
+        (Transition, WentDown, Blocked),
+        (Transition, Panicked, Blocked),
+        (Soaking, Soaked, Healthy),
+        (Soaking, Replaced, Absent),
+        (Soaking, Ended, Absent),
+        (Soaking, Revert, Reverting),
+        (Soaking, ShutDown, Absent),
+        (Soaking, WentDown, Waiting),
+        (Soaking, Panicked, Blocked),
+        (Healthy, Replaced, Absent),
+        (Healthy, Ended, Absent),
+        (Healthy, Revert, Reverting),
+        (Healthy, ShutDown, Absent),
+        (Healthy, WentDown, Absent),
+        (Healthy, Panicked, Absent),
+        (Reverting, Removed, Absent),
+        (Reverting, StillSoaking, Soaking),
+        (Reverting, StillHealthy, Healthy),
+        (Reverting, ShutDown, Absent),
+        (Reverting, WentDown, Blocked),
+        (Reverting, Panicked, Blocked),
+        (Waiting, Insert, Inserting),
+        (Waiting, Cleared, Absent),
+        (Blocked, Cleared, Absent),
+    ]
+};
+
+impl Stage {
+    /// Where an event leads; none: it cannot happen here.
+    pub fn after(self, event: Event) -> Option<Self> {
+        TRANSITIONS.iter().find(|(from, by, _)| *from == self && *by == event).map(|(_, _, to)| *to)
+    }
+
+    /// The same, as a check before a step is taken.
+    pub(crate) fn check(self, event: Event) -> Result<Self, Problem> {
+        self.after(event).ok_or_else(|| {
+            let message = format!("a livepatch that is {self:?} cannot be {event:?}").to_lowercase();
+            Problem::new("guard-transition", message, "tell the developers; `livepatch locks list` shows it")
+        })
+    }
+}
+
+impl From<Phase> for Stage {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Inserting => Self::Inserting,
+            Phase::Transition => Self::Transition,
+            Phase::Soaking => Self::Soaking,
+            Phase::Reverting => Self::Reverting,
+        }
+    }
+}
+
+/// What a marker of another boot says of the host's end. `again`: it was tried once more after such an end before.
+pub fn end_of(closed: bool, panicked: bool, again: bool) -> Event {
+    match (closed, panicked || again) {
+        (true, _) => Event::ShutDown,
+        (false, true) => Event::Panicked,
+        (false, false) => Event::WentDown,
+    }
+}
+
+/// How much of the soak is left. Both times are since the boot, so that no clock that is set makes it shorter.
+pub fn soak_left(began: Duration, now: Duration, soak: Duration) -> Duration {
+    soak.saturating_sub(now.saturating_sub(began))
+}
+
+/// From when on a document must have been issued to bring a livepatch back that was soaking when a host went down: a
+/// whole soak after it came into force here, and after all that was issued before. Then those who got it with this host
+/// have had their time too, and the operator, who hears of them, still wants it. (Documents name no waves yet.)
+pub fn retry_after(
+    came_into_force: Timestamp,
+    latest_issued: Option<Timestamp>,
+    soak: Duration,
+) -> Timestamp {
+    let latest = latest_issued.map_or(came_into_force, |issued| issued.max(came_into_force));
+    latest.checked_add(soak).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a livepatch is kept from the kernel, now that this document is the newest.
+pub fn keeps_back(blocked: &Blocked, document: Option<&KernelDocument>) -> bool {
+    match blocked.retry {
+        Retry::Never => true,
+        Retry::UnderWay => false,
+        Retry::AfterIssued(after) => !document.is_some_and(|document| {
+            document.issued > after
+                && document.target.as_ref().is_some_and(|target| target.version == blocked.version)
+        }),
+    }
+}
+
+/// The guard that keeps a livepatch from a kernel, if one does.
+pub(crate) fn guard_of<'a>(
+    blocked: &'a [Blocked],
+    version: livepatch_types::PatchVersion,
+    build_id: &BuildId,
+    document: Option<&KernelDocument>,
+) -> Option<&'a Blocked> {
+    let same = |blocked: &&Blocked| blocked.version == version && blocked.build_id == *build_id;
+    blocked.iter().find(same).filter(|blocked| keeps_back(blocked, document))
+}
+
+/// What happened, for people.
+pub(crate) fn crash_problem(blocked: &Blocked) -> Problem {
+    let version = blocked.version;
+    let when = match blocked.phase {
+        Phase::Inserting => "was being inserted",
+        Phase::Transition => "was in transition",
+        Phase::Soaking => "was in force for less than its soak",
+        Phase::Reverting => "was being reverted",
+    };
+    let (code, what) = match blocked.retry {
+        Retry::AfterIssued(_) => ("crash-guard-waits", "it waits for the operator"),
+        Retry::Never | Retry::UnderWay => ("crash-guard", "it is not applied again by itself"),
+    };
+    let message = format!("this host went down while livepatch {version} {when}; {what}");
+    let first = match (&blocked.record, blocked.retry) {
+        (Some(record), _) => format!("the kernel panicked: read {record}, and tell the operator"),
+        (None, Retry::AfterIssued(after)) => {
+            let after = after.strftime("%Y-%m-%d %H:%M UTC");
+            format!(
+                "nothing says that the kernel panicked; a document that is issued after {after} and still names it brings it back, once"
+            )
+        }
+        (None, _) => "look for a panic in the logs of the boot before (pstore, kdump)".into(),
+    };
+    let mut problem = Problem::new(code, message, &first);
+    problem.hints.push("`livepatch apply` clears this and applies it once more".into());
+    problem
+}
+
+#[cfg(test)]
+mod tests;
