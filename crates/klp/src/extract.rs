@@ -86,7 +86,7 @@ pub struct Extracted {
     pub originals: BTreeMap<String, Original>,
     /// Those whose address is used other than as the destination of a call or jump.
     pub addresses: BTreeSet<String>,
-    /// Functions that come along and have no counterpart in the kernel.
+    /// Functions that come along and are not redirected to: new ones, and copies.
     pub added_functions: Vec<String>,
     /// Variables that come along.
     pub added_data: Vec<String>,
@@ -124,7 +124,18 @@ pub fn extract(
     comparison: &Comparison,
     prefix: usize,
 ) -> Result<Option<Extracted>, Refusal> {
-    let plan = Plan::make(original, patched, comparison)?;
+    extract_with_copies(original, patched, comparison, &BTreeSet::new(), prefix)
+}
+
+/// The same, and what comes along calls its own copies of these functions of the patched unit, although they have not changed.
+pub(crate) fn extract_with_copies(
+    original: &Unit,
+    patched: &Unit,
+    comparison: &Comparison,
+    copied: &BTreeSet<usize>,
+    prefix: usize,
+) -> Result<Option<Extracted>, Refusal> {
+    let plan = Plan::make(original, patched, comparison, copied.clone())?;
     if plan.included.is_empty() {
         return Ok(None);
     }
@@ -151,6 +162,8 @@ struct Plan<'u> {
     carried: BTreeSet<usize>,
     /// Changed functions that cannot be redirected and stay: what comes along and calls them takes a copy along.
     left_behind: BTreeSet<usize>,
+    /// Unchanged functions of which what comes along and calls them takes a copy along.
+    copied: BTreeSet<usize>,
     callbacks: Vec<(Hook, usize)>,
     included: BTreeSet<usize>,
 }
@@ -158,7 +171,7 @@ struct Plan<'u> {
 /// Changed functions that no livepatch can redirect, neither themselves nor by way of their callers. Whether the fix
 /// is whole without them is for a person to say.
 pub fn left_behind(original: &Unit, patched: &Unit, comparison: &Comparison) -> Vec<Refusal> {
-    let plan = Plan::begin(original, patched, comparison);
+    let plan = Plan::begin(original, patched, comparison, BTreeSet::new());
     let refusal = |&index: &usize| {
         let item = &patched.items[index];
         let why = format!("it has no call to __fentry__ (section {})", patched.section_name(item));
@@ -169,19 +182,38 @@ pub fn left_behind(original: &Unit, patched: &Unit, comparison: &Comparison) -> 
 
 impl<'u> Plan<'u> {
     /// What takes part, before what it needs is known.
-    fn begin(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Self {
+    fn begin(
+        original: &'u Unit,
+        patched: &'u Unit,
+        comparison: &'u Comparison,
+        copied: BTreeSet<usize>,
+    ) -> Self {
         let (changed, carried) = (comparison.changed.clone(), BTreeSet::new());
         let (left_behind, callbacks, included) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-        let mut plan =
-            Self { original, patched, comparison, changed, carried, left_behind, callbacks, included };
+        let mut plan = Self {
+            original,
+            patched,
+            comparison,
+            changed,
+            carried,
+            left_behind,
+            copied,
+            callbacks,
+            included,
+        };
         plan.carry_untraceable();
         let stays = |index: &usize| plan.is_redirected(*index) && !plan.is_traceable(*index);
         plan.left_behind = plan.changed.iter().copied().filter(stays).collect();
         plan
     }
 
-    fn make(original: &'u Unit, patched: &'u Unit, comparison: &'u Comparison) -> Result<Self, Refusal> {
-        let mut plan = Self::begin(original, patched, comparison);
+    fn make(
+        original: &'u Unit,
+        patched: &'u Unit,
+        comparison: &'u Comparison,
+        copied: BTreeSet<usize>,
+    ) -> Result<Self, Refusal> {
+        let mut plan = Self::begin(original, patched, comparison, copied);
         plan.callbacks = Marks::read(patched)?.callbacks;
         // What is new and visible may be meant for another unit of the patch.
         let is_new_global = |index: &usize| {
@@ -247,6 +279,10 @@ impl<'u> Plan<'u> {
             && !self.carried.contains(&index)
             && !self.left_behind.contains(&index)
             && !self.comparison.parent_of.contains_key(&index)
+    }
+
+    fn is_copied(&self, index: usize) -> bool {
+        self.copied.contains(self.comparison.parent_of.get(&index).unwrap_or(&index))
     }
 
     fn is_traceable(&self, index: usize) -> bool {
@@ -389,6 +425,8 @@ impl<'u> Plan<'u> {
                     _ => inside,
                 }
             }
+            // The address of the function itself must outlive the livepatch.
+            ItemKind::Function if self.is_copied(index) && (reference.branch || offset != 0) => inside,
             ItemKind::Function | ItemKind::Data if index == from => inside,
             ItemKind::Data if is_own_copy(item) || is_literal(self.patched, item) => inside,
             ItemKind::Data if self.comparison.resized.contains(&index) => {

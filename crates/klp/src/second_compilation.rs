@@ -13,13 +13,15 @@
 //!
 //! So what changes is found with the kernel's own macros, and the code is taken from a second pair of compilations with
 //! the others. That is sound when the same functions change, and when no function whose calling convention the
-//! compiler made up (a clone: `f.isra.0`) is called across from one compilation to the other.
+//! compiler made up (a clone: `f.isra.0`) is called across from one compilation to the other. Where the code calls an
+//! unchanged clone that is not the same in both, it takes a copy along; a clone that is redirected is refused, for the
+//! kernel calls it as its own compilation has it.
 
 use std::collections::BTreeSet;
 
 use crate::compare::{Comparison, compare};
 use crate::elf::Placement;
-use crate::extract::{Extracted, Original, extract};
+use crate::extract::{Extracted, Original, extract_with_copies};
 use crate::finish::{JUMP_ENTRY_BYTES, JUMP_ENTRY_KEY, JUMP_TABLE, TRACEPOINT};
 use crate::refusal::{Refusal, Rule};
 use crate::unit::{ItemKind, Target, Unit};
@@ -101,20 +103,44 @@ pub fn extract_second(
             return reason.refuse(name, "it calls other functions");
         }
     }
-    let Some(mut extracted) = extract(generic.original, generic.patched, &changes, prefix)? else {
-        return Ok(None);
-    };
     let bridge = compare(own.original, generic.original)?;
-    let counterpart = |index: usize| -> Result<usize, Refusal> {
+    let is_clone = |index: usize| {
         let item = &generic.original.items[index];
-        let is_clone = item.kind == ItemKind::Function && item.name().contains('.');
-        match bridge.original_of[index] {
-            Some(found) if !is_clone => Ok(found),
-            Some(found) if !bridge.changed.contains(&index) && own_name(own, found) == item.name() => {
-                Ok(found)
-            }
-            Some(_) => reason.refuse(item.name(), "it may be called otherwise"),
-            None => reason.refuse(item.name(), "there is something that the kernel does not have"),
+        item.kind == ItemKind::Function && item.name().contains('.')
+    };
+    // What the kernel has for an item of the original, if that is surely called in the same way.
+    let found = |index: usize| {
+        let same = |found: &usize| {
+            !is_clone(index)
+                || !bridge.changed.contains(&index)
+                    && own.original.items[*found].name() == generic.original.items[index].name()
+        };
+        bridge.original_of[index].filter(same)
+    };
+    let mut copied = BTreeSet::new();
+    let mut extracted = loop {
+        let extracted = extract_with_copies(generic.original, generic.patched, &changes, &copied, prefix)?;
+        let Some(extracted) = extracted else { return Ok(None) };
+        let callable = extracted.originals.iter().filter(|(name, _)| !extracted.addresses.contains(*name));
+        let clones = callable.filter_map(|(_, original)| match original {
+            Original::Item(index) if is_clone(*index) && found(*index).is_none() => Some(*index),
+            _ => None,
+        });
+        let partner = |original| changes.original_of.iter().position(|partner| *partner == Some(original));
+        let known = copied.len();
+        copied.extend(
+            clones.filter_map(partner).filter(|index| !changes.changed.contains(index)).collect::<Vec<_>>(),
+        );
+        if copied.len() == known {
+            break extracted;
+        }
+    };
+    let counterpart = |index: usize| {
+        let name = generic.original.items[index].name();
+        match found(index) {
+            Some(found) => Ok(found),
+            None if bridge.original_of[index].is_some() => reason.refuse(name, "it may be called otherwise"),
+            None => reason.refuse(name, "there is something that the kernel does not have"),
         }
     };
     for function in &mut extracted.functions {
@@ -138,8 +164,4 @@ fn calls(unit: &Unit, index: usize) -> BTreeSet<&str> {
             _ => None,
         })
         .collect()
-}
-
-fn own_name(own: Pair<'_>, index: usize) -> &str {
-    own.original.items[index].name()
 }
