@@ -283,63 +283,73 @@ impl<'u> Pairing<'u> {
         }
     }
 
-    /// Variables inside functions: paired functions refer to them in the same order, if to the same number of them.
+    /// Variables inside functions, and what initializers hold without a name (`__compound_literal.3`): what is paired
+    /// refers to them in the same order, if to the same number of them. Pairs that are found lead on to others.
     fn by_referrer(&mut self) {
         let plain = |item: &Item| {
             let name = item.names.first()?;
             (item.kind == ItemKind::Data && !is_own_copy(item)).then(|| (item.kind, plain_name(name)))
         };
-        let (old, new) = self.unpaired(plain);
-        let mut keys: Vec<Key> = new.keys().filter(|key| old.contains_key(*key)).cloned().collect();
-        keys.sort();
-        for key in keys {
-            let (old, new) = (&old[&key], &new[&key]);
-            let first_uses = |unit: &Unit, function: usize, members: &[usize]| {
-                let mut seen: Vec<usize> = Vec::new();
-                for reference in &unit.items[function].references {
-                    if let Target::Item { item, .. } = reference.target
-                        && members.contains(&item)
-                        && !seen.contains(&item)
-                    {
-                        seen.push(item);
-                    }
-                }
-                seen
-            };
-            let mut votes: HashMap<usize, BTreeSet<usize>> = HashMap::new();
-            for (index, item) in self.patched.items.iter().enumerate() {
-                let Some(partner) = self.original_of[index].filter(|_| item.kind == ItemKind::Function)
-                else {
-                    continue;
-                };
-                let here = first_uses(self.patched, index, new);
-                let there = first_uses(self.original, partner, old);
-                if here.len() == there.len() {
-                    here.iter().zip(&there).for_each(|(b, a)| _ = votes.entry(*b).or_default().insert(*a));
+        loop {
+            let before = self.taken.len();
+            let (old, new) = self.unpaired(plain);
+            let mut keys: Vec<&Key> = new.keys().filter(|key| old.contains_key(*key)).collect();
+            keys.sort();
+            for key in keys {
+                for (a, b) in self.sure_pairs(&old[key], &new[key]) {
+                    self.pair(a, b);
                 }
             }
-            let mut claimed: HashMap<usize, usize> = HashMap::new();
-            for candidates in votes.values().filter(|c| c.len() == 1) {
-                candidates.iter().for_each(|a| *claimed.entry(*a).or_default() += 1);
-            }
-            let sure: Vec<(usize, usize)> = votes
-                .iter()
-                .filter_map(|(b, candidates)| {
-                    let a = *candidates.first().filter(|_| candidates.len() == 1)?;
-                    (claimed.get(&a) == Some(&1)).then_some((a, *b))
-                })
-                .collect();
-            for (a, b) in sure {
-                self.pair(a, b);
-            }
-            // Literals are told apart by content; for others it must be known which one is meant.
-            let open = new.iter().any(|b| {
-                self.original_of[*b].is_none() && !is_literal(self.patched, &self.patched.items[*b])
-            });
-            if open && old.iter().any(|a| !self.taken.contains(a)) {
-                self.ambiguous.insert(key.1);
+            if self.taken.len() == before {
+                break;
             }
         }
+        // Literals are told apart by content; for others it must be known which one is meant.
+        let (old, new) = self.unpaired(plain);
+        let is_open = |index: &usize| !is_literal(self.patched, &self.patched.items[*index]);
+        let open =
+            new.into_iter().filter(|(key, members)| old.contains_key(key) && members.iter().any(is_open));
+        self.ambiguous = open.map(|((_, name), _)| name).collect();
+    }
+
+    /// Which of the `new` are surely which of the `old`.
+    fn sure_pairs(&self, old: &[usize], new: &[usize]) -> Vec<(usize, usize)> {
+        let first_uses = |unit: &Unit, referrer: usize, members: &[usize]| {
+            // Where a variable refers to another, its initializer may have changed as a whole. For constants it shows
+            // when they are compared; state must not go to another.
+            let of_data = unit.items[referrer].kind == ItemKind::Data;
+            let mut seen: Vec<usize> = Vec::new();
+            for reference in &unit.items[referrer].references {
+                if let Target::Item { item, .. } = reference.target
+                    && members.contains(&item)
+                    && !seen.contains(&item)
+                    && (!of_data || unit.is_read_only(&unit.items[item]))
+                {
+                    seen.push(item);
+                }
+            }
+            seen
+        };
+        let mut votes: HashMap<usize, BTreeSet<usize>> = HashMap::new();
+        for (index, item) in self.patched.items.iter().enumerate() {
+            let Some(partner) = self.original_of[index].filter(|_| item.kind != ItemKind::Piece) else {
+                continue;
+            };
+            let here = first_uses(self.patched, index, new);
+            let there = first_uses(self.original, partner, old);
+            if here.len() == there.len() {
+                here.iter().zip(&there).for_each(|(b, a)| _ = votes.entry(*b).or_default().insert(*a));
+            }
+        }
+        let mut claimed: HashMap<usize, usize> = HashMap::new();
+        for candidates in votes.values().filter(|c| c.len() == 1) {
+            candidates.iter().for_each(|a| *claimed.entry(*a).or_default() += 1);
+        }
+        let sure = votes.iter().filter_map(|(b, candidates)| {
+            let a = *candidates.first().filter(|_| candidates.len() == 1)?;
+            (claimed.get(&a) == Some(&1)).then_some((a, *b))
+        });
+        sure.collect()
     }
 }
 
