@@ -11,3 +11,4 @@ mod patches;
 mod refusals;
 mod site;
 mod upgrade;
+mod vendor;
