@@ -5,7 +5,6 @@ use std::process::Command;
 
 use livepatch_manifest::Bundle;
 use livepatch_tests::cloud_kernel;
-use livepatch_types::PatchState;
 use tempfile::TempDir;
 
 use crate::host::Host;
@@ -97,13 +96,19 @@ fn only_what_operator_and_vendor_say_is_loaded() {
     });
     host.start();
 
-    // The operator offers it, signed by the vendor's key; the vendor's repository does not allow it.
+    // The operator offers it, signed by the vendor's key. Of the vendor's repository nothing is known.
     assert_ne!(host.enable(&token).status, 0);
-    let status = host.status();
-    assert_eq!(status.patch.state, PatchState::Unapplied, "{status:?}");
-    assert_eq!((host.checks(), host.applications(MODULE)), ([1, 1], 0));
-    let problem = host.problem();
-    assert_eq!(problem.as_deref(), Some("vendor-unknown-kernel"));
+    let refused = |code: &str| {
+        assert_eq!(host.problem().as_deref(), Some(code));
+        assert_eq!((host.checks(), host.applications(MODULE)), ([1, 1], 0), "{code}");
+    };
+    refused("vendor-unseen");
+
+    // It allows another one.
+    repository.allow(&patches.vendor.sign(patches.second.clone()), &patches.vendor);
+    repository.import(&site);
+    host.livepatch(&["refresh"]);
+    refused("vendor-not-allowed");
 
     // Both say it.
     repository.allow(&bundle, &patches.vendor);
