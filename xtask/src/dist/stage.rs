@@ -78,7 +78,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The keys that hosts trust, the certificate in both of its forms.
+    /// The keys that hosts trust, the certificate in both of its forms, and the root of the vendor's repository if there is one.
     fn carry(&self, keys: &Path) -> Result<(), Error> {
         let directory = self.root.join("usr/share/livepatch/keys");
         copy(&keys.join("operator.pub"), &directory.join("operator.pub"), 0o644)?;
@@ -86,7 +86,9 @@ impl<'a> Stage<'a> {
         let pem = fs::read_to_string(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
         let der = der_of_pem(&pem).ok_or(Error::NoCertificate { path })?;
         write(&directory.join("vendor.pem"), pem.as_bytes())?;
-        write(&directory.join("vendor.x509"), &der)
+        write(&directory.join("vendor.x509"), &der)?;
+        let root = keys.join("vendor-root.json");
+        if root.exists() { copy(&root, &directory.join("vendor-root.json"), 0o644) } else { Ok(()) }
     }
 
     /// Copyright and changelog, as Debian wants them.
