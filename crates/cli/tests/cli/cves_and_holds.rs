@@ -57,6 +57,7 @@ fn cves_in_both_forms() {
     CVE-2026-7777       not known               no livepatch for this kernel speaks of it
     ");
     let output = with_status(&status(), &[&["cves", "--format", "json"], &asked[1..]].concat());
+    fits("cves", &output.stdout);
     insta::assert_snapshot!(text(&output.stdout), @r#"
     {
       "schema": 1,
@@ -146,6 +147,7 @@ fn holds_are_in_the_configuration_which_keeps_its_mode() {
     assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(run(&["hold", "CVE-2026-1001"]), (Some(0), "held: CVE-2026-1001\n".into()));
     let json = |held: &str, changed| format!("{{\"changed\":{changed},\"held\":[{held}],\"schema\":1}}\n");
+    fits("hold", run(&["hold", "--format", "json"]).1.as_bytes());
     assert_eq!(run(&["hold", "--format", "json"]), (Some(0), json("\"CVE-2026-1001\"", false)));
     assert_eq!(run(&["unhold", "CVE-2026-1001", "--format", "json"]), (Some(0), json("", true)));
     assert_eq!(run(&["hold", "LSN-0113-1"]).0, Some(2));

@@ -111,6 +111,7 @@ fn it_always_answers() {
     let empty = tempfile::tempdir().unwrap();
     let output = livepatch(empty.path(), &["doctor", "--format", "json"], "");
     assert_eq!(output.status.code(), Some(1));
+    fits("doctor", &output.stdout);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&said["schema"], &said["well"]), (&1.into(), &false.into()));
     let hints = said["findings"].as_array().unwrap().last().unwrap()["hints"].as_array().unwrap();

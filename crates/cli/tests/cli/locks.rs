@@ -7,7 +7,7 @@ use livepatch_api::daemon::Failure;
 use livepatch_loader_api::{Answer, HEAD_BYTES, Lock, LockKind, ROOT_SOCKET, View};
 use livepatch_types::PatchVersion;
 
-use crate::support::{livepatch, text};
+use crate::support::{fits, livepatch, text};
 
 /// A loader that is asked once; gives back the kind of the request.
 fn loader(directory: &Path, failure: Option<Failure>, locks: Vec<Lock>) -> JoinHandle<u8> {
@@ -62,6 +62,7 @@ fn locks_are_listed_in_both_forms() {
     `livepatch locks clear` forgets all of it; `livepatch apply` also applies at once.
     ");
     insta::assert_snapshot!(list(&["locks", "list"], vec![]), @"Nothing keeps livepatches from this kernel.");
+    fits("locks", list(&["locks", "list", "--format", "json"], locks()).as_bytes());
     insta::assert_snapshot!(list(&["locks", "list", "--format", "json"], locks()[..1].to_vec()), @r#"
     {
       "schema": 1,

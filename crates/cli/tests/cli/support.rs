@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use livepatch_api::daemon::*;
 use livepatch_types::*;
+use serde_json::{Value, json};
 
 pub(crate) fn status() -> Status {
     let cve = |id: &str, rating, coverage, patched, title: &str| Cve {
@@ -143,4 +144,32 @@ pub(crate) fn canonical_livepatch(directory: &Path, arguments: &[&str], input: &
 /// The status for people as it is where there is no terminal.
 pub(crate) fn status_text(status: &Status) -> String {
     anstream::adapter::strip_str(&livepatch_cli::status_text(status)).to_string()
+}
+
+/// Checks what a command printed against its schema in `docs/schema`: it fits, and every key in it is required.
+pub(crate) fn fits(schema: &str, printed: &[u8]) {
+    let path = format!("{}/../../docs/schema/{schema}.schema.json", env!("CARGO_MANIFEST_DIR"));
+    let schema = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let printed: Value = serde_json::from_slice(printed).unwrap();
+    let fits = schema.validate(&printed).map_err(|error| error.to_string());
+    assert_eq!(fits, Ok(()), "{printed}");
+    let mut places = vec![String::new()];
+    while let Some(place) = places.pop() {
+        match printed.pointer(&place).unwrap() {
+            Value::Object(object) => {
+                for key in object.keys() {
+                    let mut without = printed.clone();
+                    without.pointer_mut(&place).unwrap().as_object_mut().unwrap().remove(key);
+                    assert!(!schema.is_valid(&without), "{place}/{key} can be left out");
+                    places.push(format!("{place}/{key}"));
+                }
+                let mut with = printed.clone();
+                with.pointer_mut(&place).unwrap()["another"] = json!(1);
+                assert!(!schema.is_valid(&with), "{place} takes other keys");
+            }
+            Value::Array(array) => places.extend((0..array.len()).map(|at| format!("{place}/{at}"))),
+            _ => {}
+        }
+    }
 }
