@@ -11,7 +11,8 @@ use crate::machine::{Bench, Machine, Running, succeed};
 use crate::patches::{FIXES, Vendor, version};
 use crate::site::{ADDRESS, Site, free_port};
 
-const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Options::=--force-confold";
+pub(crate) const APT: &str =
+    "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Options::=--force-confold";
 
 /// What the checks of both fixes say: 1 is vulnerable, 0 fixed.
 fn checks(machine: &Running) -> [i32; 2] {
@@ -165,13 +166,18 @@ fn seconds(microseconds: u64) -> f64 {
 }
 
 /// Past the test harness, which would hide it.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).unwrap();
 }
 
 /// How often the power is cut: LIVEPATCH_LONG=1 says often.
 fn power_cuts() -> u32 {
-    if std::env::var_os("LIVEPATCH_LONG").is_some_and(|value| value == "1") { 10 } else { 1 }
+    if is_long() { 10 } else { 1 }
+}
+
+/// Whether this is a run that may take long.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("LIVEPATCH_LONG").is_some_and(|value| value == "1")
 }
 
 /// Boots; the kernel must have been patched before the network was allowed.

@@ -133,11 +133,15 @@ fn spec(kernel: &FetchedKernel, initrd: Vec<u8>, disks: &Path) -> BootSpec {
     let mut spec = BootSpec::new(kernel.tree.vmlinuz(), initrd);
     spec.memory_mib = 1024;
     spec.disks = ["disk", PAYLOAD_DISK].map(|name| disks.join(name)).into();
-    // The journal goes to the console, too, and so into the transcript that a failure keeps.
-    spec.kernel_args =
-        ["systemd.journald.forward_to_console=1", "systemd.show_status=no", "systemd.getty_auto=no"]
-            .map(String::from)
-            .into();
+    // A panic ends the machine. The journal goes to the console, too, and so into the transcript that a failure keeps.
+    spec.kernel_args = [
+        "panic=-1",
+        "systemd.journald.forward_to_console=1",
+        "systemd.show_status=no",
+        "systemd.getty_auto=no",
+    ]
+    .map(String::from)
+    .into();
     spec
 }
 
@@ -215,6 +219,11 @@ impl Running {
         assert_eq!(self.guest().kernel_problems().unwrap(), []);
         let guest = self.guest.take().unwrap();
         guest.end_by(&Command::new("systemctl").args(["reboot"]), BOUND).unwrap();
+    }
+
+    /// Runs what ends the machine, and waits for that.
+    pub(crate) fn end_by(mut self, command: &Command, bound: Duration) {
+        self.guest.take().unwrap().end_by(command, bound).unwrap();
     }
 
     /// Takes the power away.

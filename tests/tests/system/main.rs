@@ -2,6 +2,7 @@
 //! `cargo xtask test` makes both.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
+mod crashes;
 mod elsewhere;
 mod installed;
 mod machine;
