@@ -22,6 +22,9 @@ use crate::site::{ADDRESS, Site, free_port};
 
 /// Rounds after which whatever is allocated once has been.
 const WARM_UP_ROUNDS: usize = 3;
+/// Each thread that ever read a module keeps up to this for the next one (glibc's arenas), and the loader has four that may:
+/// which of them a request meets is chance. Beyond that, memory must not grow, however many rounds there are.
+const KEPT_BY_THREADS_KIB: u64 = 4 * 1280;
 /// Rounds that are always made after that.
 const ROUNDS: usize = 3;
 /// How long rounds go on with LIVEPATCH_LONG=1.
@@ -104,7 +107,10 @@ fn nothing_piles_up() {
     let after = Amounts::of(&host);
     let minutes = start.elapsed().as_secs_f64() / 60.0;
     say(&format!("{rounds} rounds in {minutes:.1} minutes: {before:?}, then {after:?}\n"));
-    assert!(after.resident_kib <= before.resident_kib + 1024, "the daemon grows: {before:?}, {after:?}");
+    assert!(
+        after.resident_kib <= before.resident_kib + KEPT_BY_THREADS_KIB,
+        "the daemon grows: {before:?}, {after:?}"
+    );
     assert!(after.kernel_kib <= before.kernel_kib + 4096, "the kernel grows: {before:?}, {after:?}");
     assert!(after.open <= before.open + 2, "files stay open: {before:?}, {after:?}");
     assert!(after.files <= before.files + 2, "files stay: {before:?}, {after:?}");
