@@ -22,8 +22,8 @@ use crate::site::{ADDRESS, Site, free_port};
 
 /// Rounds after which whatever is allocated once has been.
 const WARM_UP_ROUNDS: usize = 3;
-/// Each thread that ever read a module keeps up to this for the next one (glibc's arenas), and the loader has four that may:
-/// which of them a request meets is chance. Beyond that, memory must not grow, however many rounds there are.
+/// Memory grows by a step of about 1.2 MiB now and then, and in 175 rounds by one in all: as if each of the loader's four
+/// threads that may read a module kept room for the next one. Beyond that it must not grow, however many rounds there are.
 const KEPT_BY_THREADS_KIB: u64 = 4 * 1280;
 /// Rounds that are always made after that.
 const ROUNDS: usize = 3;
