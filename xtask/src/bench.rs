@@ -1,10 +1,12 @@
-//! `cargo xtask bench`: figures of the builder, from a real kernel, and of signed metadata, from a real server.
+//! `cargo xtask bench`: figures of the builder, from a real kernel, of signed metadata, from a real server, and of the
+//! client, from a machine that it is installed in.
 
 use std::path::Path;
 
 use livepatch_vm::testing;
 
 use crate::config::{Demo, Kernel};
+use crate::dist::{self, Profile, Recipe};
 use crate::error::{Error, Exit};
 use crate::fetch::{self, make_directory};
 use crate::process::{command, tool};
@@ -73,6 +75,27 @@ pub(crate) fn trust() -> Result<(), Error> {
     make_directory(&out)?;
     let mut bench = command(&programs.join(TRUST_PROGRAMS[0]).display().to_string());
     bench.arg("--server").arg(programs.join(TRUST_PROGRAMS[1])).arg("--out").arg(out.join("trust.json"));
+    let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
+    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
+}
+
+/// Measures the installed client in a virtual machine; writes target/bench/client.json.
+pub(crate) fn client() -> Result<(), Error> {
+    setup::setup()?;
+    let workspace = testing::workspace();
+    fetch::fetch(&Demo::read(&workspace.join("demo.toml"))?, &testing::kernels_directory())?;
+    let packages = workspace.join("target/dist/bench");
+    dist::dist(&Recipe::for_tests(Profile::Release), &packages)?;
+    let Some(disk) = test::system_disk(workspace)? else {
+        return Err(Error::Config("only root can make the disk of the machine that is measured".into()));
+    };
+    let out = workspace.join("target/bench");
+    make_directory(&out)?;
+    // What is measured is in the packages; what measures need not be optimised.
+    let mut bench = test::cargo(workspace);
+    bench.args(["test", "--package", PACKAGE, "--bench", "client"]);
+    bench.env(testing::REQUIRE_VM, "1").env(test::PACKAGES, packages).env(test::SYSTEM_DISK, disk);
+    bench.env("LIVEPATCH_BENCH_OUT", out.join("client.json"));
     let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
     if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
 }

@@ -129,6 +129,9 @@ enum Bench {
     /// What a poll and a first contact cost a host, in bytes and requests, with 3,000 kernels; writes
     /// target/bench/trust.json
     Trust,
+    /// What the installed client costs a host in a virtual machine: memory, wake-ups, answering times; as root, writes
+    /// target/bench/client.json
+    Client,
 }
 
 fn main() -> ExitCode {
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
         Chore::Fuzz { seconds, seed, target } => fuzz::fuzz(seconds, seed, target.as_deref()),
         Chore::Bench { what: Bench::Builder { kpatch } } => bench::builder(kpatch.as_deref()),
         Chore::Bench { what: Bench::Trust } => bench::trust(),
+        Chore::Bench { what: Bench::Client } => bench::client(),
         Chore::Matrix { kernel, jobs } => matrix::matrix(&kernel, jobs),
         Chore::Release { recipe, twice } => {
             let builds = if twice { release::Builds::Twice } else { release::Builds::Once };

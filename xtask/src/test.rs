@@ -24,9 +24,9 @@ const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
 /// And that of the compiled check programs.
 const CHECKS: &str = "LIVEPATCH_CHECKS";
 /// And that of the packages.
-const PACKAGES: &str = "LIVEPATCH_PACKAGES";
+pub(crate) const PACKAGES: &str = "LIVEPATCH_PACKAGES";
 /// And the disk with a system that they can be installed in.
-const SYSTEM_DISK: &str = "LIVEPATCH_SYSTEM_DISK";
+pub(crate) const SYSTEM_DISK: &str = "LIVEPATCH_SYSTEM_DISK";
 /// Tells tests to go the long way.
 const LONG: &str = "LIVEPATCH_LONG";
 /// Where prepared kernel sources and other large things are kept, if not in `target/cache`; livepatch-build knows it too.
@@ -59,13 +59,7 @@ pub(crate) fn test(suite: Option<&Word>, length: Length) -> Result<(), Error> {
     if length == Length::Long {
         test.env(LONG, "1");
     }
-    let demo = Demo::read(&workspace.join("demo.toml"))?;
-    let mut kernels = Vec::new();
-    for kernel in &demo.kernel {
-        kernels
-            .push(KernelTree::open(&testing::kernels_directory().join(kernel.name.as_str()).join("image"))?);
-    }
-    match system::disk(workspace, &kernels, &cache(workspace))? {
+    match system_disk(workspace)? {
         Some(disk) => drop(test.env(SYSTEM_DISK, disk)),
         None => eprintln!("SKIPPED: tests of the installed system: only root can make its disk"),
     }
@@ -114,6 +108,17 @@ impl Budget {
         let longer = self.long.get(name).filter(|_| length == Length::Long);
         longer.or(self.suites.get(name)).copied().unwrap_or(1)
     }
+}
+
+/// The disk of a system with all kernels of demo.toml; none where only root can make it.
+pub(crate) fn system_disk(workspace: &Path) -> Result<Option<PathBuf>, Error> {
+    let demo = Demo::read(&workspace.join("demo.toml"))?;
+    let mut kernels = Vec::new();
+    for kernel in &demo.kernel {
+        kernels
+            .push(KernelTree::open(&testing::kernels_directory().join(kernel.name.as_str()).join("image"))?);
+    }
+    system::disk(workspace, &kernels, &cache(workspace))
 }
 
 /// Where prepared kernel sources and other large things are kept.

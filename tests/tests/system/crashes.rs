@@ -6,10 +6,11 @@ use livepatch_tests::{cloud_kernel, kernel_request, livepatch_request, replace_l
 use livepatch_types::{PatchVersion, SystemClock};
 use livepatch_vm::Command;
 
-use crate::installed::{APT, is_long, say};
+use crate::fleet::{configure, do_not_soak, give_client, install, soak};
+use crate::installed::{is_long, say};
 use crate::machine::{BOUND, Bench, Machine, Running};
 use crate::patches::Vendor;
-use crate::site::{ADDRESS, Site, free_port};
+use crate::site::{Site, free_port};
 
 const CMDLINE: &str = "fs/proc/cmdline.c";
 
@@ -86,27 +87,15 @@ fn a_livepatch_that_panics_is_not_loaded_again() {
     let _server = site.serve(port);
 
     let mut machine = Machine::new(&bench, &kernel);
-    machine.give_file("livepatch.deb", 0o644, &bench.package("livepatch"));
-    let config = format!("server = \"https://{ADDRESS}:{port}\"\nca-file = \"/etc/livepatch/ca.pem\"\n");
-    machine.give("livepatch.toml", 0o644, config);
-    machine.give_file("ca.pem", 0o644, &site.file("ca.pem"));
-    machine.give_file("trust/operator.pub", 0o644, &site.file("operator.pub"));
-    machine.give("trust/vendor.pem", 0o644, vendor.certificate_pem.clone());
-    machine.give("token", 0o600, site.token("t", &[]));
+    give_client(&mut machine, &bench.package("livepatch"), &site, port, &vendor);
     let host = machine.start();
-    host.shell(&format!("{APT} install /run/payload/livepatch.deb"));
-    host.shell("cp /run/payload/livepatch.toml /run/payload/ca.pem /etc/livepatch/");
-    host.shell("cp /run/payload/trust/* /etc/livepatch/trust/");
+    install(&host);
     // The first one is healthy at once, the others soak.
-    host.shell("mkdir /run/systemd/system/livepatch-loader.service.d");
-    host.shell(
-        "printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/livepatch-loader --soak-minutes 0\\n' \
-         >/run/systemd/system/livepatch-loader.service.d/soak.conf",
-    );
-    host.shell("systemctl daemon-reload && systemctl restart livepatchd");
+    do_not_soak(&host);
+    configure(&host);
     host.shell("livepatch enable --token-file /run/payload/token");
     assert_eq!(in_force(&host), "1.1");
-    host.shell("rm -r /run/systemd/system/livepatch-loader.service.d && systemctl daemon-reload");
+    soak(&host);
     host.shell("systemctl restart livepatchd");
     host.wait_for("livepatch status >/dev/null; echo $?", "0");
 

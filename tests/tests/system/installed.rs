@@ -7,12 +7,10 @@ use livepatch_tests::cloud_kernel;
 use livepatch_vm::compile_static;
 use livepatch_vm::testing::workspace;
 
+use crate::fleet::{APT, configure, do_not_soak, give_client, install, soak};
 use crate::machine::{Bench, Machine, Running, succeed};
 use crate::patches::{FIXES, Vendor, version};
-use crate::site::{ADDRESS, Site, free_port};
-
-pub(crate) const APT: &str =
-    "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Options::=--force-confold";
+use crate::site::{Site, free_port};
 
 /// What the checks of both fixes say: 1 is vulnerable, 0 fixed.
 fn checks(machine: &Running) -> [i32; 2] {
@@ -53,7 +51,7 @@ fn from_install_to_purge() {
 
     let made = tempfile::tempdir().unwrap();
     let mut machine = Machine::new(&bench, &kernel);
-    machine.give_file("livepatch.deb", 0o644, &bench.package("livepatch"));
+    give_client(&mut machine, &bench.package("livepatch"), &site, port, &vendor);
     machine.give_file("livepatch-9.0.deb", 0o644, &for_a_fleet(&site, &vendor, made.path()));
     let older = bench.in_version("livepatch", "0.0.1", made.path());
     machine.give_file("livepatch-0.0.1.deb", 0o644, &older);
@@ -62,27 +60,19 @@ fn from_install_to_purge() {
         compile_static(&workspace().join(format!("checks/{cve}.c")), &program).unwrap();
         machine.give_file(cve, 0o755, &program);
     }
-    let config = format!("server = \"https://{ADDRESS}:{port}\"\nca-file = \"/etc/livepatch/ca.pem\"\n");
-    machine.give("livepatch.toml", 0o644, config);
-    machine.give_file("ca.pem", 0o644, &site.file("ca.pem"));
-    machine.give_file("trust/operator.pub", 0o644, &site.file("operator.pub"));
-    machine.give("trust/vendor.pem", 0o644, vendor.certificate_pem.clone());
-    machine.give("token", 0o600, site.token("t", &[]));
-
     let host = machine.start();
     host.note_files("before");
     host.shell("modprobe -a cls_u32 sch_ingress");
     let up_without = host.time("", "FinishTimestampMonotonic");
 
     // Installed, it runs and waits to be enabled.
-    host.shell(&format!("{APT} install /run/payload/livepatch.deb"));
+    install(&host);
     host.wait_for("systemctl is-active livepatchd", "active");
     assert_eq!(host.shell("systemctl is-enabled livepatchd"), "enabled");
     host.expect("livepatch status", 3);
 
     // Enabled, as docs/packages.md says.
-    host.shell("cp /run/payload/livepatch.toml /run/payload/ca.pem /etc/livepatch/");
-    host.shell("cp /run/payload/trust/* /etc/livepatch/trust/ && systemctl restart livepatchd");
+    configure(&host);
     assert_eq!(checks(&host), [1, 1]);
     host.shell("livepatch enable --token-file /run/payload/token");
     assert_eq!(checks(&host), [0, 0]);
@@ -129,10 +119,7 @@ fn from_install_to_purge() {
             "journalctl --quiet --boot --output=cat --unit=livepatch-refresh | grep -c ^Finished || true";
         host.wait_for(finished, checks);
     }
-    // A livepatch is healthy after a quarter of an hour, for which nobody waits here.
-    host.shell(&format!(
-        "mkdir {SOAK} && printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/livepatch-loader --soak-minutes 0\\n' > {SOAK}/soak.conf"
-    ));
+    do_not_soak(&host);
     host.reboot();
 
     // After a reboot the kernel is patched before the network is up; when the power was cut, too.
@@ -149,7 +136,7 @@ fn from_install_to_purge() {
     }
 
     // Disabled and purged, nothing is left.
-    host.shell(&format!("rm -r {SOAK} && systemctl daemon-reload"));
+    soak(&host);
     host.shell("livepatch disable");
     assert_eq!(checks(&host), [1, 1]);
     host.shell(&format!("{APT} purge livepatch"));
@@ -157,9 +144,6 @@ fn from_install_to_purge() {
     host.expect("ls /run/livepatch", 2);
     host.finish();
 }
-
-/// Where this test says how long livepatches soak.
-const SOAK: &str = "/etc/systemd/system/livepatch-loader.service.d";
 
 fn seconds(microseconds: u64) -> f64 {
     std::time::Duration::from_micros(microseconds).as_secs_f64()

@@ -4,6 +4,7 @@
 
 mod crashes;
 mod elsewhere;
+mod fleet;
 mod installed;
 mod machine;
 #[path = "../client/patches.rs"]
