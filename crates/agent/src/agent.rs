@@ -18,6 +18,8 @@ use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
 use crate::{Problem, status};
 
+/// What the loader says as long as it misses metadata that the operator's document names.
+const VENDOR_BEHIND: &str = "vendor-behind";
 /// How long the loader may take for an answer: two transitions of the longest kind, and the cancelling of them.
 const LOADER_BOUND: Duration = Duration::from_secs(15 * 60);
 
@@ -201,7 +203,13 @@ impl Agent {
             self.note_check(checked);
         }
         let online = matches!(checked, Some(Ok(())));
-        let converged = self.converge(&enrolment, online).await;
+        let mut converged = self.converge(&enrolment, online).await;
+        if let (Some(Err(cause)), Err(problem)) = (&checked, &converged)
+            && problem.code == VENDOR_BEHIND
+        {
+            // That metadata is missing is what came of it; what was wrong with it is the reason.
+            converged = Err(cause.clone());
+        }
         self.note_patch(&converged);
         self.report(&enrolment);
         match checked {

@@ -227,33 +227,6 @@ async fn a_server_that_is_down() {
 }
 
 #[tokio::test]
-async fn a_server_with_another_certificate() {
-    let (site, other) = (Site::new().await, Site::new().await);
-    let host = Host::new(&site);
-    std::fs::write(host.path().join("ca.pem"), &other.ca).unwrap();
-    let agent = host.agent();
-    let refused = agent.enable(Redacted::new(TOKEN.into())).await;
-    assert!(refused.as_ref().unwrap_err().message.contains("certificate"), "{refused:?}");
-    assert_eq!(code(refused), "server-unreachable");
-    assert_eq!(site.asked(), [""; 0], "the token was not sent");
-}
-
-#[tokio::test]
-async fn a_redirect_to_plain_http_is_not_followed() {
-    let k1 = kernel(1);
-    let site = Site::new().await;
-    let host = Host::new(&site);
-    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    plain.set_nonblocking(true).unwrap();
-    let elsewhere = format!("http://{}/x", plain.local_addr().unwrap());
-    site.shelf.lock().unwrap().redirect = Some(elsewhere);
-    site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
-    let agent = host.enabled().await;
-    assert_eq!(agent.status().problem.unwrap().code, "server-unreachable");
-    assert_eq!(plain.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
-}
-
-#[tokio::test]
 async fn enrolment() {
     let site = Site::new().await;
     let host = Host::new(&site);

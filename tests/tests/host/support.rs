@@ -1,17 +1,20 @@
 //! A site (keys, modules, documents, server) and a host (fake kernel, clock, directories, agent and loader).
 
 use std::collections::BTreeMap;
+use std::future::Future as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as UrlPath, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER};
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -30,7 +33,7 @@ use livepatch_types::*;
 pub(crate) use crate::signing::*;
 
 pub(crate) const TOKEN: &str = "a-token";
-const BOUND: std::time::Duration = std::time::Duration::from_secs(10);
+const BOUND: Duration = Duration::from_secs(10);
 
 /// What the server serves, and what it was asked.
 #[derive(Default)]
@@ -41,14 +44,76 @@ pub(crate) struct Shelf {
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
-    /// Where requests for objects are sent instead.
-    pub(crate) redirect: Option<String>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
     pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
     /// After how many bytes an object breaks off, answer by answer.
     pub(crate) breaks: Vec<usize>,
     /// Whether it knows ranges.
     pub(crate) ranges: bool,
+    /// What is answered instead to every request whose path ends so.
+    pub(crate) tricks: Vec<(String, Trick)>,
+}
+
+/// What a hostile server answers with.
+#[derive(Debug, Clone)]
+pub(crate) enum Trick {
+    /// More of this, without an end.
+    Endless(Bytes),
+    /// A byte now and then.
+    Slow,
+    /// This, compressed with gzip.
+    Compressed(Bytes),
+    /// Another place.
+    Redirect(String),
+}
+
+impl Trick {
+    fn answer(self) -> Response {
+        match self {
+            Self::Endless(bytes) => {
+                Body::new(Drops { drop: bytes, every: Duration::ZERO, wait: None }).into_response()
+            }
+            Self::Slow => {
+                let every = Duration::from_millis(200);
+                Body::new(Drops { drop: Bytes::from_static(b" "), every, wait: None }).into_response()
+            }
+            Self::Compressed(bytes) => ([(CONTENT_ENCODING, "gzip")], bytes).into_response(),
+            Self::Redirect(to) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, to)]).into_response(),
+        }
+    }
+}
+
+/// A body that never ends.
+struct Drops {
+    drop: Bytes,
+    every: Duration,
+    wait: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl http_body::Body for Drops {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let every = self.every;
+        let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
+        std::task::ready!(wait.as_mut().poll(context));
+        self.wait = None;
+        Poll::Ready(Some(Ok(Frame::data(self.drop.clone()))))
+    }
+}
+
+/// Answers as the shelf says, but with a trick where there is one.
+async fn with_tricks(State(shelf): State<Shared>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let trick = shelf.lock().unwrap().tricks.iter().find(|(end, _)| path.ends_with(end)).cloned();
+    match trick {
+        Some((_, trick)) => trick.answer(),
+        None => next.run(request).await,
+    }
 }
 
 type Shared = Arc<Mutex<Shelf>>;
@@ -77,6 +142,7 @@ impl Site {
             .route("/v1/objects/{digest}", get(serve_object))
             .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
             .route("/v1/reports", post(take_report))
+            .layer(from_fn_with_state(Arc::clone(&shelf), with_tricks))
             .with_state(Arc::clone(&shelf));
         let handle = axum_server::Handle::new();
         let server = axum_server::bind_rustls("127.0.0.1:0".parse().unwrap(), tls.await.unwrap());
@@ -172,9 +238,6 @@ async fn serve_object(
     let mut shelf = shelf.lock().unwrap();
     let range = headers.get(RANGE).map(|range| range.to_str().unwrap().to_owned());
     shelf.asked.push(format!("object {digest}{}", range.as_ref().map_or(String::new(), |r| format!(" {r}"))));
-    if let Some(elsewhere) = &shelf.redirect {
-        return (StatusCode::TEMPORARY_REDIRECT, [("location", elsewhere.clone())]).into_response();
-    }
     match shelf.objects.get(&digest) {
         Some(bytes) => {
             let mut bytes = bytes.clone();
@@ -278,6 +341,11 @@ impl Host {
             config: Config::parse(&config).unwrap(),
             starts: AtomicU32::new(0),
         }
+    }
+
+    /// Another server, for the client of daemons that start after this.
+    pub(crate) fn server(&mut self, url: &str) {
+        self.config.server = Config::parse(&format!("server = \"{url}\"")).unwrap().server;
     }
 
     /// The proxy, and what is asked without it.

@@ -6,7 +6,7 @@ use crate::repository::Repository;
 use crate::support::*;
 
 /// A site whose operator names the vendor's repository, and a host that has its root.
-async fn with_vendor() -> (Site, Host, Repository) {
+pub(crate) async fn with_vendor() -> (Site, Host, Repository) {
     let site = Site::new().await;
     let host = Host::new(&site);
     let repository = Repository::new();
@@ -15,14 +15,14 @@ async fn with_vendor() -> (Site, Host, Repository) {
 }
 
 /// Publishes a document that names the repository as it is now, and serves that.
-fn publish(site: &Site, number: u64, of: &str, repository: &Repository) {
+pub(crate) fn publish(site: &Site, number: u64, of: &str, repository: &Repository) {
     let mut document = document(&kernel(1), number, Some(site.target(of, &kernel(1))));
     document.vendor = Some(repository.named());
     site.publish(&document);
     site.shelf.lock().unwrap().vendor = repository.files();
 }
 
-fn module_of(of: &str) -> Vec<u8> {
+pub(crate) fn module_of(of: &str) -> Vec<u8> {
     VENDOR.sign(&module(&info(of, &kernel(1))))
 }
 
@@ -63,11 +63,11 @@ async fn a_mirror_that_is_behind_installs_nothing_and_takes_nothing_away() {
 
     // Files that are missing, or of another make.
     site.shelf.lock().unwrap().vendor.clear();
-    assert_eq!(code(agent.refresh().await), "vendor-behind");
+    assert_eq!(code(agent.refresh().await), "vendor-not-served");
     let status = agent.status();
     assert_eq!((status.check.state, status.patch.state), (CheckState::CheckFailed, PatchState::Applied));
     site.shelf.lock().unwrap().vendor = [("metadata/timestamp.json".into(), vec![b'x'; 100_000])].into();
-    assert_eq!(code(agent.refresh().await), "vendor-behind");
+    assert_eq!(code(agent.refresh().await), "server-unexpected-answer");
     assert_eq!(host.livepatches(), ["livepatch_1_1"]);
 
     // The mirror is mended.

@@ -124,9 +124,13 @@ pub(crate) fn target_of(version: &str, bytes: &[u8]) -> Target {
 
 /// A document in an envelope.
 pub(crate) fn sign_document(document: &KernelDocument, key: &Ed25519KeyPair) -> Vec<u8> {
-    let payload = document.to_payload();
-    let sig = key.sign(&signing_input(document::PAYLOAD_TYPE, &payload)).as_ref().to_vec();
-    assemble(document::PAYLOAD_TYPE, &payload, &[(public(key).key_id(), sig)])
+    sign_payload(&document.to_payload(), key)
+}
+
+/// The payload of a document, whatever is in it, in an envelope.
+pub(crate) fn sign_payload(payload: &[u8], key: &Ed25519KeyPair) -> Vec<u8> {
+    let sig = key.sign(&signing_input(document::PAYLOAD_TYPE, payload)).as_ref().to_vec();
+    assemble(document::PAYLOAD_TYPE, payload, &[(public(key).key_id(), sig)])
 }
 
 /// A document of version 1 without a target, valid at [`NOW`].

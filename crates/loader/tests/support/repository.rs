@@ -28,6 +28,8 @@ pub(crate) struct Repository {
     pub(crate) root: Root,
     /// Who signs the root.
     pub(crate) root_signers: Vec<u8>,
+    /// Who signs snapshot and timestamp.
+    pub(crate) online_key: u8,
     /// Versions of targets, snapshot and timestamp.
     pub(crate) versions: (u64, u64, u64),
     pub(crate) issued: Timestamp,
@@ -92,7 +94,8 @@ impl Repository {
         };
         let allowance = KernelAllowance::empty(kernel(1));
         let root_signers = ROOT_KEYS.to_vec();
-        Self { root, root_signers, versions: (1, 1, 1), issued, expires, kernel: kernel(1), allowance }
+        let (online_key, versions) = (ONLINE_KEY, (1, 1, 1));
+        Self { root, root_signers, online_key, versions, issued, expires, kernel: kernel(1), allowance }
     }
 
     /// The next release, in which these may run.
@@ -133,10 +136,10 @@ impl Repository {
         let (targets, snapshot, timestamp) = self.versions;
         let meta = SnapshotMeta { targets: VersionedFile::of(targets, targets_file) };
         let snapshot_file =
-            sign(&Snapshot { header: self.header(Role::Snapshot, snapshot), meta }, &[ONLINE_KEY]);
+            sign(&Snapshot { header: self.header(Role::Snapshot, snapshot), meta }, &[self.online_key]);
         let meta = TimestampMeta { snapshot: VersionedFile::of(snapshot, &snapshot_file) };
         let header = self.header(Role::Timestamp, timestamp);
-        let timestamp_file = sign(&TimestampRole { header, meta }, &[ONLINE_KEY]);
+        let timestamp_file = sign(&TimestampRole { header, meta }, &[self.online_key]);
         let allowance = self.allowance.to_bytes();
         let name = TargetName::of_kernel(self.kernel.architecture, &self.kernel.build_id);
         let digest = FileMeta::of(&allowance).hashes.sha256;
