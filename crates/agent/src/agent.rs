@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_api::daemon::{Status, Waiting};
-use livepatch_api::server::Report;
 use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, Target};
@@ -16,6 +15,7 @@ use livepatch_types::{CheckState, Clock, KernelIdentity, PatchVersion, Redacted}
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
+use crate::telemetry::QueueFile;
 use crate::{Problem, status};
 
 /// How long the loader may take for an answer: two transitions of the longest kind, and the cancelling of them.
@@ -49,6 +49,9 @@ pub struct Agent {
     machine: String,
     status_file: PathBuf,
     store: StateStore,
+    reports: QueueFile,
+    delivering: tokio::sync::Mutex<()>,
+    applied: tokio::sync::Notify,
     work: tokio::sync::Mutex<()>,
     live: Mutex<Live>,
 }
@@ -66,7 +69,8 @@ pub(crate) struct Live {
     pub(crate) view: View,
     /// What the loader was just given to apply.
     pub(crate) handed_over: Option<Target>,
-    reported: Option<Report>,
+    /// Whether the server could be reached when it was asked last.
+    contact: bool,
 }
 
 /// How far a round reaches.
@@ -93,16 +97,69 @@ impl Agent {
             patch_problem: None,
             view: View::default(),
             handed_over: None,
-            reported: None,
+            contact: false,
         };
-        let store = StateStore::open(&state_directory);
-        let (work, live) = (tokio::sync::Mutex::new(()), Mutex::new(live));
-        Arc::new(Self { kernel, clock, config, loader, server, machine, status_file, store, work, live })
+        Arc::new(Self {
+            kernel,
+            clock,
+            config,
+            loader,
+            server,
+            machine,
+            status_file,
+            store: StateStore::open(&state_directory),
+            reports: QueueFile::open(&state_directory),
+            delivering: tokio::sync::Mutex::default(),
+            applied: tokio::sync::Notify::new(),
+            work: tokio::sync::Mutex::default(),
+            live: Mutex::new(live),
+        })
     }
 
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(crate) fn kernel(&self) -> &dyn Kernel {
+        self.kernel.as_ref()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The reports that wait.
+    pub(crate) fn reports(&self) -> &QueueFile {
+        &self.reports
+    }
+
+    /// Held by who delivers them.
+    pub(crate) fn delivering(&self) -> &tokio::sync::Mutex<()> {
+        &self.delivering
+    }
+
+    pub(crate) fn enrolment(&self) -> Option<Enrolment> {
+        self.store.get().enrolment
+    }
+
+    /// How the loader saw the host, and whether the kernel does not run what it should.
+    pub(crate) fn view_and_failure(&self) -> (View, bool) {
+        let live = self.live();
+        (live.view.clone(), live.patch_problem.is_some())
+    }
+
+    pub(crate) fn had_contact(&self) -> bool {
+        self.live().contact
+    }
+
+    pub(crate) fn wake_for_health(&self) {
+        self.applied.notify_one();
+    }
+
+    /// Waits for the next application.
+    pub(crate) async fn applied(&self) {
+        self.applied.notified().await;
     }
 
     /// The keyed hash of this machine's id.
@@ -231,6 +288,7 @@ impl Agent {
         let answer = client.enroll(&url, token, self.machine.clone()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
         self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
+        self.forget_reports();
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
         if let Err(problem) = self.round_locked(Reach::Server).await {
@@ -246,9 +304,10 @@ impl Agent {
             return Err(not_enabled());
         }
         self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
+        self.forget_reports();
         let mut live = self.live();
         (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
-        (live.check_problem, live.patch_problem, live.reported) = (None, None, None);
+        (live.check_problem, live.patch_problem) = (None, None);
         live.view = View::default();
         drop(live);
         self.write_status();
@@ -352,8 +411,12 @@ impl Agent {
             match client.object(&enrolment.server, &object).await {
                 Ok(module) => {
                     let target = view.document.and_then(|document| document.target);
-                    self.live().handed_over = target.filter(|target| target.module == object);
-                    let applied = self.ask(AgentRequest::Apply, module).await;
+                    let target = target.filter(|target| target.module == object);
+                    if let Some(target) = &target {
+                        self.announce(target, enrolment).await;
+                    }
+                    self.live().handed_over = target;
+                    let applied = self.ask_and_tell(AgentRequest::Apply, module, enrolment).await;
                     self.live().handed_over = None;
                     return applied.map(drop);
                 }
@@ -361,7 +424,7 @@ impl Agent {
             }
         }
         // What was withdrawn goes all the same, and what was healthy comes back.
-        let converged = self.ask(AgentRequest::Converge, Vec::new()).await;
+        let converged = self.ask_and_tell(AgentRequest::Converge, Vec::new(), enrolment).await;
         not_fetched.map_or(converged.map(drop), Err)
     }
 
@@ -372,6 +435,7 @@ impl Agent {
         let answer = asked.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))?;
         if let Some(view) = &answer.view {
             self.live().view = view.clone();
+            self.tell_passed(view);
         }
         match (answer.failure, answer.view) {
             (Some(failure), _) => Err(failure.into()),
@@ -390,6 +454,7 @@ impl Agent {
             Err(problem) if problem.code == NOT_COVERED => CheckState::Checked,
             Err(_) => CheckState::CheckFailed,
         };
+        live.contact = checked.as_ref().err().is_none_or(|problem| !no_contact(problem));
         live.check_problem = checked.clone().err();
         drop(live);
         self.write_status();
@@ -415,33 +480,14 @@ impl Agent {
 
     /// Tells the server when something changed, in the background and at best.
     fn report(self: &Arc<Self>, enrolment: &Enrolment) {
-        let status = self.status();
-        let (Some(kernel), Ok(client)) = (status.kernel, &self.server) else { return };
-        let report = Report {
-            kernel,
-            client_version: status.client_version,
-            at: self.clock.now(),
-            check_state: status.check.state,
-            patch_state: status.patch.state,
-            patch_version: status.patch.version,
-            error: status
-                .problem
-                .map(|problem| format!("{}: {}", problem.code, problem.message).chars().take(500).collect()),
-        };
-        let same = |last: &Report| Report { at: report.at, ..last.clone() } == report;
-        if self.live().reported.as_ref().is_some_and(same) {
-            return;
-        }
-        let (agent, client, enrolment) = (Arc::clone(self), client.clone(), enrolment.clone());
-        tokio::spawn(async move {
-            match client.report(&enrolment.server, &enrolment.machine_token, &report).await {
-                Ok(()) => agent.live().reported = Some(report),
-                Err(problem) => {
-                    tracing::debug!(code = %problem.code, "the report was not delivered: {problem}")
-                }
-            }
-        });
+        self.tell_state();
+        self.deliver_soon(enrolment);
     }
+}
+
+/// Whether a check did not get as far as to the server.
+fn no_contact(problem: &Problem) -> bool {
+    ["server-unreachable", "proxy-setup", "tls-setup"].contains(&problem.code.as_ref())
 }
 
 fn not_enabled() -> Problem {

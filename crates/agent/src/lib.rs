@@ -16,6 +16,7 @@ pub mod server;
 pub mod sockets;
 pub mod state;
 mod status;
+mod telemetry;
 mod vendor;
 
 pub use agent::{Agent, Parts, Reach};

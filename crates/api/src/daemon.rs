@@ -3,6 +3,7 @@
 //! | socket | who | method and path | body → answer |
 //! |---|---|---|---|
 //! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
+//! | | | `GET /telemetry` | → [`Telemetry`] |
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
 //! | | | `POST /disable`, `/refresh`, `/look` | → [`Status`] |
 //!
@@ -107,6 +108,44 @@ pub struct Cve {
     pub patched: bool,
     /// Title of the fix.
     pub title: String,
+}
+
+/// What the server is told: what `livepatch explain --telemetry --format json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// Whether reports are sent; without them the server is polled all the same.
+    pub on: bool,
+    /// What is polled: kernel and channel stand in it, and nothing else is told; none on a host that is not enrolled.
+    pub poll: Option<String>,
+    /// Where reports are sent, with this host's token; none: they are not.
+    pub report_to: Option<String>,
+    /// How many reports were dropped since the host enrolled, because too many waited or the server took one for none.
+    pub dropped: u64,
+    /// The last one that was sent, those that wait, and the one that would be next; in this order.
+    pub reports: Vec<TelemetryReport>,
+}
+
+/// A report, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TelemetryReport {
+    /// Whether it was sent.
+    pub standing: TelemetryStanding,
+    /// The body of the request.
+    pub body: String,
+}
+
+/// Whether a report was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TelemetryStanding {
+    /// It was: the last one.
+    Sent,
+    /// It waits for the next contact.
+    Waiting,
+    /// It would be sent if the state were another than the one that was told last.
+    Next,
 }
 
 /// Something that failed, and what to do.

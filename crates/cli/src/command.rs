@@ -20,7 +20,7 @@ use crate::status::{Source, read, read_left};
 use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
-use crate::{CliError, Exit, bug_report, doctor, hold, status_text, token};
+use crate::{CliError, Exit, bug_report, doctor, hold, status_text, telemetry, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -57,6 +57,9 @@ enum Command {
     },
     /// Say why this host has the livepatch that it has, and what the next one waits for
     Explain {
+        /// Show what the server is told instead, byte for byte: sent, waiting and next
+        #[arg(long)]
+        telemetry: bool,
         /// For people or for programs
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -179,7 +182,16 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             show(&status, *format, out)?;
             Ok(whose(source, &status))
         }
-        Command::Explain { format } => {
+        Command::Explain { telemetry: true, format } => {
+            let telemetry = telemetry::ask_daemon(runtime_dir)?;
+            let text = match format {
+                Format::Text => telemetry::text(&telemetry),
+                Format::Json => pretty(&telemetry)?,
+            };
+            out.write_all(text.as_bytes())?;
+            Ok(Exit::Ok)
+        }
+        Command::Explain { telemetry: false, format } => {
             let (status, _) = read(runtime_dir)?;
             let explanation = explain(&status);
             let text = match format {

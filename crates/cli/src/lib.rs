@@ -20,6 +20,7 @@ mod locks;
 mod metrics;
 mod secure_boot;
 mod status;
+mod telemetry;
 mod text;
 mod token;
 mod trust;

@@ -180,11 +180,31 @@ pub enum Operator {
     },
 }
 
+/// Arguments of `machine list`.
+#[derive(Debug, Args)]
+pub struct Machines {
+    /// Only those that are not well: something failed there, the kernel complained, or they went silent while a livepatch
+    /// was applied.
+    #[arg(long)]
+    pub unhealthy: bool,
+    /// How to print it.
+    #[command(flatten)]
+    pub list: List,
+}
+
 /// Commands on machines.
 #[derive(Debug, Subcommand)]
 pub enum Machine {
-    /// List machines and what they last reported.
-    List(List),
+    /// List machines, what they last reported and how well they are.
+    List(Machines),
+    /// List the last reports of a machine, the newest first.
+    Show {
+        /// The machine, or the beginning of it as `machine list` shows it: at least 4 digits.
+        machine: String,
+        /// How to print it.
+        #[command(flatten)]
+        list: List,
+    },
 }
 
 /// Commands on kernels.

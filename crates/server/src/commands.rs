@@ -12,7 +12,7 @@ use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
 use crate::publish::publish;
 use crate::serve::serve;
-use crate::{DataDir, Exit, Failure, arguments, log, token, vendor};
+use crate::{DataDir, Exit, Failure, arguments, log, machines, token, vendor};
 
 /// Most characters in the name of a token.
 const MAX_NAME_CHARS: usize = 64;
@@ -64,7 +64,12 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
             let version = state.root().header.version;
             print(&format!("serving root {version} of operator {}\n", state.root().repository))
         }
-        Command::Machine(Machine::List(how)) => list_machines(&data, how.format).await,
+        Command::Machine(Machine::List(how)) => {
+            machines::list_machines(&data, how.unhealthy, how.list.format, now).await
+        }
+        Command::Machine(Machine::Show { machine, list }) => {
+            machines::show(&data, &machine, list.format).await
+        }
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
         Command::Kernel(Kernel::Import { index }) => {
             let count = data.known_kernels().import(&index)?;
@@ -276,40 +281,6 @@ fn list_repositories(data: &DataDir, format: Format) -> Result<(), Failure> {
         .collect();
     let objects = repositories.iter().map(|served| json!(served)).collect();
     list(format, &["repository", "root", "timestamp", "kernels", "expires"], &rows, objects)
-}
-
-async fn list_machines(data: &DataDir, format: Format) -> Result<(), Failure> {
-    let machines = data.store().await?.machines().await?;
-    let rows: Vec<_> = machines
-        .iter()
-        .map(|machine| {
-            let said = machine.report.as_ref();
-            let word = |value| match serde_json::to_value(value) {
-                Ok(serde_json::Value::String(word)) => word,
-                _ => "-".to_owned(),
-            };
-            vec![
-                machine.machine.to_string().chars().take(12).collect(),
-                machine.tier.to_string(),
-                or_dash(said.map(|(_, report)| report.kernel.release.clone())),
-                or_dash(said.map(|(_, report)| word(report.patch_state))),
-                or_dash(said.and_then(|(_, report)| report.patch_version)),
-                or_dash(said.map(|(received, _)| *received)),
-                or_dash(said.and_then(|(_, report)| report.error.clone())),
-            ]
-        })
-        .collect();
-    let objects = machines
-        .iter()
-        .map(|machine| {
-            json!({
-                "machine": machine.machine, "tier": machine.tier, "enrolled": machine.enrolled,
-                "reported": machine.report.as_ref().map(|(received, _)| received),
-                "report": machine.report.as_ref().map(|(_, report)| report),
-            })
-        })
-        .collect();
-    list(format, &["machine", "tier", "kernel", "state", "patch", "reported", "error"], &rows, objects)
 }
 
 async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {

@@ -32,6 +32,7 @@ struct Fragment {
     patch_delay: Option<String>,
     held_cves: Option<Vec<String>>,
     maintenance_windows: Option<Vec<String>>,
+    telemetry: Option<TelemetrySwitch>,
 }
 
 impl Fragment {
@@ -50,8 +51,20 @@ impl Fragment {
             patch_delay: self.patch_delay.or(other.patch_delay),
             held_cves: self.held_cves.or(other.held_cves),
             maintenance_windows: self.maintenance_windows.or(other.maintenance_windows),
+            telemetry: self.telemetry.or(other.telemetry),
         }
     }
+}
+
+/// Whether the server is told how this host is. It is polled in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TelemetrySwitch {
+    /// It is.
+    #[default]
+    On,
+    /// It is not.
+    Off,
 }
 
 /// The settings that hold.
@@ -71,6 +84,8 @@ pub struct Config {
     pub dial_timeout: Duration,
     /// Bound of a transition.
     pub transition_timeout: Duration,
+    /// Whether the server is told how this host is.
+    pub telemetry: TelemetrySwitch,
     /// The mode that this file sets, if it does.
     pub mode: Option<Mode>,
     /// What may be applied, and when; its mode is that of [`Config::with_mode`].
@@ -137,6 +152,7 @@ impl Config {
             check_interval: (!check_interval.is_zero()).then_some(check_interval),
             dial_timeout: at_least_a_second("dial-timeout", merged.dial_timeout)?,
             transition_timeout: at_least_a_second("transition-timeout", merged.transition_timeout)?,
+            telemetry: merged.telemetry.unwrap_or_default(),
             mode: setting("mode", merged.mode)?,
             policy: Policy {
                 cutoff: setting::<Timestamp>("cutoff-date", merged.cutoff_date)?,
@@ -286,6 +302,8 @@ mod tests {
             "https-proxy = \"ftp://proxy\"",
             "http-proxy = \"socks5://\"",
             "mode = \"off\"",
+            "telemetry = \"some\"",
+            "telemetry = false",
             "cutoff-date = \"yesterday\"",
             "cutoff-date = 2026-01-01",
             "patch-delay = \"-1d\"",

@@ -88,8 +88,29 @@ pub struct MachineRecord {
     pub tier: Tier,
     /// When it enrolled last.
     pub enrolled: Timestamp,
-    /// Its latest report and when that came in.
-    pub report: Option<(Timestamp, Report)>,
+    /// Its latest report.
+    pub report: Option<ReceivedReport>,
+}
+
+/// How many reports of a machine are kept: the last ones.
+pub const MAX_REPORTS_OF_A_MACHINE: u32 = 64;
+
+/// What a machine said, and when that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedReport {
+    /// By the server's clock.
+    pub received: Timestamp,
+    /// What it said.
+    pub report: Report,
+}
+
+/// What saving a report came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SavedReport {
+    /// It is the machine's latest now.
+    New,
+    /// A report with this id is among its last ones: nothing changed.
+    Known,
 }
 
 /// A patch to be published.

@@ -11,4 +11,5 @@ mod repository;
 mod signing;
 mod sockets;
 mod support;
+mod telemetry;
 mod vendor;

@@ -19,7 +19,7 @@ use http_body::Frame;
 use livepatch_agent::{Agent, Parts, Problem, Reach};
 use livepatch_api::daemon::Status;
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
-use livepatch_kernel::{FakeKernel, Kernel as _};
+use livepatch_kernel::{FakeKernel, Kernel as _, Pause};
 use livepatch_loader::server::{bind, serve};
 use livepatch_loader::{Loader, Peers, TrustDirectories, answer_agent, answer_root};
 use livepatch_loader_api::{RootRequest, ask};
@@ -41,6 +41,13 @@ pub(crate) struct Shelf {
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
+    /// The bodies of all requests with a report, those that were not taken too.
+    pub(crate) report_bodies: Vec<String>,
+    /// What is answered to reports instead, and whether they are taken nevertheless.
+    pub(crate) report_trouble: Option<(u16, bool)>,
+    /// A kernel, and how many modules it had loaded when each report came.
+    pub(crate) watched: Option<Arc<FakeKernel>>,
+    pub(crate) loads: Vec<usize>,
     /// Where requests for objects are sent instead.
     pub(crate) redirect: Option<String>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
@@ -241,16 +248,25 @@ impl http_body::Body for BreakingBody {
     }
 }
 
-async fn take_report(
-    State(shelf): State<Shared>,
-    headers: HeaderMap,
-    Json(report): Json<Report>,
-) -> Response {
+async fn take_report(State(shelf): State<Shared>, headers: HeaderMap, body: String) -> Response {
     if headers.get("authorization").is_none_or(|value| value.as_bytes() != b"Bearer machine-token") {
         return error(StatusCode::UNAUTHORIZED, "bad-request");
     }
-    shelf.lock().unwrap().reports.push(report);
-    StatusCode::NO_CONTENT.into_response()
+    let mut shelf = shelf.lock().unwrap();
+    let report: Report = serde_json::from_str(&body).unwrap();
+    let id = |report: &Report| report.event.as_ref().map(|event| event.id);
+    let is_known = shelf.reports.iter().any(|known| id(known) == id(&report));
+    shelf.report_bodies.push(body);
+    let trouble = shelf.report_trouble;
+    if trouble.is_none_or(|(_, taken)| taken) && !is_known {
+        let loads = shelf.watched.as_ref().map_or(0, |kernel| kernel.loads().len());
+        shelf.loads.push(loads);
+        shelf.reports.push(report);
+    }
+    match trouble {
+        Some((status, _)) => error(StatusCode::from_u16(status).unwrap(), "bad-request"),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 /// One host of a site.
@@ -259,6 +275,7 @@ pub(crate) struct Host {
     pub(crate) kernel: Arc<FakeKernel>,
     pub(crate) clock: Arc<SetClock>,
     config: Config,
+    pause: Arc<dyn Pause>,
     starts: AtomicU32,
 }
 
@@ -276,6 +293,7 @@ impl Host {
             kernel: Arc::new(FakeKernel::new(kernel(1))),
             clock: Arc::new(SetClock(Mutex::new(NOW.parse().unwrap()))),
             config: Config::parse(&config).unwrap(),
+            pause: Arc::new(NoPause),
             starts: AtomicU32::new(0),
         }
     }
@@ -289,7 +307,12 @@ impl Host {
     /// More settings, and what the kernel's command line says.
     pub(crate) fn configure(&mut self, settings: &str, command_line: &str) {
         let config = Config::parse(settings).unwrap().with_mode(command_line, None).unwrap();
-        self.config.policy = config.policy;
+        (self.config.policy, self.config.telemetry) = (config.policy, config.telemetry);
+    }
+
+    /// How the loader waits for the kernel.
+    pub(crate) fn pause(&mut self, pause: Arc<dyn Pause>) {
+        self.pause = pause;
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -310,7 +333,7 @@ impl Host {
         std::fs::create_dir(&sockets).unwrap();
         let loader = Loader::new(livepatch_loader::Parts {
             kernel: Arc::clone(&self.kernel) as _,
-            pause: Arc::new(NoPause),
+            pause: Arc::clone(&self.pause),
             clock: Arc::clone(&self.clock) as _,
             trust: TrustDirectories {
                 administrator: self.path().to_owned(),

@@ -12,5 +12,6 @@ mod monitoring;
 mod never_hangs;
 mod schema;
 mod support;
+mod telemetry;
 mod texts;
 mod trust;

@@ -2,6 +2,7 @@
 //! (WAL), so that admin commands work while the server runs.
 
 pub(crate) mod log;
+mod reports;
 mod rows;
 
 use std::path::Path;
@@ -22,15 +23,17 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     DocumentFacts, DocumentState, Enrolment, KernelRecord, MachineRecord, NewPatch, NewToken, PatchRecord,
-    PresentedToken, Published, Release, Store, StoreError, StoredDocument, TokenRecord,
+    PresentedToken, Published, ReceivedReport, Release, SavedReport, Store, StoreError, StoredDocument,
+    TokenRecord,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
+    (3, "report history", include_str!("../../migrations/0003_report_history.sql")),
 ];
 
 /// How long to wait for another process that writes.
@@ -331,40 +334,24 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn save_report(&self, machine: &Sha256Digest, report: &Report, received: Timestamp) -> Result<()> {
-        query(
-            "INSERT INTO reports (machine, received, architecture, release, build_id, client_version, at,
-                 check_state, patch_state, patch_version, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (machine) DO UPDATE SET received = excluded.received, architecture = excluded.architecture,
-                 release = excluded.release, build_id = excluded.build_id, client_version = excluded.client_version,
-                 at = excluded.at, check_state = excluded.check_state, patch_state = excluded.patch_state,
-                 patch_version = excluded.patch_version, error = excluded.error",
-        )
-        .bind(machine.to_string())
-        .bind(received.as_second())
-        .bind(rows::to_word(&report.kernel.architecture)?)
-        .bind(report.kernel.release.as_str())
-        .bind(report.kernel.build_id.to_string())
-        .bind(&report.client_version)
-        .bind(report.at.as_second())
-        .bind(rows::to_word(&report.check_state)?)
-        .bind(rows::to_word(&report.patch_state)?)
-        .bind(report.patch_version.map(|version| version.to_string()))
-        .bind(&report.error)
-        .execute(&self.writer)
-        .await?;
-        Ok(())
+    async fn save_report(
+        &self,
+        machine: &Sha256Digest,
+        report: &Report,
+        received: Timestamp,
+    ) -> Result<SavedReport> {
+        let mut transaction = self.write().await?;
+        let saved = reports::save(&mut transaction, machine, report, received).await?;
+        transaction.commit().await?;
+        Ok(saved)
+    }
+
+    async fn reports(&self, machine: &Sha256Digest) -> Result<Vec<ReceivedReport>> {
+        reports::of_machine(&mut *self.readers.acquire().await?, machine).await
     }
 
     async fn machines(&self) -> Result<Vec<MachineRecord>> {
-        let rows = query(
-            "SELECT m.machine, m.tier, m.enrolled, r.received, r.architecture, r.release, r.build_id,
-                    r.client_version, r.at, r.check_state, r.patch_state, r.patch_version, r.error
-             FROM machines m LEFT JOIN reports r USING (machine) ORDER BY m.machine",
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(rows::machine).collect()
+        reports::machines(&mut *self.readers.acquire().await?).await
     }
 
     async fn publish(&self, patch: &NewPatch) -> Result<Published> {
