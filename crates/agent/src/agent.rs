@@ -10,7 +10,7 @@ use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_settings::{Asker, Config, Mode};
-use livepatch_types::{CheckState, Clock, KernelIdentity, PatchVersion, Redacted};
+use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
 
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::server::{DocumentAnswer, ServerClient};
@@ -194,6 +194,7 @@ impl Agent {
                 .or_else(|| livepatches.as_ref().err().map(explained))
                 .or(loader_problem),
             kernel: identity.ok(),
+            cutoff_date: self.config.policy.cutoff,
             livepatches: livepatches.ok().as_deref(),
         })
     }
@@ -206,8 +207,17 @@ impl Agent {
             return None;
         }
         let waiting = self.config.policy.permits(offered, Asker::Timer, self.clock.now()).err()?;
-        let (code, message, until) = (waiting.code.to_owned(), waiting.message, waiting.until);
-        Some(Waiting { version, code, message, until })
+        let fixed = status::fixed_cves(view, livepatches);
+        let open = offered.cves.iter().filter(|entry| entry.coverage == CveCoverage::Whole);
+        Some(Waiting {
+            version,
+            code: waiting.code.to_owned(),
+            message: waiting.message,
+            until: waiting.until,
+            notice: Some(NoticeId::of(version)),
+            released: Some(offered.released),
+            open_cves: open.map(|entry| entry.id).filter(|id| !fixed.contains(id)).collect(),
+        })
     }
 
     /// How long until the offered livepatch may be applied by the settings of this host, if it waits for a time.

@@ -1,9 +1,11 @@
 //! The status, as a pure function of what is known.
 
+use jiff::Timestamp;
 use livepatch_api::daemon::{Check, Cve, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
+use livepatch_loader_api::View;
 use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, KernelIdentity, PatchState};
+use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState};
 
 use crate::Problem;
 use crate::agent::{Live, running};
@@ -17,6 +19,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) kernel: Option<KernelIdentity>,
     /// The kernel's livepatches, if they can be read.
     pub(crate) livepatches: Option<&'a [Livepatch]>,
+    /// The cutoff date of the settings.
+    pub(crate) cutoff_date: Option<Timestamp>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
     /// A problem of the host itself, which comes before those of the last round.
@@ -33,7 +37,11 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         enabled: state.enrolment.is_some(),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
-        patch: Patch { waiting: facts.waiting, ..patch(state, live, facts.livepatches) },
+        patch: Patch {
+            waiting: facts.waiting,
+            cutoff_date: facts.cutoff_date,
+            ..patch(state, live, facts.livepatches)
+        },
         kernel: facts.kernel,
         check: Check {
             state: live.check,
@@ -43,6 +51,16 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         },
         problem: problem.map(|problem| problem.to_failure()),
     }
+}
+
+/// The CVEs that the running livepatch of ours wholly fixes.
+pub(crate) fn fixed_cves(view: &View, livepatches: &[Livepatch]) -> Vec<CveId> {
+    let Some(version) = running(view, livepatches) else { return Vec::new() };
+    let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
+    let known = view.applied.as_ref().map(|applied| &applied.target).into_iter().chain(offered);
+    let target = known.into_iter().find(|target| target.version == version);
+    let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
+    cves.filter(|entry| entry.coverage == CveCoverage::Whole).map(|entry| entry.id).collect()
 }
 
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
@@ -93,6 +111,7 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
             .map(|applied| applied.at),
         held: view.held.is_some(),
         waiting: None,
+        cutoff_date: None,
         cves: cves.collect(),
     }
 }

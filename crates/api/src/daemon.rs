@@ -15,7 +15,8 @@
 
 use jiff::Timestamp;
 use livepatch_types::{
-    CheckState, CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Rating, Redacted, Tier,
+    CheckState, CveCoverage, CveId, KernelIdentity, NoticeId, PatchState, PatchVersion, Rating, Redacted,
+    Tier,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,9 @@ pub struct Patch {
     /// What the livepatch that is offered waits for, though nothing is wrong.
     #[serde(default)]
     pub waiting: Option<Waiting>,
+    /// The cutoff date that is set here: nothing that was released later is applied.
+    #[serde(default)]
+    pub cutoff_date: Option<Timestamp>,
     /// What it fixes.
     pub cves: Vec<Cve>,
 }
@@ -86,13 +90,22 @@ pub struct Patch {
 pub struct Waiting {
     /// The livepatch that is offered.
     pub version: PatchVersion,
-    /// A word that stays the same, for programs: `mode`, `after-cutoff`, `held-cve`, `patch-delay`,
-    /// `maintenance-window`.
+    /// A word that stays the same, for programs: `mode`, `after-cutoff`, `held-cve`, `held-notice`,
+    /// `patch-delay`, `maintenance-window`.
     pub code: String,
     /// One line in lower case: what it waits for.
     pub message: String,
     /// When that is over by itself; none: when the settings change.
     pub until: Option<Timestamp>,
+    /// The notice about the livepatch; none in a status of an earlier daemon.
+    #[serde(default)]
+    pub notice: Option<NoticeId>,
+    /// When the livepatch was released to this host's tier; none in a status of an earlier daemon.
+    #[serde(default)]
+    pub released: Option<Timestamp>,
+    /// The CVEs that it fixes and that are open now.
+    #[serde(default)]
+    pub open_cves: Vec<CveId>,
 }
 
 /// A CVE and whether it is fixed in the running kernel.

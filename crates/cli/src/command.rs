@@ -12,11 +12,12 @@ use crate::act::Daemons;
 use crate::cves::cves;
 use crate::explain::explain;
 use crate::file::replace_file;
-use crate::hold::Change;
+use crate::hold::{Change, Holdable};
 use crate::locks::Locks;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
+use crate::text::open_text;
 use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
@@ -51,6 +52,9 @@ enum Command {
     Disable,
     /// Show the state of this host; answers within a second
     Status {
+        /// Also the CVEs that stay open because the settings of this host hold a livepatch back, with notice and date
+        #[arg(long)]
+        verbose: bool,
         /// For people or for programs
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -85,7 +89,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Hold back livepatches with a fix for a CVE, by the daemon's configuration; none: show what is held
+    /// Hold back livepatches with a fix for a CVE or from a notice on, by the daemon's configuration; none: show what is held
     Hold(Held),
     /// Hold them back no longer
     Unhold(Held),
@@ -140,9 +144,9 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Held {
-    /// Which CVEs
-    #[arg(value_name = "CVE")]
-    cves: Vec<CveId>,
+    /// Which CVEs and notices
+    #[arg(value_name = "CVE|LSN")]
+    what: Vec<Holdable>,
     /// Configuration of the daemon
     #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
     config: PathBuf,
@@ -177,9 +181,12 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     let runtime_dir = &arguments.runtime_dir;
     let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     match &arguments.command {
-        Command::Status { format } => {
+        Command::Status { verbose, format } => {
             let (status, source) = read(runtime_dir)?;
             show(&status, *format, out)?;
+            if let (true, Format::Text) = (*verbose, *format) {
+                out.write_all(open_text(&status).as_bytes())?;
+            }
             Ok(whose(source, &status))
         }
         Command::Explain { telemetry: true, format } => {
@@ -231,9 +238,9 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             show(&status, *format, out)?;
             Ok(if reached { Exit::Ok } else { Exit::Failed })
         }
-        Command::Hold(Held { cves, config, format }) => hold::run(config, cves, Change::Hold, *format, out),
-        Command::Unhold(Held { cves, config, format }) => {
-            hold::run(config, cves, Change::Unhold, *format, out)
+        Command::Hold(Held { what, config, format }) => hold::run(config, what, Change::Hold, *format, out),
+        Command::Unhold(Held { what, config, format }) => {
+            hold::run(config, what, Change::Unhold, *format, out)
         }
         Command::Refresh => done(&daemons.refresh()?, out),
         Command::Revert => done(&daemons.revert()?, out),

@@ -41,6 +41,22 @@ pub fn status_text(status: &Status) -> String {
     text
 }
 
+/// The CVEs that stay open because the settings of this host hold the offered livepatch back; nothing when none do.
+pub(crate) fn open_text(status: &Status) -> String {
+    let Some(waiting) = &status.patch.waiting else { return String::new() };
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
+    let notice = or_unknown(waiting.notice.map(|notice| notice.to_string()));
+    let released = or_unknown(waiting.released.map(time));
+    let mut text = format!("\nleft open by the settings of this host ({}):\n", plain(&waiting.code));
+    if waiting.open_cves.is_empty() {
+        text.push_str("none: what is held back fixes nothing that is not fixed here\n");
+    }
+    for cve in &waiting.open_cves {
+        let _ = writeln!(text, "{cve:<18}  {notice}  released {released}");
+    }
+    text
+}
+
 /// Green is well, yellow wants a look, red must be acted on.
 fn patch_style(state: PatchState) -> Style {
     match state {

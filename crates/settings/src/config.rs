@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use livepatch_types::{CveId, Redacted};
+use livepatch_types::{CveId, NoticeId, Redacted};
 use serde::Deserialize;
 
 use crate::policy::{Mode, ModeError, Policy, Window};
@@ -31,6 +31,7 @@ struct Fragment {
     cutoff_date: Option<String>,
     patch_delay: Option<String>,
     held_cves: Option<Vec<String>>,
+    held_notices: Option<Vec<String>>,
     maintenance_windows: Option<Vec<String>>,
     telemetry: Option<TelemetrySwitch>,
 }
@@ -50,6 +51,7 @@ impl Fragment {
             cutoff_date: self.cutoff_date.or(other.cutoff_date),
             patch_delay: self.patch_delay.or(other.patch_delay),
             held_cves: self.held_cves.or(other.held_cves),
+            held_notices: self.held_notices.or(other.held_notices),
             maintenance_windows: self.maintenance_windows.or(other.maintenance_windows),
             telemetry: self.telemetry.or(other.telemetry),
         }
@@ -158,6 +160,7 @@ impl Config {
                 cutoff: setting::<Timestamp>("cutoff-date", merged.cutoff_date)?,
                 patch_delay: duration("patch-delay", merged.patch_delay)?,
                 held_cves: settings("held-cves", merged.held_cves, CveId::parse)?,
+                held_notices: settings("held-notices", merged.held_notices, NoticeId::parse)?,
                 windows: settings("maintenance-windows", merged.maintenance_windows, str::parse::<Window>)?,
                 ..Policy::default()
             },
@@ -310,6 +313,7 @@ mod tests {
             "patch-delay = \"2y\"",
             "held-cves = [\"2026-1\"]",
             "held-cves = \"CVE-2026-1001\"",
+            "held-notices = [\"CVE-2026-1001\"]",
             "maintenance-windows = [\"daily\"]",
             "=",
         ] {

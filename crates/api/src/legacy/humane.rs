@@ -42,6 +42,13 @@ pub fn humane(status: &LegacyStatus, detail: Detail, now: Timestamp) -> String {
         for fix in &status.fixes {
             row(if fix.patched { "fixed" } else { "not fixed" }, &format!("{} {}", fix.cve, fix.title));
         }
+        if let Some(excluded) = &status.excluded {
+            row("kernel patches blocked", &format!("by {}; the following is left open", excluded.option));
+            let published = excluded.released.strftime("%Y-%m-%d %H:%M:%S +0000 UTC");
+            for cve in &excluded.cves {
+                row("blocked", &format!("{cve} {published} {}", excluded.notice));
+            }
+        }
     }
     text
 }

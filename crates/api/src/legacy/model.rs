@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use livepatch_types::{CheckState, CveId, PatchState};
+use livepatch_types::{CheckState, CveId, NoticeId, PatchState};
 
 use super::Machine;
 use crate::daemon::Status;
@@ -58,6 +58,34 @@ pub struct Fix {
     pub patched: bool,
 }
 
+/// A livepatch that the settings of this host keep back for good or for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excluded {
+    /// Its notice.
+    pub notice: NoticeId,
+    /// When it was released.
+    pub released: Timestamp,
+    /// What it fixes and what is open now.
+    pub cves: Vec<CveId>,
+    /// The setting that keeps it back.
+    pub option: &'static str,
+}
+
+impl Excluded {
+    fn of(status: &Status) -> Option<Self> {
+        let waiting = status.patch.waiting.as_ref()?;
+        let option = match waiting.code.as_str() {
+            "after-cutoff" => "cutoff-date",
+            "patch-delay" => "patch-delay",
+            "held-cve" => "held-cves",
+            "held-notice" => "held-notices",
+            _ => return None,
+        };
+        let (notice, released) = (waiting.notice?, waiting.released?);
+        Some(Self { notice, released, cves: waiting.open_cves.clone(), option })
+    }
+}
+
 /// What all three forms are made of. There is one kernel in it, the running one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyStatus {
@@ -87,6 +115,10 @@ pub struct LegacyStatus {
     pub fixes: Vec<Fix>,
     /// Whether the kernel gets livepatches.
     pub support: Support,
+    /// What the settings of this host keep back.
+    pub excluded: Option<Excluded>,
+    /// The cutoff date that is set.
+    pub cutoff: Option<Timestamp>,
     /// The tier; empty for none.
     pub tier: String,
     /// Packages of the installed kernels.
@@ -120,6 +152,8 @@ impl LegacyStatus {
             version: status.patch.version.map(|version| version.to_string()).unwrap_or_default(),
             fixes: fixes.collect(),
             support: Support::of(status),
+            excluded: Excluded::of(status),
+            cutoff: status.patch.cutoff_date,
             tier: status.tier.as_ref().map(ToString::to_string).unwrap_or_default(),
             installed_kernels: machine.installed_kernels.clone(),
         })

@@ -22,6 +22,9 @@ fn what_the_next_one_waits_for() {
         code: "maintenance-window".into(),
         message: "livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC".into(),
         until: Some("2026-11-28T01:00:00Z".parse().unwrap()),
+        notice: Some(NoticeId::parse("LSN-0114-1").unwrap()),
+        released: Some("2026-11-27T12:00:00Z".parse().unwrap()),
+        open_cves: vec![CveId::parse("CVE-2026-0002").unwrap()],
     });
     insta::assert_snapshot!(explain(&status).text(), @r"
     host     this host takes what https://livepatch.example.org offers to tier stable

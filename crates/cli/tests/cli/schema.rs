@@ -5,7 +5,7 @@ use livepatch_api::daemon::*;
 use livepatch_types::*;
 use serde_json::{Value, json};
 
-use crate::support::status;
+use crate::support::{status, waiting};
 
 const SCHEMA: &str = include_str!("../../../../docs/schema/status.schema.json");
 
@@ -16,6 +16,7 @@ fn schema() -> Validator {
 /// With all that may be there.
 fn full() -> Value {
     let mut status = status();
+    status.patch.waiting = Some(waiting());
     status.problem = Some(Failure { code: "x".into(), message: "y".into(), hints: vec!["z".into()] });
     serde_json::to_value(status).unwrap()
 }
@@ -56,7 +57,7 @@ fn every_status_fits() {
 #[test]
 fn keys_are_exactly_those() {
     let schema = schema();
-    for place in ["", "/kernel", "/check", "/patch", "/patch/cves/0", "/problem"] {
+    for place in ["", "/kernel", "/check", "/patch", "/patch/waiting", "/patch/cves/0", "/problem"] {
         let keys: Vec<String> = full().pointer(place).unwrap().as_object().unwrap().keys().cloned().collect();
         for key in keys {
             let mut without = full();
@@ -82,6 +83,8 @@ fn values_are_of_their_types() {
         ("/check/document_version", json!(-1)),
         ("/patch/state", json!("fine")),
         ("/patch/version", json!(113.1)),
+        ("/patch/waiting/code", json!("later")),
+        ("/patch/waiting/notice", json!("LSN-114-1")),
         ("/patch/cves/0/id", json!("cve-2026-1")),
         ("/patch/cves/0/rating", json!("worst")),
         ("/problem/hints", json!("do this")),

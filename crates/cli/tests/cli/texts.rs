@@ -62,6 +62,7 @@ fn a_status_before_anything() {
         applied_at: None,
         held: false,
         waiting: None,
+        cutoff_date: None,
         cves: vec![],
     };
     insta::assert_snapshot!(status_text(&status), @r"
