@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use livepatch_api::daemon::{Status, Waiting};
 use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
-use livepatch_manifest::{KernelDocument, Target};
+use livepatch_manifest::{KernelDocument, ModuleObject, Target};
 use livepatch_settings::{Asker, Config, Mode};
 use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
 
+use crate::mirrors::{Mirrors, is_the_servers_fault};
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
@@ -54,6 +55,7 @@ pub struct Agent {
     applied: tokio::sync::Notify,
     work: tokio::sync::Mutex<()>,
     live: Mutex<Live>,
+    mirrors: Mutex<Mirrors>,
 }
 
 /// What is known since the daemon started.
@@ -71,6 +73,8 @@ pub(crate) struct Live {
     pub(crate) handed_over: Option<Target>,
     /// Whether the server could be reached when it was asked last.
     contact: bool,
+    /// The mirror that answered the last check in the server's place.
+    pub(crate) mirror: Option<String>,
 }
 
 /// How far a round reaches.
@@ -90,6 +94,7 @@ impl Agent {
             tracing::warn!(%error, "the state directory cannot be made");
         }
         let server = ServerClient::new(&config);
+        let mirrors = Mirrors::new(&config.mirrors);
         let live = Live {
             check: CheckState::NeedsCheck,
             checked_at: None,
@@ -98,6 +103,7 @@ impl Agent {
             view: View::default(),
             handed_over: None,
             contact: false,
+            mirror: None,
         };
         Arc::new(Self {
             kernel,
@@ -113,6 +119,7 @@ impl Agent {
             applied: tokio::sync::Notify::new(),
             work: tokio::sync::Mutex::default(),
             live: Mutex::new(live),
+            mirrors: Mutex::new(mirrors),
         })
     }
 
@@ -368,8 +375,49 @@ impl Agent {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the server, and has the loader take note of what it says.
+    /// Asks the server or, when it fails, its mirrors. What is wrong with all of them is what is wrong with the first.
     async fn check(self: &Arc<Self>, kernel: &KernelIdentity, enrolment: &Enrolment) -> Result<(), Problem> {
+        let mut failed = None;
+        for url in self.in_turn(&enrolment.server) {
+            let checked = self.check_at(&url, kernel, enrolment).await;
+            if let Err(problem) = &checked
+                && !is_the_servers_fault(problem)
+            {
+                return checked;
+            }
+            self.note_source(&url, checked.as_ref().map(|_| ()));
+            match checked {
+                Ok(()) => {
+                    self.live().mirror = Some(url).filter(|url| *url != enrolment.server);
+                    return Ok(());
+                }
+                Err(problem) => {
+                    tracing::debug!(code = %problem.code, "{url} is of no use now: {problem}");
+                    failed.get_or_insert(problem);
+                }
+            }
+        }
+        self.live().mirror = None;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn in_turn(&self, first: &str) -> Vec<String> {
+        let since_boot = self.kernel.since_boot().unwrap_or_default();
+        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner).in_turn(first, since_boot)
+    }
+
+    fn note_source(&self, url: &str, asked: Result<(), &Problem>) {
+        let since_boot = self.kernel.since_boot().unwrap_or_default();
+        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner).note(url, asked, since_boot);
+    }
+
+    /// Asks the server or one of its mirrors, and has the loader take note of what it says.
+    async fn check_at(
+        self: &Arc<Self>,
+        url: &str,
+        kernel: &KernelIdentity,
+        enrolment: &Enrolment,
+    ) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
@@ -386,18 +434,26 @@ impl Agent {
                 && noted.channel == *tier
                 && view.document.as_ref().is_some_and(same)
         });
-        let etag = noted.as_ref().map(|noted| noted.etag.as_str());
-        let (envelope, etag) = match client.document(&enrolment.server, tier, &kernel.build_id, etag).await? {
+        // A mirror has tags of its own.
+        let of_server = url == enrolment.server;
+        let etag = noted.as_ref().map(|noted| noted.etag.as_str()).filter(|_| of_server);
+        let (envelope, etag) = match client.document(url, tier, &kernel.build_id, etag).await? {
+            // What a mirror does not have the server may have.
+            DocumentAnswer::UnknownKernel(_) if !of_server => {
+                let message = format!("the mirror {url} has nothing for this kernel");
+                return Err(Problem::new("server-unexpected-answer", message, "bring the mirror up to date"));
+            }
             DocumentAnswer::UnknownKernel(published) => {
                 return Err(not_covered(kernel, &self.kernel.origin_evidence(), &published));
             }
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             DocumentAnswer::NotModified => {
-                let view = self.update_vendor(enrolment, view).await?;
+                let view = self.update_vendor(url, view).await?;
                 return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
             }
         };
         let view = self.ask(AgentRequest::Note, envelope).await?;
+        let etag = etag.filter(|_| of_server);
         let noted = view.document.as_ref().zip(etag).map(|(document, etag)| Noted {
             build_id: kernel.build_id.clone(),
             channel: document.channel.clone(),
@@ -405,7 +461,7 @@ impl Agent {
             etag,
         });
         self.store.update(|state| state.noted = noted)?;
-        let view = self.update_vendor(enrolment, view).await?;
+        let view = self.update_vendor(url, view).await?;
         view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 
@@ -417,8 +473,7 @@ impl Agent {
         let view = self.ask(AgentRequest::Status, Vec::new()).await?;
         let mut not_fetched = None;
         if let Some(object) = view.wants.filter(|_| online) {
-            let client = self.server.as_ref().map_err(Clone::clone)?;
-            match client.object(&enrolment.server, &object).await {
+            match self.fetch(enrolment, &object).await {
                 Ok(module) => {
                     let target = view.document.and_then(|document| document.target);
                     let target = target.filter(|target| target.module == object);
@@ -436,6 +491,22 @@ impl Agent {
         // What was withdrawn goes all the same, and what was healthy comes back.
         let converged = self.ask_and_tell(AgentRequest::Converge, Vec::new(), enrolment).await;
         not_fetched.map_or(converged.map(drop), Err)
+    }
+
+    /// Downloads a module from whoever answered the check, or else from the others.
+    async fn fetch(&self, enrolment: &Enrolment, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
+        let client = self.server.as_ref().map_err(Clone::clone)?;
+        let first = self.live().mirror.clone().unwrap_or_else(|| enrolment.server.clone());
+        let mut failed = None;
+        for url in self.in_turn(&first) {
+            let fetched = client.object(&url, object).await;
+            self.note_source(&url, fetched.as_ref().map(|_| ()));
+            match fetched {
+                Ok(module) => return Ok(module),
+                Err(problem) => drop(failed.get_or_insert(problem)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Problem::new("server-unreachable", "nobody was asked", "")))
     }
 
     /// Asks the loader, on a thread where waiting is allowed. What it does it does to its end, whoever goes away.
@@ -464,7 +535,8 @@ impl Agent {
             Err(problem) if problem.code == NOT_COVERED => CheckState::Checked,
             Err(_) => CheckState::CheckFailed,
         };
-        live.contact = checked.as_ref().err().is_none_or(|problem| !no_contact(problem));
+        live.contact =
+            live.mirror.is_none() && checked.as_ref().err().is_none_or(|problem| !no_contact(problem));
         live.check_problem = checked.clone().err();
         drop(live);
         self.write_status();

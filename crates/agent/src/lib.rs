@@ -9,6 +9,7 @@
 mod agent;
 mod arguments;
 mod machine;
+mod mirrors;
 mod not_covered;
 mod problem;
 mod run;

@@ -46,6 +46,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         check: Check {
             state: live.check,
             at: live.checked_at,
+            mirror: live.mirror.clone(),
             document_version: document.map(|document| document.version),
             document_expires: document.map(|document| document.expires),
         },

@@ -58,6 +58,9 @@ pub struct Check {
     pub state: CheckState,
     /// When it ended, by this host's clock.
     pub at: Option<Timestamp>,
+    /// The mirror that answered in the server's place, because the server failed.
+    #[serde(default)]
+    pub mirror: Option<String>,
     /// Version of the last document that was believed.
     pub document_version: Option<u64>,
     /// Until when that document may install something new.

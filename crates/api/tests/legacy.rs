@@ -33,6 +33,7 @@ fn status() -> Status {
         check: Check {
             state: CheckState::Checked,
             at: Some(NOW - jiff::SignedDuration::from_secs(52)),
+            mirror: None,
             document_version: Some(7),
             document_expires: None,
         },

@@ -72,7 +72,10 @@ fn check_text(check: &Check) -> String {
     let at = check.at.map(|at| format!(", {}", time(at))).unwrap_or_default();
     match check.state {
         CheckState::NeedsCheck => "none since the daemon started".into(),
-        CheckState::Checked => format!("succeeded{at}"),
+        CheckState::Checked => {
+            let mirror = check.mirror.as_ref().map(|url| format!(", from the mirror {}", plain(url)));
+            format!("succeeded{at}{}", mirror.unwrap_or_default())
+        }
         CheckState::CheckFailed => format!("failed{at}"),
     }
 }

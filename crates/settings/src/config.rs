@@ -12,6 +12,9 @@ use serde::Deserialize;
 
 use crate::policy::{Mode, ModeError, Policy, Window};
 
+/// Each that does not answer costs a check some seconds.
+const MOST_MIRRORS: usize = 8;
+
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../livepatch.toml");
 
@@ -20,6 +23,7 @@ const SHIPPED: &str = include_str!("../livepatch.toml");
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Fragment {
     server: Option<String>,
+    mirrors: Option<Vec<String>>,
     ca_file: Option<PathBuf>,
     http_proxy: Option<String>,
     https_proxy: Option<String>,
@@ -40,6 +44,7 @@ impl Fragment {
     fn or(self, other: Self) -> Self {
         Self {
             server: self.server.or(other.server),
+            mirrors: self.mirrors.or(other.mirrors),
             ca_file: self.ca_file.or(other.ca_file),
             http_proxy: self.http_proxy.or(other.http_proxy),
             https_proxy: self.https_proxy.or(other.https_proxy),
@@ -74,6 +79,8 @@ pub enum TelemetrySwitch {
 pub struct Config {
     /// URL of the server, without a slash at its end.
     pub server: Option<String>,
+    /// URLs that are asked for documents, modules and metadata, in turn, when the server fails.
+    pub mirrors: Vec<String>,
     /// PEM file of the certificates that alone are believed for the server.
     pub ca_file: Option<PathBuf>,
     /// URL of the proxy that requests go through; may hold a name and a password.
@@ -132,22 +139,18 @@ impl Config {
     }
 
     fn validate(merged: Fragment) -> Result<Self, ConfigError> {
-        let server = merged.server.map(|server| -> Result<String, ConfigError> {
-            let host = server.strip_prefix("https://").unwrap_or_default();
-            if host.is_empty() || host.starts_with('/') || server.contains(char::is_whitespace) {
-                return Err(ConfigError::Value {
-                    key: "server",
-                    value: server,
-                    why: "it is not an https URL; plain http is not spoken",
-                });
-            }
-            Ok(server.trim_end_matches('/').to_owned())
-        });
+        let mirrors = merged.mirrors.unwrap_or_default();
+        if mirrors.len() > MOST_MIRRORS {
+            let (key, value) = ("mirrors", mirrors.len().to_string());
+            return Err(ConfigError::Value { key, value, why: "there are more than 8" });
+        }
+        let mirrors = mirrors.into_iter().map(|url| https("mirrors", url)).collect::<Result<Vec<_>, _>>()?;
         // Other clients have it beside the next one. Nothing is asked over plain http, so it is only looked at.
         proxy("http-proxy", merged.http_proxy)?;
         let check_interval = duration("check-interval", merged.check_interval)?;
         Ok(Self {
-            server: server.transpose()?,
+            server: merged.server.map(|url| https("server", url)).transpose()?,
+            mirrors,
             ca_file: merged.ca_file,
             proxy: proxy("https-proxy", merged.https_proxy)?,
             no_proxy: merged.no_proxy.unwrap_or_default(),
@@ -206,6 +209,19 @@ fn duration(key: &'static str, text: Option<String>) -> Result<Duration, ConfigE
             why: "it is not a number with s, m, h, d or w, or longer than a year",
         }),
     }
+}
+
+/// A URL without a slash at its end.
+fn https(key: &'static str, url: String) -> Result<String, ConfigError> {
+    let host = url.strip_prefix("https://").unwrap_or_default();
+    if host.is_empty() || host.starts_with('/') || url.contains(char::is_whitespace) {
+        return Err(ConfigError::Value {
+            key,
+            value: url,
+            why: "it is not an https URL; plain http is not spoken",
+        });
+    }
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 fn proxy(key: &'static str, text: Option<String>) -> Result<Option<Redacted<String>>, ConfigError> {
@@ -295,6 +311,10 @@ mod tests {
             "server = \"http://a\"",
             "server = \"https://\"",
             "server = \"https:///x\"",
+            "mirrors = \"https://a\"",
+            "mirrors = [\"http://a\"]",
+            "mirrors = [\"https://a\", \"\"]",
+            "mirrors = [\"https://1\", \"https://2\", \"https://3\", \"https://4\", \"https://5\", \"https://6\", \"https://7\", \"https://8\", \"https://9\"]",
             "check-interval = \"5\"",
             "check-interval = \"-5s\"",
             "check-interval = 5",

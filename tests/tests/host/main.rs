@@ -3,6 +3,7 @@
 
 mod check;
 mod life;
+mod mirrors;
 mod network;
 mod policy;
 #[path = "../../../crates/loader/tests/support/repository.rs"]

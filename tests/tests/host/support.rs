@@ -97,6 +97,19 @@ impl Site {
         public(&self.operator)
     }
 
+    /// Another server, with what is on this one's shelf now.
+    pub(crate) async fn mirror(&self) -> Self {
+        let mirror = Self::new().await;
+        let ours = self.shelf.lock().unwrap();
+        {
+            let mut theirs = mirror.shelf.lock().unwrap();
+            (theirs.document, theirs.objects) = (ours.document.clone(), ours.objects.clone());
+            theirs.vendor = ours.vendor.clone();
+        }
+        drop(ours);
+        mirror
+    }
+
     /// Stops answering.
     pub(crate) fn down(&self) {
         self.handle.shutdown();
@@ -302,6 +315,15 @@ impl Host {
     pub(crate) fn proxy(&mut self, url: &str, no_proxy: &str) {
         let config = Config::parse(&format!("https-proxy = \"{url}\"\nno-proxy = \"{no_proxy}\"")).unwrap();
         (self.config.proxy, self.config.no_proxy) = (config.proxy, config.no_proxy);
+    }
+
+    /// Servers that are asked when the site's own fails; their certificates are believed too.
+    pub(crate) fn mirrors(&mut self, mirrors: &[&Site]) {
+        self.config.mirrors = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+        let ca = self.path().join("ca.pem");
+        let mut certificates = std::fs::read_to_string(&ca).unwrap();
+        certificates.extend(mirrors.iter().map(|mirror| mirror.ca.as_str()));
+        std::fs::write(ca, certificates).unwrap();
     }
 
     /// More settings, and what the kernel's command line says.

@@ -5,6 +5,14 @@ use livepatch_api::daemon::*;
 use crate::support::*;
 
 #[test]
+fn a_mirror_that_answered_is_named() {
+    let mut status = status();
+    status.check.mirror = Some("https://mirror.example.org".into());
+    let line = "last check  succeeded, 2026-11-24 12:00:00 UTC, from the mirror https://mirror.example.org\n";
+    assert!(status_text(&status).contains(line), "{}", status_text(&status));
+}
+
+#[test]
 fn a_verbose_status_says_what_the_settings_leave_open() {
     let shown = |status: &Status| {
         let directory = tempfile::tempdir().unwrap();

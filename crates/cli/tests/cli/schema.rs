@@ -27,6 +27,7 @@ fn every_status_fits() {
     assert!(schema.is_valid(&full()));
     let mut bare = status();
     (bare.tier, bare.server, bare.kernel, bare.problem) = (None, None, None, None);
+    bare.check.mirror = Some("https://mirror.example.org".into());
     (bare.check.at, bare.check.document_version, bare.check.document_expires) = (None, None, None);
     (bare.patch.version, bare.patch.applied_at) = (None, None);
     assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()));

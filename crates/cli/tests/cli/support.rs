@@ -31,6 +31,7 @@ pub(crate) fn status() -> Status {
         check: Check {
             state: CheckState::Checked,
             at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            mirror: None,
             document_version: Some(7),
             document_expires: Some("2026-12-01T00:00:00Z".parse().unwrap()),
         },

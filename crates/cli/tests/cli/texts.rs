@@ -54,8 +54,13 @@ fn a_status_with_a_problem() {
 fn a_status_before_anything() {
     let mut status = status();
     (status.enabled, status.tier, status.server, status.kernel) = (false, None, None, None);
-    status.check =
-        Check { state: CheckState::NeedsCheck, at: None, document_version: None, document_expires: None };
+    status.check = Check {
+        state: CheckState::NeedsCheck,
+        at: None,
+        mirror: None,
+        document_version: None,
+        document_expires: None,
+    };
     status.patch = Patch {
         state: PatchState::Unknown,
         version: None,
