@@ -2,7 +2,7 @@ use livepatch_api::daemon::*;
 use livepatch_cli::explain;
 use livepatch_types::*;
 
-use crate::support::{answer, livepatch, status, text};
+use crate::support::{answer, fits, livepatch, status, text};
 
 #[test]
 fn in_force_and_nothing_newer() {
@@ -102,12 +102,15 @@ fn every_state_says_what_comes_next() {
 #[test]
 fn for_programs() {
     let directory = tempfile::tempdir().unwrap();
-    let body = serde_json::to_string(&status()).unwrap();
+    let problem = Failure { code: "x".into(), message: "y".into(), hints: vec!["z".into()] };
+    let body = serde_json::to_string(&Status { problem: Some(problem), ..status() }).unwrap();
     let asked = answer(directory.path(), "livepatchd.sock", "200 OK", &body);
     let output = livepatch(directory.path(), &["explain", "--format", "json"], "");
     asked.join().unwrap();
+    fits("explain", &output.stdout);
     let json: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
     assert_eq!(json["schema"], 1);
     let about = |at: usize| json["answers"][at]["about"].as_str().unwrap().to_owned();
-    assert_eq!((0..4).map(about).collect::<Vec<_>>(), ["host", "kernel", "applied", "next"]);
+    let all = (0..5).map(about).collect::<Vec<_>>();
+    assert_eq!(all, ["host", "kernel", "applied", "next", "problem"]);
 }
