@@ -36,6 +36,8 @@ pub struct Parts {
     pub machine: String,
     /// Where the state is.
     pub state_directory: PathBuf,
+    /// Where the installed kernels are.
+    pub boot_directory: PathBuf,
     /// Where the status is written for those who ask while this daemon does not answer.
     pub status_file: PathBuf,
 }
@@ -49,6 +51,7 @@ pub struct Agent {
     server: Result<ServerClient, Problem>,
     machine: String,
     status_file: PathBuf,
+    boot_directory: PathBuf,
     store: StateStore,
     reports: QueueFile,
     delivering: tokio::sync::Mutex<()>,
@@ -89,7 +92,8 @@ pub enum Reach {
 impl Agent {
     /// Puts an agent together. Nothing is done yet: [`Agent::start`].
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { kernel, clock, config, loader, machine, state_directory, status_file } = parts;
+        let Parts { kernel, clock, config, loader, machine, state_directory, boot_directory, status_file } =
+            parts;
         if let Err(error) = crate::state::private_directory(&state_directory) {
             tracing::warn!(%error, "the state directory cannot be made");
         }
@@ -113,6 +117,7 @@ impl Agent {
             server,
             machine,
             status_file,
+            boot_directory,
             store: StateStore::open(&state_directory),
             reports: QueueFile::open(&state_directory),
             delivering: tokio::sync::Mutex::default(),
@@ -201,9 +206,16 @@ impl Agent {
                 .or_else(|| livepatches.as_ref().err().map(explained))
                 .or(loader_problem),
             kernel: identity.ok(),
+            now: self.clock.now(),
+            boot_files: &self.boot_files(),
             cutoff_date: self.config.policy.cutoff,
             livepatches: livepatches.ok().as_deref(),
         })
+    }
+
+    fn boot_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.boot_directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// What keeps the offered livepatch back by the settings of this host.

@@ -8,6 +8,7 @@
 
 mod agent;
 mod arguments;
+mod coverage;
 mod machine;
 mod mirrors;
 mod not_covered;

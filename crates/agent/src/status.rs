@@ -1,7 +1,8 @@
 //! The status, as a pure function of what is known.
 
 use jiff::Timestamp;
-use livepatch_api::daemon::{Check, Cve, Patch, Status, Waiting};
+use jiff::tz::TimeZone;
+use livepatch_api::daemon::{Check, CoverageState, Cve, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
 use livepatch_loader_api::View;
 use livepatch_manifest::Target;
@@ -9,6 +10,7 @@ use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState};
 
 use crate::Problem;
 use crate::agent::{Live, running};
+use crate::coverage::{coverage, newer_kernel, reboot};
 use crate::state::State;
 
 /// What a status is made of.
@@ -19,6 +21,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) kernel: Option<KernelIdentity>,
     /// The kernel's livepatches, if they can be read.
     pub(crate) livepatches: Option<&'a [Livepatch]>,
+    /// By this host's clock.
+    pub(crate) now: Timestamp,
+    /// Names of the files in `/boot`.
+    pub(crate) boot_files: &'a [String],
     /// The cutoff date of the settings.
     pub(crate) cutoff_date: Option<Timestamp>,
     /// What the offered livepatch waits for.
@@ -30,6 +36,16 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn status(facts: Facts<'_>) -> Status {
     let Facts { state, live, .. } = facts;
     let document = live.view.document.as_ref();
+    let not_covered = live.check_problem.as_ref().is_some_and(|p| p.code == crate::not_covered::NOT_COVERED);
+    let coverage = coverage(document, not_covered, facts.now.to_zoned_datetime(TimeZone::UTC).date());
+    let running = facts.kernel.as_ref().map(|kernel| kernel.release.as_str());
+    let newer = running.and_then(|running| newer_kernel(running, facts.boot_files));
+    let reboot = reboot(&coverage, document, newer);
+    let mut patch = patch(state, live, facts.livepatches);
+    let ended = [CoverageState::UpgradeNeeded, CoverageState::Ended, CoverageState::SeriesEnded];
+    if patch.state == PatchState::NothingToApply && ended.contains(&coverage.state) {
+        patch.state = PatchState::KernelUpgradeRequired;
+    }
     let problem = facts.standing_problem.or(live.patch_problem.clone()).or(live.check_problem.clone());
     Status {
         schema: 1,
@@ -37,11 +53,9 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         enabled: state.enrolment.is_some(),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
-        patch: Patch {
-            waiting: facts.waiting,
-            cutoff_date: facts.cutoff_date,
-            ..patch(state, live, facts.livepatches)
-        },
+        coverage,
+        patch: Patch { waiting: facts.waiting, cutoff_date: facts.cutoff_date, ..patch },
+        reboot,
         kernel: facts.kernel,
         check: Check {
             state: live.check,

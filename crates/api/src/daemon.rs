@@ -14,6 +14,7 @@
 //! own socket.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use livepatch_types::{
     CheckState, CveCoverage, CveId, KernelIdentity, NoticeId, PatchState, PatchVersion, Rating, Redacted,
     Tier,
@@ -45,10 +46,73 @@ pub struct Status {
     pub kernel: Option<KernelIdentity>,
     /// What the last check with the server came to.
     pub check: Check,
+    /// Whether the running kernel gets livepatches.
+    #[serde(default)]
+    pub coverage: Coverage,
     /// The livepatch on this kernel.
     pub patch: Patch,
+    /// Why a reboot into a newer kernel is needed, or would be of use; none: no reason is known.
+    #[serde(default)]
+    pub reboot: Option<Reboot>,
     /// What is wrong now and what to do about it; none when all is well.
     pub problem: Option<Failure>,
+}
+
+impl Status {
+    /// Whether this kernel gets no livepatches any more, or not the ones that it needs: a newer one must be booted.
+    pub fn upgrade_required(&self) -> bool {
+        let ended = |reboot: &Reboot| reboot.code != NEWER_KERNEL_INSTALLED;
+        self.patch.state == PatchState::KernelUpgradeRequired || self.reboot.as_ref().is_some_and(ended)
+    }
+}
+
+/// The one reason for a reboot that is none for haste.
+pub const NEWER_KERNEL_INSTALLED: &str = "newer-kernel-installed";
+
+/// Whether a kernel gets livepatches, and until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Whether it does.
+    pub state: CoverageState,
+    /// The last day, in UTC, on which this build does; none: no end is known.
+    pub until: Option<Date>,
+    /// The last day, in UTC, on which any kernel of its series does.
+    pub series_until: Option<Date>,
+}
+
+/// Whether a kernel gets livepatches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CoverageState {
+    /// Nobody was asked yet.
+    #[default]
+    Unknown,
+    /// It does.
+    Covered,
+    /// It does, and needs a fix that no livepatch can have.
+    UpgradeNeeded,
+    /// This build does not any more.
+    Ended,
+    /// No kernel of its series does any more.
+    SeriesEnded,
+    /// The server does not know it.
+    NotCovered,
+}
+
+/// Why a reboot into a newer kernel is needed, or would be of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reboot {
+    /// A word that stays the same, for programs: `unpatchable-cve`, `series-ended`, `window-ended`,
+    /// `newer-kernel-installed`.
+    pub code: String,
+    /// One line in lower case.
+    pub message: String,
+    /// The CVE that no livepatch can fix.
+    pub cve: Option<CveId>,
+    /// The notice that says so.
+    pub notice: Option<NoticeId>,
+    /// A newer kernel of the same flavour that is installed: booting it is enough.
+    pub kernel: Option<String>,
 }
 
 /// The last check with the server.

@@ -115,6 +115,8 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
             document_version: Some(7),
             document_expires: None,
         },
+        coverage: Coverage { state: CoverageState::Covered, ..Coverage::default() },
+        reboot: None,
         patch: Patch {
             state,
             version: Some(PatchVersion::parse("113.1").unwrap()),

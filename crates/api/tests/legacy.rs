@@ -37,6 +37,8 @@ fn status() -> Status {
             document_version: Some(7),
             document_expires: None,
         },
+        coverage: Coverage { state: CoverageState::Covered, ..Coverage::default() },
+        reboot: None,
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
@@ -438,4 +440,64 @@ fn verbose_lists_what_is_left_open_line_by_line() {
         ]
     );
     assert!(!humane(&legacy(&kept_back("after-cutoff", None)), Detail::Summary, NOW).contains("blocked"));
+}
+
+#[test]
+fn the_cover_with_its_end() {
+    let said = |state, until: Option<&str>, code: Option<&str>| {
+        let mut status = status();
+        status.coverage =
+            Coverage { state, until: until.map(|date| date.parse().unwrap()), series_until: None };
+        status.reboot = code.map(|code| Reboot {
+            code: code.into(),
+            message: String::new(),
+            cve: None,
+            notice: None,
+            kernel: None,
+        });
+        let legacy = legacy(&status);
+        let read: Value = serde_json::from_str(&json(&legacy)).unwrap();
+        let kernel = &read["Status"][0];
+        let text = |key: &str| kernel[key].as_str().unwrap().to_owned();
+        assert!(
+            yaml(&legacy).contains(&format!("  upgradeRequiredDate: \"{}\"\n", text("UpgradeRequiredDate")))
+        );
+        let humane = humane(&legacy, Detail::Summary, NOW);
+        let line = humane.lines().find(|line| line.starts_with("kernel state: ")).unwrap().to_owned();
+        (text("Supported"), text("UpgradeRequiredDate"), line)
+    };
+    use CoverageState::*;
+    let ended = "✗ kernel 5.15.0-25.25-generic is not covered any more, upgrade the kernel and reboot";
+    for (state, until, code, supported, date, line) in [
+        (Covered, None, None, "supported", "", "✓ kernel series 5.15 is covered by Livepatch"),
+        (
+            Covered,
+            Some("2027-03-19"),
+            None,
+            "supported",
+            "2027-03-19",
+            "✓ kernel 5.15.0-25.25-generic is covered by Livepatch until 2027-03-19, please install available kernel updates and reboot before then",
+        ),
+        (
+            Covered,
+            None,
+            Some(NEWER_KERNEL_INSTALLED),
+            "supported",
+            "",
+            "✓ kernel series 5.15 is covered by Livepatch",
+        ),
+        (Ended, Some("2026-03-19"), Some("window-ended"), "kernel-upgrade-required", "2026-03-19", ended),
+        (UpgradeNeeded, None, Some("unpatchable-cve"), "kernel-upgrade-required", "", ended),
+        (
+            SeriesEnded,
+            None,
+            Some("series-ended"),
+            "kernel-end-of-life",
+            "",
+            "✗ kernel series 5.15 is no longer covered by Livepatch",
+        ),
+    ] {
+        let expected = (supported.to_owned(), date.to_owned(), format!("kernel state: {line}"));
+        assert_eq!(said(state, until, code), expected, "{state:?}");
+    }
 }

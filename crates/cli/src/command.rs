@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
-use livepatch_types::{CveId, PatchState};
+use livepatch_types::CveId;
 use serde::Serialize;
 
 use crate::act::Daemons;
@@ -102,7 +102,7 @@ enum Command {
     /// What keeps livepatches from this kernel: held back, blocked after a crash, stalled
     #[command(subcommand)]
     Locks(Locks),
-    /// Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+    /// Say whether a newer kernel must be booted to be safe: exit code 0 if so, 1 if not
     KernelUpgradeRequired,
     /// Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
     Check {
@@ -246,11 +246,10 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Revert => done(&daemons.revert()?, out),
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir)?;
-            Ok(match (status.enabled, status.patch.state) {
-                (false, _) => return Err(CliError::not_enabled()),
-                (true, PatchState::KernelUpgradeRequired) => Exit::Ok,
-                (true, _) => Exit::Failed,
-            })
+            if !status.enabled {
+                return Err(CliError::not_enabled());
+            }
+            Ok(if status.upgrade_required() { Exit::Ok } else { Exit::Failed })
         }
         Command::Check { warning, critical } => {
             let ages = Ages { warning: *warning, critical: *critical };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
-use livepatch_api::daemon::{Check, Cve, Failure, Patch, Status};
+use livepatch_api::daemon::{Check, Coverage, CoverageState, Cve, Failure, Patch, Status};
 use livepatch_types::{CheckState, CveCoverage, PatchState, Rating};
 
 /// The whole status.
@@ -25,8 +25,12 @@ pub fn status_text(status: &Status) -> String {
     row("server", or_none(status.server.clone()));
     row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
     row("last check", check_text(&status.check));
+    row("covered", covered_text(&status.coverage));
     let style = patch_style(status.patch.state);
     row("livepatch", format!("{style}{}{style:#}", patch_text(&status.patch)));
+    if let Some(reboot) = &status.reboot {
+        row("reboot", plain(&reboot.message));
+    }
     if let Some(waiting) = &status.patch.waiting {
         row("waits", plain(&waiting.message));
     }
@@ -78,6 +82,20 @@ fn check_text(check: &Check) -> String {
         }
         CheckState::CheckFailed => format!("failed{at}"),
     }
+}
+
+fn covered_text(coverage: &Coverage) -> String {
+    let state = match coverage.state {
+        CoverageState::Unknown => return "not known yet".into(),
+        CoverageState::NotCovered => return "no".into(),
+        CoverageState::Covered => "yes",
+        CoverageState::UpgradeNeeded => "yes, but for a fix that no livepatch can have",
+        CoverageState::Ended => "not any more",
+        CoverageState::SeriesEnded => "not any more, nor any kernel of its series",
+    };
+    let until = coverage.until.map(|date| format!(", until {date}")).unwrap_or_default();
+    let series = coverage.series_until.map(|date| format!(", its series until {date}")).unwrap_or_default();
+    format!("{state}{until}{series}")
 }
 
 fn patch_text(patch: &Patch) -> String {

@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use livepatch_manifest::{Coverage, Upgrade};
 use livepatch_store::{NewToken, Store as _, TransparencyLog};
 use livepatch_transparency::KeyEvent;
 use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
@@ -71,6 +72,7 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
             machines::show(&data, &machine, list.format).await
         }
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
+        Command::Kernel(Kernel::Cover(how)) => cover(&data, how).await,
         Command::Kernel(Kernel::Import { index }) => {
             let count = data.known_kernels().import(&index)?;
             print(&format!("the index has {}\n", plural(count, "kernel", "kernels")))
@@ -283,6 +285,27 @@ fn list_repositories(data: &DataDir, format: Format) -> Result<(), Failure> {
     list(format, &["repository", "root", "timestamp", "kernels", "expires"], &rows, objects)
 }
 
+async fn cover(data: &DataDir, how: arguments::Cover) -> Result<(), Failure> {
+    let arguments::Cover { build_id, until, series_until, upgrade_for, notice } = how;
+    let upgrade = upgrade_for.map(|cve| Upgrade { cve, notice });
+    let coverage = Coverage { until, series_until, upgrade };
+    let said = Some(&coverage).filter(|coverage| **coverage != Coverage::default());
+    data.store().await?.set_coverage(&build_id, said).await?;
+    let what = said.map_or_else(|| "nothing is said of its cover any more".to_owned(), covered);
+    print(&format!("kernel {build_id}: {what}\nhosts learn it with their next check\n"))
+}
+
+/// A cover in a few words.
+fn covered(coverage: &Coverage) -> String {
+    let until = coverage.until.map(|date| format!("until {date}"));
+    let series = coverage.series_until.map(|date| format!("series until {date}"));
+    let upgrade = coverage.upgrade.as_ref().map(|upgrade| match upgrade.notice {
+        Some(notice) => format!("upgrade for {} ({notice})", upgrade.cve),
+        None => format!("upgrade for {}", upgrade.cve),
+    });
+    upgrade.into_iter().chain(until).chain(series).collect::<Vec<_>>().join(", ")
+}
+
 async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
     let kernels = data.store().await?.kernels().await?;
     let rows: Vec<_> = kernels
@@ -295,6 +318,7 @@ async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
                 record.kernel.build_id.to_string(),
                 record.machines.to_string(),
                 if targets.is_empty() { "-".to_owned() } else { targets.join(" ") },
+                or_dash(record.coverage.as_ref().map(covered)),
             ]
         })
         .collect();
@@ -306,10 +330,13 @@ async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
                 .iter()
                 .map(|(tier, version)| json!({ "tier": tier, "version": version }))
                 .collect();
-            json!({ "kernel": record.kernel, "machines": record.machines, "targets": targets })
+            json!({
+                "kernel": record.kernel, "machines": record.machines, "targets": targets,
+                "coverage": record.coverage,
+            })
         })
         .collect();
-    list(format, &["kernel", "build-id", "machines", "patches"], &rows, objects)
+    list(format, &["kernel", "build-id", "machines", "patches", "cover"], &rows, objects)
 }
 
 #[cfg(test)]

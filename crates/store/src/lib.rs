@@ -24,6 +24,7 @@ pub use sqlite::SqliteStore;
 
 use jiff::Timestamp;
 use livepatch_api::server::Report;
+use livepatch_manifest::Coverage;
 use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 /// Where a server keeps its state. Times are kept to the second.
@@ -66,6 +67,8 @@ pub trait Store: TransparencyLog {
     -> Result<Vec<KernelIdentity>, StoreError>;
     /// The kernels of patches and the kernels of machines, by release.
     async fn kernels(&self) -> Result<Vec<KernelRecord>, StoreError>;
+    /// Says how long a kernel that patches were published for gets livepatches; none: nothing is said any more.
+    async fn set_coverage(&self, build_id: &BuildId, coverage: Option<&Coverage>) -> Result<(), StoreError>;
     /// The length of a module that may be served: one of a patch that is not withdrawn.
     async fn module_size_bytes(&self, module: &Sha256Digest) -> Result<Option<u64>, StoreError>;
 

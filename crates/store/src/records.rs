@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use livepatch_api::server::Report;
-use livepatch_manifest::PatchManifest;
+use livepatch_manifest::{Coverage, PatchManifest};
 use livepatch_types::{KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 use crate::StoreError;
@@ -170,6 +170,8 @@ pub struct KernelRecord {
     pub machines: u64,
     /// The newest patch of each tier that has one, in the order of tiers, without withdrawn ones.
     pub targets: Vec<(Tier, PatchVersion)>,
+    /// How long it gets livepatches.
+    pub coverage: Option<Coverage>,
 }
 
 /// A signed document as served.
@@ -213,6 +215,8 @@ pub struct DocumentFacts {
     pub target: Option<(PatchManifest, Timestamp)>,
     /// Withdrawn patches of this kernel, in ascending order.
     pub withdrawn: Vec<PatchVersion>,
+    /// How long the kernel gets livepatches.
+    pub coverage: Option<Coverage>,
     /// The document as last signed.
     pub stored: Option<StoredDocument>,
 }

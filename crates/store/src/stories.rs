@@ -7,7 +7,7 @@ mod log;
 mod reports;
 
 use jiff::{SignedDuration, Timestamp};
-use livepatch_manifest::{ModuleObject, PatchManifest, sha256};
+use livepatch_manifest::{Coverage, ModuleObject, PatchManifest, sha256};
 use livepatch_types::{
     Architecture, BuildId, KernelIdentity, KernelRelease, PatchVersion, Sha256Digest, Tier,
 };
@@ -26,6 +26,7 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     a_withdrawn_patch_is_gone_for_good(&fresh().await).await;
     the_newest_patch_of_the_tier_is_the_target(&fresh().await).await;
     a_document_is_replaced_only_by_who_saw_the_latest(&fresh().await).await;
+    what_is_said_of_a_kernels_cover(&fresh().await).await;
     an_unknown_tier_is_refused_everywhere(&fresh().await).await;
     log::what_happens_is_in_the_log_once(&fresh().await).await;
     log::what_is_refused_is_not_in_the_log(&fresh().await).await;
@@ -254,6 +255,24 @@ async fn a_document_is_replaced_only_by_who_saw_the_latest(store: &impl Store) {
     let stored = store.document(&id, &tier("stable")).await.unwrap().unwrap().stored;
     assert_eq!(stored.as_ref(), Some(&second));
     assert_eq!(store.document_facts(&id, &tier("stable")).await.unwrap().unwrap().stored, stored);
+}
+
+async fn what_is_said_of_a_kernels_cover(store: &impl Store) {
+    let coverage = Coverage { until: Some("2027-01-31".parse().unwrap()), ..Coverage::default() };
+    let id = kernel(1).build_id;
+    let unknown = store.set_coverage(&id, Some(&coverage)).await;
+    assert!(matches!(unknown, Err(StoreError::UnknownKernel(_))));
+    store.publish(&patch("1.1", 1, b"one")).await.unwrap();
+    let facts = async || store.document_facts(&id, &tier("stable")).await.unwrap().unwrap();
+    assert_eq!(facts().await.coverage, None);
+    for said in [Some(&coverage), Some(&Coverage::default()), None] {
+        let before = facts().await.revision;
+        store.set_coverage(&id, said).await.unwrap();
+        let now = facts().await;
+        assert!(now.revision > before);
+        assert_eq!(now.coverage.as_ref(), said);
+        assert_eq!(store.kernels().await.unwrap()[0].coverage.as_ref(), said);
+    }
 }
 
 async fn an_unknown_tier_is_refused_everywhere(store: &impl Store) {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
 mod check;
+mod coverage;
 mod life;
 mod mirrors;
 mod network;

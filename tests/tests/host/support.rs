@@ -383,6 +383,7 @@ impl Host {
             loader: agents,
             machine: "ab".repeat(32),
             state_directory: self.path().join("state"),
+            boot_directory: self.path().join("boot"),
             status_file: self.path().join("status.json"),
         });
         Daemons { agent, loader, roots }

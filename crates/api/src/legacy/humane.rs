@@ -64,7 +64,12 @@ fn check(check: CheckState) -> &'static str {
 fn kernel(status: &LegacyStatus) -> String {
     let series = series(&status.kernel);
     match status.support {
+        Support::Supported if !status.upgrade_required_date.is_empty() => format!(
+            "✓ kernel {} is covered by Livepatch until {}, please install available kernel updates and reboot before then",
+            status.kernel, status.upgrade_required_date
+        ),
         Support::Supported => format!("✓ kernel series {series} is covered by Livepatch"),
+        Support::KernelEndOfLife => format!("✗ kernel series {series} is no longer covered by Livepatch"),
         Support::KernelUpgradeRequired => {
             format!("✗ kernel {} is not covered any more, upgrade the kernel and reboot", status.kernel)
         }

@@ -73,7 +73,7 @@ struct Kernel<'a> {
     running: bool,
     livepatch: Livepatch<'a>,
     supported: &'static str,
-    upgrade_required_date: &'static str,
+    upgrade_required_date: &'a str,
 }
 
 #[derive(Serialize)]
@@ -137,7 +137,7 @@ pub fn json(status: &LegacyStatus) -> String {
                 fixes: fixes.collect(),
             },
             supported: status.support.word(),
-            upgrade_required_date: "",
+            upgrade_required_date: &status.upgrade_required_date,
         }],
         tier: status.tier.to_ascii_lowercase(),
         fixed_cves: FixedCves {

@@ -35,6 +35,12 @@ pub(crate) fn status() -> Status {
             document_version: Some(7),
             document_expires: Some("2026-12-01T00:00:00Z".parse().unwrap()),
         },
+        coverage: Coverage {
+            state: CoverageState::Covered,
+            until: Some("2027-03-19".parse().unwrap()),
+            series_until: None,
+        },
+        reboot: None,
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
@@ -48,6 +54,18 @@ pub(crate) fn status() -> Status {
             ],
         },
         problem: None,
+    }
+}
+
+/// A reason to reboot.
+pub(crate) fn reboot(code: &str, kernel: Option<&str>) -> Reboot {
+    let of_cve = code == "unpatchable-cve";
+    Reboot {
+        code: code.into(),
+        message: "it is so".into(),
+        cve: of_cve.then(|| CveId::parse("CVE-2026-0009").unwrap()),
+        notice: of_cve.then(|| NoticeId::parse("LSN-0114-1").unwrap()),
+        kernel: kernel.map(str::to_owned),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_api::server::Report;
-use livepatch_manifest::sha256;
+use livepatch_manifest::{Coverage, sha256};
 use livepatch_transparency::{BundleEvent, Entry, Event, ReleaseEvent, WithdrawalEvent};
 use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -30,10 +30,11 @@ use crate::{
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
     (3, "report history", include_str!("../../migrations/0003_report_history.sql")),
+    (4, "coverage", include_str!("../../migrations/0004_coverage.sql")),
 ];
 
 /// How long to wait for another process that writes.
@@ -228,6 +229,14 @@ async fn known_kernel(
     .fetch_optional(connection)
     .await?;
     row.map(|row| Ok((rows::kernel(&row)?, rows::unsigned(&row, "revision")?))).transpose()
+}
+
+async fn coverage_of(connection: &mut SqliteConnection, build_id: &BuildId) -> Result<Option<Coverage>> {
+    let row = query("SELECT body FROM coverage WHERE build_id = ?")
+        .bind(build_id.to_string())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| serde_json::from_str(row.try_get("body")?).map_err(rows::corrupt)).transpose()
 }
 
 /// SQLite's integers are signed; versions and revisions count up from 1 and never come near the end.
@@ -491,14 +500,42 @@ impl Store for SqliteStore {
                 of_kernel.push((tier, rows::version(row)?));
             }
         }
-        kernels
-            .iter()
-            .map(|row| {
-                let kernel = rows::kernel(row)?;
-                let targets = newest.remove(&kernel.build_id).unwrap_or_default();
-                Ok(KernelRecord { kernel, machines: rows::unsigned(row, "machines")?, targets })
-            })
-            .collect()
+        let mut records = Vec::new();
+        for row in &kernels {
+            let kernel = rows::kernel(row)?;
+            let targets = newest.remove(&kernel.build_id).unwrap_or_default();
+            let coverage = coverage_of(&mut snapshot, &kernel.build_id).await?;
+            records.push(KernelRecord {
+                kernel,
+                machines: rows::unsigned(row, "machines")?,
+                targets,
+                coverage,
+            });
+        }
+        Ok(records)
+    }
+
+    async fn set_coverage(&self, build_id: &BuildId, coverage: Option<&Coverage>) -> Result<()> {
+        let mut transaction = self.write().await?;
+        let known = query("UPDATE kernels SET revision = revision + 1 WHERE build_id = ?")
+            .bind(build_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if known.rows_affected() == 0 {
+            return Err(StoreError::UnknownKernel(build_id.clone()));
+        }
+        query("DELETE FROM coverage WHERE build_id = ?")
+            .bind(build_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if let Some(coverage) = coverage {
+            query("INSERT INTO coverage (build_id, body) VALUES (?, ?)")
+                .bind(build_id.to_string())
+                .bind(serde_json::to_string(coverage).map_err(rows::corrupt)?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn module_size_bytes(&self, module: &Sha256Digest) -> Result<Option<u64>> {
@@ -555,6 +592,7 @@ impl Store for SqliteStore {
             revision,
             target: target.transpose()?,
             withdrawn: withdrawn.iter().map(rows::version).collect::<Result<_>>()?,
+            coverage: coverage_of(&mut snapshot, build_id).await?,
             stored: stored_document(&mut snapshot, build_id, tier).await?,
         }))
     }

@@ -66,7 +66,7 @@ pub(super) async fn a_report_replaces_the_one_before(store: &impl Store) {
     assert_eq!(store.reports(&machine(2)).await.unwrap(), []);
 
     let kernels = store.kernels().await.unwrap();
-    assert_eq!(kernels, [KernelRecord { kernel: kernel(1), machines: 1, targets: vec![] }]);
+    assert_eq!(kernels, [KernelRecord { kernel: kernel(1), machines: 1, targets: vec![], coverage: None }]);
     let of_reported = store.document(&kernel(1).build_id, &tier("stable")).await.unwrap();
     assert_eq!(of_reported, None, "a report makes no kernel known");
 }
