@@ -21,7 +21,7 @@ use crate::text::open_text;
 use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
-use crate::{CliError, Exit, bug_report, doctor, hold, status_text, telemetry, token};
+use crate::{CliError, Exit, bug_report, doctor, hold, reboot_required, status_text, telemetry, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -104,6 +104,12 @@ enum Command {
     Locks(Locks),
     /// Say whether a newer kernel must be booted to be safe: exit code 0 if so, 1 if not
     KernelUpgradeRequired,
+    /// Write /run/reboot-required if a newer kernel must be booted, and take our own away if not: exit code 0 if so, 1 if not
+    RebootRequired {
+        /// Where the file is
+        #[arg(long, value_name = "DIR", default_value = "/run")]
+        directory: PathBuf,
+    },
     /// Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
     Check {
         /// Age of the last check that is a warning, as 30m, 24h or 3d
@@ -250,6 +256,10 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                 return Err(CliError::not_enabled());
             }
             Ok(if status.upgrade_required() { Exit::Ok } else { Exit::Failed })
+        }
+        Command::RebootRequired { directory } => {
+            let (status, _) = read(runtime_dir)?;
+            Ok(if reboot_required::update(&status, directory)? { Exit::Ok } else { Exit::Failed })
         }
         Command::Check { warning, critical } => {
             let ages = Ages { warning: *warning, critical: *critical };

@@ -18,6 +18,7 @@ mod hold;
 pub mod legacy;
 mod locks;
 mod metrics;
+mod reboot_required;
 mod secure_boot;
 mod status;
 mod telemetry;

@@ -167,6 +167,7 @@ fn help() {
       apply                    Apply what is offered: at once, and even if it was reverted here or a host went down with it
       locks                    What keeps livepatches from this kernel: held back, blocked after a crash, stalled
       kernel-upgrade-required  Say whether a newer kernel must be booted to be safe: exit code 0 if so, 1 if not
+      reboot-required          Write /run/reboot-required if a newer kernel must be booted, and take our own away if not: exit code 0 if so, 1 if not
       check                    Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
       metrics                  Print the status as metrics in the text format of Prometheus
       motd                     Say what needs a look, for the message at login; asks nobody, and says nothing when all is well

@@ -10,6 +10,7 @@ mod legacy;
 mod locks;
 mod monitoring;
 mod never_hangs;
+mod reboot_required;
 mod schema;
 mod support;
 mod telemetry;
