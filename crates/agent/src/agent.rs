@@ -9,7 +9,7 @@ use livepatch_api::daemon::{Status, Waiting};
 use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
-use livepatch_settings::{Asker, Config, Mode};
+use livepatch_settings::{Asker, Config, Mode, TelemetrySwitch};
 use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
 
 use crate::mirrors::{Mirrors, is_the_servers_fault};
@@ -109,6 +109,11 @@ impl Agent {
             contact: false,
             mirror: None,
         };
+        let reports = QueueFile::open(&state_directory);
+        if config.telemetry == TelemetrySwitch::Off {
+            // What waited is not told later either.
+            reports.forget();
+        }
         Arc::new(Self {
             kernel,
             clock,
@@ -119,7 +124,7 @@ impl Agent {
             status_file,
             boot_directory,
             store: StateStore::open(&state_directory),
-            reports: QueueFile::open(&state_directory),
+            reports,
             delivering: tokio::sync::Mutex::default(),
             applied: tokio::sync::Notify::new(),
             work: tokio::sync::Mutex::default(),
@@ -317,7 +322,7 @@ impl Agent {
         let answer = client.enroll(&url, token, self.machine.clone()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
         self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
-        self.forget_reports();
+        self.reports.forget();
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
         if let Err(problem) = self.round_locked(Reach::Server).await {
@@ -333,7 +338,7 @@ impl Agent {
             return Err(not_enabled());
         }
         self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
-        self.forget_reports();
+        self.reports.forget();
         let mut live = self.live();
         (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
         (live.check_problem, live.patch_problem) = (None, None);

@@ -235,11 +235,6 @@ impl Agent {
         }
     }
 
-    /// Forgets what waits, and what was told: another fleet, or none.
-    pub(crate) fn forget_reports(&self) {
-        self.reports().update(|queue| *queue = Queue::default());
-    }
-
     /// What was sent last, what waits, and what would be sent if the state were another: byte for byte.
     pub fn telemetry(&self) -> Telemetry {
         let (queue, status) = (self.reports().look(Queue::clone), self.status());

@@ -228,6 +228,22 @@ async fn switched_off_the_server_is_polled_and_told_nothing() {
     agent.agent.tell_health().await;
     assert_eq!((agent.agent.next_health(), host.livepatches().len()), (None, 1));
     assert_eq!(site.shelf.lock().unwrap().report_bodies, [""; 0]);
+    // Nor is what waited told when it is switched on again: it was switched off.
+    host.configure("", "");
+    let on = host.agent();
+    on.refresh().await.unwrap();
+    site.shelf.lock().unwrap().report_trouble = Some((503, false));
+    on.revert().await.unwrap();
+    let waits = |daemons: &Daemons| {
+        let reports = daemons.agent.telemetry().reports;
+        reports.iter().filter(|report| report.standing == TelemetryStanding::Waiting).count()
+    };
+    assert!(waits(&on) > 0);
+    host.configure("telemetry = \"off\"", "");
+    drop(host.agent());
+    host.configure("", "");
+    assert_eq!(waits(&host.agent()), 0);
+
     let telemetry = agent.agent.telemetry();
     assert!(!telemetry.on && telemetry.reports.is_empty() && telemetry.report_to.is_none());
     assert_eq!(telemetry.poll, Some(format!("{}/v1/kernels/stable/{}", site.url, kernel(1).build_id)));

@@ -33,6 +33,11 @@ impl QueueFile {
         look(&self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Forgets what waits, and what was told: another fleet, or none, or nothing is to be told.
+    pub(crate) fn forget(&self) {
+        self.update(|queue| *queue = Queue::default());
+    }
+
     /// Changes the queue, in memory and then on the disk.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
