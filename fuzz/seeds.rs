@@ -185,6 +185,7 @@ fn document(bundle: &Bundle) -> Result<KernelDocument> {
         }),
         withdrawn: vec![PatchVersion::parse("112.1")?],
         vendor: None,
+        coverage: None,
     })
 }
 

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_api::daemon::{Status, Waiting};
-use livepatch_api::server::Report;
 use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
-use livepatch_manifest::{KernelDocument, Target};
-use livepatch_settings::{Asker, Config, Mode};
-use livepatch_types::{CheckState, Clock, KernelIdentity, PatchVersion, Redacted};
+use livepatch_manifest::{KernelDocument, ModuleObject, Target};
+use livepatch_settings::{Asker, Config, Mode, TelemetrySwitch};
+use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
 
+use crate::mirrors::{Mirrors, is_the_servers_fault};
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
+use crate::telemetry::QueueFile;
 use crate::{Problem, status};
 
 /// What the loader says as long as it misses metadata that the operator's document names.
@@ -37,6 +38,8 @@ pub struct Parts {
     pub machine: String,
     /// Where the state is.
     pub state_directory: PathBuf,
+    /// Where the installed kernels are.
+    pub boot_directory: PathBuf,
     /// Where the status is written for those who ask while this daemon does not answer.
     pub status_file: PathBuf,
 }
@@ -50,9 +53,14 @@ pub struct Agent {
     server: Result<ServerClient, Problem>,
     machine: String,
     status_file: PathBuf,
+    boot_directory: PathBuf,
     store: StateStore,
+    reports: QueueFile,
+    delivering: tokio::sync::Mutex<()>,
+    applied: tokio::sync::Notify,
     work: tokio::sync::Mutex<()>,
     live: Mutex<Live>,
+    mirrors: Mutex<Mirrors>,
 }
 
 /// What is known since the daemon started.
@@ -68,7 +76,10 @@ pub(crate) struct Live {
     pub(crate) view: View,
     /// What the loader was just given to apply.
     pub(crate) handed_over: Option<Target>,
-    reported: Option<Report>,
+    /// Whether the server could be reached when it was asked last.
+    contact: bool,
+    /// The mirror that answered the last check in the server's place.
+    pub(crate) mirror: Option<String>,
 }
 
 /// How far a round reaches.
@@ -83,11 +94,13 @@ pub enum Reach {
 impl Agent {
     /// Puts an agent together. Nothing is done yet: [`Agent::start`].
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { kernel, clock, config, loader, machine, state_directory, status_file } = parts;
+        let Parts { kernel, clock, config, loader, machine, state_directory, boot_directory, status_file } =
+            parts;
         if let Err(error) = crate::state::private_directory(&state_directory) {
             tracing::warn!(%error, "the state directory cannot be made");
         }
         let server = ServerClient::new(&config);
+        let mirrors = Mirrors::new(&config.mirrors);
         let live = Live {
             check: CheckState::NeedsCheck,
             checked_at: None,
@@ -95,16 +108,77 @@ impl Agent {
             patch_problem: None,
             view: View::default(),
             handed_over: None,
-            reported: None,
+            contact: false,
+            mirror: None,
         };
-        let store = StateStore::open(&state_directory);
-        let (work, live) = (tokio::sync::Mutex::new(()), Mutex::new(live));
-        Arc::new(Self { kernel, clock, config, loader, server, machine, status_file, store, work, live })
+        let reports = QueueFile::open(&state_directory);
+        if config.telemetry == TelemetrySwitch::Off {
+            // What waited is not told later either.
+            reports.forget();
+        }
+        Arc::new(Self {
+            kernel,
+            clock,
+            config,
+            loader,
+            server,
+            machine,
+            status_file,
+            boot_directory,
+            store: StateStore::open(&state_directory),
+            reports,
+            delivering: tokio::sync::Mutex::default(),
+            applied: tokio::sync::Notify::new(),
+            work: tokio::sync::Mutex::default(),
+            live: Mutex::new(live),
+            mirrors: Mutex::new(mirrors),
+        })
     }
 
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(crate) fn kernel(&self) -> &dyn Kernel {
+        self.kernel.as_ref()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The reports that wait.
+    pub(crate) fn reports(&self) -> &QueueFile {
+        &self.reports
+    }
+
+    /// Held by who delivers them.
+    pub(crate) fn delivering(&self) -> &tokio::sync::Mutex<()> {
+        &self.delivering
+    }
+
+    pub(crate) fn enrolment(&self) -> Option<Enrolment> {
+        self.store.get().enrolment
+    }
+
+    /// How the loader saw the host, and whether the kernel does not run what it should.
+    pub(crate) fn view_and_failure(&self) -> (View, bool) {
+        let live = self.live();
+        (live.view.clone(), live.patch_problem.is_some())
+    }
+
+    pub(crate) fn had_contact(&self) -> bool {
+        self.live().contact
+    }
+
+    pub(crate) fn wake_for_health(&self) {
+        self.applied.notify_one();
+    }
+
+    /// Waits for the next application.
+    pub(crate) async fn applied(&self) {
+        self.applied.notified().await;
     }
 
     /// The keyed hash of this machine's id.
@@ -139,8 +213,16 @@ impl Agent {
                 .or_else(|| livepatches.as_ref().err().map(explained))
                 .or(loader_problem),
             kernel: identity.ok(),
+            now: self.clock.now(),
+            boot_files: &self.boot_files(),
+            cutoff_date: self.config.policy.cutoff,
             livepatches: livepatches.ok().as_deref(),
         })
+    }
+
+    fn boot_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.boot_directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// What keeps the offered livepatch back by the settings of this host.
@@ -151,8 +233,17 @@ impl Agent {
             return None;
         }
         let waiting = self.config.policy.permits(offered, Asker::Timer, self.clock.now()).err()?;
-        let (code, message, until) = (waiting.code.to_owned(), waiting.message, waiting.until);
-        Some(Waiting { version, code, message, until })
+        let fixed = status::fixed_cves(view, livepatches);
+        let open = offered.cves.iter().filter(|entry| entry.coverage == CveCoverage::Whole);
+        Some(Waiting {
+            version,
+            code: waiting.code.to_owned(),
+            message: waiting.message,
+            until: waiting.until,
+            notice: Some(NoticeId::of(version)),
+            released: Some(offered.released),
+            open_cves: open.map(|entry| entry.id).filter(|id| !fixed.contains(id)).collect(),
+        })
     }
 
     /// How long until the offered livepatch may be applied by the settings of this host, if it waits for a time.
@@ -239,6 +330,7 @@ impl Agent {
         let answer = client.enroll(&url, token, self.machine.clone()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
         self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
+        self.reports.forget();
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
         if let Err(problem) = self.round_locked(Reach::Server).await {
@@ -254,9 +346,10 @@ impl Agent {
             return Err(not_enabled());
         }
         self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
+        self.reports.forget();
         let mut live = self.live();
         (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
-        (live.check_problem, live.patch_problem, live.reported) = (None, None, None);
+        (live.check_problem, live.patch_problem) = (None, None);
         live.view = View::default();
         drop(live);
         self.write_status();
@@ -307,8 +400,49 @@ impl Agent {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the server, and has the loader take note of what it says.
+    /// Asks the server or, when it fails, its mirrors. What is wrong with all of them is what is wrong with the first.
     async fn check(self: &Arc<Self>, kernel: &KernelIdentity, enrolment: &Enrolment) -> Result<(), Problem> {
+        let mut failed = None;
+        for url in self.in_turn(&enrolment.server) {
+            let checked = self.check_at(&url, kernel, enrolment).await;
+            if let Err(problem) = &checked
+                && !is_the_servers_fault(problem)
+            {
+                return checked;
+            }
+            self.note_source(&url, checked.as_ref().map(|_| ()));
+            match checked {
+                Ok(()) => {
+                    self.live().mirror = Some(url).filter(|url| *url != enrolment.server);
+                    return Ok(());
+                }
+                Err(problem) => {
+                    tracing::debug!(code = %problem.code, "{url} is of no use now: {problem}");
+                    failed.get_or_insert(problem);
+                }
+            }
+        }
+        self.live().mirror = None;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn in_turn(&self, first: &str) -> Vec<String> {
+        let since_boot = self.kernel.since_boot().unwrap_or_default();
+        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner).in_turn(first, since_boot)
+    }
+
+    fn note_source(&self, url: &str, asked: Result<(), &Problem>) {
+        let since_boot = self.kernel.since_boot().unwrap_or_default();
+        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner).note(url, asked, since_boot);
+    }
+
+    /// Asks the server or one of its mirrors, and has the loader take note of what it says.
+    async fn check_at(
+        self: &Arc<Self>,
+        url: &str,
+        kernel: &KernelIdentity,
+        enrolment: &Enrolment,
+    ) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
@@ -325,18 +459,26 @@ impl Agent {
                 && noted.channel == *tier
                 && view.document.as_ref().is_some_and(same)
         });
-        let etag = noted.as_ref().map(|noted| noted.etag.as_str());
-        let (envelope, etag) = match client.document(&enrolment.server, tier, &kernel.build_id, etag).await? {
+        // A mirror has tags of its own.
+        let of_server = url == enrolment.server;
+        let etag = noted.as_ref().map(|noted| noted.etag.as_str()).filter(|_| of_server);
+        let (envelope, etag) = match client.document(url, tier, &kernel.build_id, etag).await? {
+            // What a mirror does not have the server may have.
+            DocumentAnswer::UnknownKernel(_) if !of_server => {
+                let message = format!("the mirror {url} has nothing for this kernel");
+                return Err(Problem::new("server-unexpected-answer", message, "bring the mirror up to date"));
+            }
             DocumentAnswer::UnknownKernel(published) => {
                 return Err(not_covered(kernel, &self.kernel.origin_evidence(), &published));
             }
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             DocumentAnswer::NotModified => {
-                let view = self.update_vendor(enrolment, view).await?;
+                let view = self.update_vendor(url, view).await?;
                 return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
             }
         };
         let view = self.ask(AgentRequest::Note, envelope).await?;
+        let etag = etag.filter(|_| of_server);
         let noted = view.document.as_ref().zip(etag).map(|(document, etag)| Noted {
             build_id: kernel.build_id.clone(),
             channel: document.channel.clone(),
@@ -344,7 +486,7 @@ impl Agent {
             etag,
         });
         self.store.update(|state| state.noted = noted)?;
-        let view = self.update_vendor(enrolment, view).await?;
+        let view = self.update_vendor(url, view).await?;
         view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 
@@ -356,12 +498,15 @@ impl Agent {
         let view = self.ask(AgentRequest::Status, Vec::new()).await?;
         let mut not_fetched = None;
         if let Some(object) = view.wants.filter(|_| online) {
-            let client = self.server.as_ref().map_err(Clone::clone)?;
-            match client.object(&enrolment.server, &object).await {
+            match self.fetch(enrolment, &object).await {
                 Ok(module) => {
                     let target = view.document.and_then(|document| document.target);
-                    self.live().handed_over = target.filter(|target| target.module == object);
-                    let applied = self.ask(AgentRequest::Apply, module).await;
+                    let target = target.filter(|target| target.module == object);
+                    if let Some(target) = &target {
+                        self.announce(target, enrolment).await;
+                    }
+                    self.live().handed_over = target;
+                    let applied = self.ask_and_tell(AgentRequest::Apply, module, enrolment).await;
                     self.live().handed_over = None;
                     return applied.map(drop);
                 }
@@ -369,8 +514,24 @@ impl Agent {
             }
         }
         // What was withdrawn goes all the same, and what was healthy comes back.
-        let converged = self.ask(AgentRequest::Converge, Vec::new()).await;
+        let converged = self.ask_and_tell(AgentRequest::Converge, Vec::new(), enrolment).await;
         not_fetched.map_or(converged.map(drop), Err)
+    }
+
+    /// Downloads a module from whoever answered the check, or else from the others.
+    async fn fetch(&self, enrolment: &Enrolment, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
+        let client = self.server.as_ref().map_err(Clone::clone)?;
+        let first = self.live().mirror.clone().unwrap_or_else(|| enrolment.server.clone());
+        let mut failed = None;
+        for url in self.in_turn(&first) {
+            let fetched = client.object(&url, object).await;
+            self.note_source(&url, fetched.as_ref().map(|_| ()));
+            match fetched {
+                Ok(module) => return Ok(module),
+                Err(problem) => drop(failed.get_or_insert(problem)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Problem::new("server-unreachable", "nobody was asked", "")))
     }
 
     /// Asks the loader, on a thread where waiting is allowed. What it does it does to its end, whoever goes away.
@@ -380,6 +541,7 @@ impl Agent {
         let answer = asked.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))?;
         if let Some(view) = &answer.view {
             self.live().view = view.clone();
+            self.tell_passed(view);
         }
         match (answer.failure, answer.view) {
             (Some(failure), _) => Err(failure.into()),
@@ -398,6 +560,8 @@ impl Agent {
             Err(problem) if problem.code == NOT_COVERED => CheckState::Checked,
             Err(_) => CheckState::CheckFailed,
         };
+        live.contact =
+            live.mirror.is_none() && checked.as_ref().err().is_none_or(|problem| !no_contact(problem));
         live.check_problem = checked.clone().err();
         drop(live);
         self.write_status();
@@ -423,33 +587,14 @@ impl Agent {
 
     /// Tells the server when something changed, in the background and at best.
     fn report(self: &Arc<Self>, enrolment: &Enrolment) {
-        let status = self.status();
-        let (Some(kernel), Ok(client)) = (status.kernel, &self.server) else { return };
-        let report = Report {
-            kernel,
-            client_version: status.client_version,
-            at: self.clock.now(),
-            check_state: status.check.state,
-            patch_state: status.patch.state,
-            patch_version: status.patch.version,
-            error: status
-                .problem
-                .map(|problem| format!("{}: {}", problem.code, problem.message).chars().take(500).collect()),
-        };
-        let same = |last: &Report| Report { at: report.at, ..last.clone() } == report;
-        if self.live().reported.as_ref().is_some_and(same) {
-            return;
-        }
-        let (agent, client, enrolment) = (Arc::clone(self), client.clone(), enrolment.clone());
-        tokio::spawn(async move {
-            match client.report(&enrolment.server, &enrolment.machine_token, &report).await {
-                Ok(()) => agent.live().reported = Some(report),
-                Err(problem) => {
-                    tracing::debug!(code = %problem.code, "the report was not delivered: {problem}")
-                }
-            }
-        });
+        self.tell_state();
+        self.deliver_soon(enrolment);
     }
+}
+
+/// Whether a check did not get as far as to the server.
+fn no_contact(problem: &Problem) -> bool {
+    ["server-unreachable", "proxy-setup", "tls-setup"].contains(&problem.code.as_ref())
 }
 
 fn not_enabled() -> Problem {

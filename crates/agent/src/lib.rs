@@ -8,7 +8,9 @@
 
 mod agent;
 mod arguments;
+mod coverage;
 mod machine;
+mod mirrors;
 mod not_covered;
 mod problem;
 mod run;
@@ -16,6 +18,7 @@ pub mod server;
 pub mod sockets;
 pub mod state;
 mod status;
+mod telemetry;
 mod vendor;
 
 pub use agent::{Agent, Parts, Reach};

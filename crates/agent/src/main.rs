@@ -57,6 +57,7 @@ fn serve(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         loader: arguments.loader_dir.join(AGENT_SOCKET),
         machine,
         state_directory: arguments.state_dir,
+        boot_directory: "/boot".into(),
         status_file: arguments.runtime_dir.join("status.json"),
     });
     let ended = runtime.block_on(livepatch_agent::run(agent, &arguments.runtime_dir));

@@ -65,7 +65,7 @@ async fn rounds(agent: &Arc<Agent>) {
     let mut failures = 0;
     for count in 0u64.. {
         let Some(interval) = agent.config().check_interval else {
-            return std::future::pending().await;
+            return rest(agent, None).await;
         };
         let round = agent.round(agent.timer_reach()).await;
         let wait = round.as_ref().err().and_then(|problem| problem.retry_after);
@@ -81,7 +81,30 @@ async fn rounds(agent: &Arc<Agent>) {
         let opens = agent.waits_for().map(soon).filter(|_| wait.is_none());
         let delay = opens.map_or(delay, |opens| delay.min(opens));
         tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
-        tokio::time::sleep(delay).await;
+        rest(agent, Some(delay)).await;
+    }
+}
+
+/// Waits so long, or for ever, but for what is said a while after an application.
+async fn rest(agent: &Arc<Agent>, delay: Option<Duration>) {
+    let until = delay.map(|delay| tokio::time::Instant::now() + delay);
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
+        let health = agent.next_health().filter(|health| left.is_none_or(|left| *health < left));
+        let wait = health.or(left);
+        let waited = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = waited => match health {
+                Some(_) => agent.tell_health().await,
+                None => return,
+            },
+            () = agent.applied() => {}
+        }
     }
 }
 

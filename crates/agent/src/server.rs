@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel, Report};
+use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, ObjectError, bundle::MAX_MODULE_BYTES};
 use livepatch_settings::Config;
 use livepatch_types::{BuildId, Redacted, Tier};
-use reqwest::header::{CONTENT_RANGE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use crate::Problem;
@@ -33,6 +33,15 @@ pub enum DocumentAnswer {
     },
     /// The server has nothing for this kernel. Where it was published, if it knows that.
     UnknownKernel(Vec<PublishedKernel>),
+}
+
+/// What came of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The server has it.
+    Taken,
+    /// It takes it never.
+    Refused,
 }
 
 /// A client of one server.
@@ -199,16 +208,24 @@ impl ServerClient {
         }
     }
 
-    /// Reports the state of this host.
+    /// Delivers a report, in exactly these bytes.
     pub async fn report(
         &self,
         server: &str,
         token: &Redacted<String>,
-        report: &Report,
-    ) -> Result<(), Problem> {
-        let request = self.http.post(format!("{server}/v1/reports")).bearer_auth(token.expose()).json(report);
+        body: String,
+    ) -> Result<Delivery, Problem> {
+        let request = self.http.post(format!("{server}/v1/reports")).bearer_auth(token.expose());
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
         let response = request.send().await.map_err(unreachable)?;
-        if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
+        match response.status() {
+            status if status.is_success() => Ok(Delivery::Taken),
+            // It would be refused for ever: a server of before this form of reports, say.
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
+                Ok(Delivery::Refused)
+            }
+            _ => Err(refused(response).await),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use livepatch_api::daemon::{EnableRequest, Status};
+use livepatch_api::daemon::{EnableRequest, Status, Telemetry};
 use tokio::net::UnixListener;
 
 use crate::{Agent, Problem};
@@ -53,7 +53,8 @@ pub fn bind(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
 
 /// Serves the status.
 pub async fn serve_reading(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
-    let routes = Router::new().route("/status", get(legacy::status)).with_state(agent);
+    let routes = Router::new().route("/status", get(legacy::status));
+    let routes = routes.route("/telemetry", get(telemetry)).with_state(agent);
     axum::serve(listener, routes).await
 }
 
@@ -89,6 +90,11 @@ async fn root_only(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next:
     let problem = Problem::new("not-root", "only root may do this", "use sudo");
     // Who puts is of those that show the text.
     if request.method() == Method::PUT { legacy::refusal(&problem) } else { Refusal(problem).into_response() }
+}
+
+/// Read-only, and nothing in it that the machine does not say to every user; the token is not in it.
+async fn telemetry(State(agent): Agents) -> Json<Telemetry> {
+    Json(agent.telemetry())
 }
 
 async fn enable(State(agent): Agents, Json(request): Json<EnableRequest>) -> Result<Json<Status>, Refusal> {

@@ -1,12 +1,16 @@
 //! The status, as a pure function of what is known.
 
-use livepatch_api::daemon::{Check, Cve, Patch, Status, Waiting};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use livepatch_api::daemon::{Check, CoverageState, Cve, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
+use livepatch_loader_api::View;
 use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, KernelIdentity, PatchState};
+use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState};
 
 use crate::Problem;
 use crate::agent::{Live, running};
+use crate::coverage::{coverage, newer_kernel, reboot};
 use crate::state::State;
 
 /// What a status is made of.
@@ -17,6 +21,12 @@ pub(crate) struct Facts<'a> {
     pub(crate) kernel: Option<KernelIdentity>,
     /// The kernel's livepatches, if they can be read.
     pub(crate) livepatches: Option<&'a [Livepatch]>,
+    /// By this host's clock.
+    pub(crate) now: Timestamp,
+    /// Names of the files in `/boot`.
+    pub(crate) boot_files: &'a [String],
+    /// The cutoff date of the settings.
+    pub(crate) cutoff_date: Option<Timestamp>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
     /// A problem of the host itself, which comes before those of the last round.
@@ -26,6 +36,16 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn status(facts: Facts<'_>) -> Status {
     let Facts { state, live, .. } = facts;
     let document = live.view.document.as_ref();
+    let not_covered = live.check_problem.as_ref().is_some_and(|p| p.code == crate::not_covered::NOT_COVERED);
+    let coverage = coverage(document, not_covered, facts.now.to_zoned_datetime(TimeZone::UTC).date());
+    let running = facts.kernel.as_ref().map(|kernel| kernel.release.as_str());
+    let newer = running.and_then(|running| newer_kernel(running, facts.boot_files));
+    let reboot = reboot(&coverage, document, newer);
+    let mut patch = patch(state, live, facts.livepatches);
+    let ended = [CoverageState::UpgradeNeeded, CoverageState::Ended, CoverageState::SeriesEnded];
+    if patch.state == PatchState::NothingToApply && ended.contains(&coverage.state) {
+        patch.state = PatchState::KernelUpgradeRequired;
+    }
     let problem = facts.standing_problem.or(live.patch_problem.clone()).or(live.check_problem.clone());
     Status {
         schema: 1,
@@ -33,16 +53,29 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         enabled: state.enrolment.is_some(),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
-        patch: Patch { waiting: facts.waiting, ..patch(state, live, facts.livepatches) },
+        coverage,
+        patch: Patch { waiting: facts.waiting, cutoff_date: facts.cutoff_date, ..patch },
+        reboot,
         kernel: facts.kernel,
         check: Check {
             state: live.check,
             at: live.checked_at,
+            mirror: live.mirror.clone(),
             document_version: document.map(|document| document.version),
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
     }
+}
+
+/// The CVEs that the running livepatch of ours wholly fixes.
+pub(crate) fn fixed_cves(view: &View, livepatches: &[Livepatch]) -> Vec<CveId> {
+    let Some(version) = running(view, livepatches) else { return Vec::new() };
+    let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
+    let known = view.applied.as_ref().map(|applied| &applied.target).into_iter().chain(offered);
+    let target = known.into_iter().find(|target| target.version == version);
+    let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
+    cves.filter(|entry| entry.coverage == CveCoverage::Whole).map(|entry| entry.id).collect()
 }
 
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
@@ -93,6 +126,7 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
             .map(|applied| applied.at),
         held: view.held.is_some(),
         waiting: None,
+        cutoff_date: None,
         cves: cves.collect(),
     }
 }

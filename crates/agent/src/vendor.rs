@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use livepatch_loader_api::{AgentRequest, View};
 
-use crate::state::Enrolment;
 use crate::{Agent, Problem};
 
 /// The files of one update at most: new roots, timestamp, snapshot, targets, what is allowed for the kernel; with room.
@@ -14,11 +13,7 @@ const MOST_BYTES: u64 = 2 << 20;
 
 impl Agent {
     /// Brings the loader the vendor's newest metadata, when the operator's document says that there is newer.
-    pub(crate) async fn update_vendor(
-        self: &Arc<Self>,
-        enrolment: &Enrolment,
-        view: View,
-    ) -> Result<View, Problem> {
+    pub(crate) async fn update_vendor(self: &Arc<Self>, url: &str, view: View) -> Result<View, Problem> {
         let Some(vendor) = view.vendor.as_ref().filter(|vendor| vendor.behind) else { return Ok(view) };
         let repository = vendor.repository.clone();
         let client = self.server()?;
@@ -29,8 +24,7 @@ impl Agent {
                 return Ok(view);
             };
             let limit = wanted.limit_bytes.min(MOST_BYTES) as usize;
-            let file =
-                client.vendor_file(&enrolment.server, repository.as_str(), &wanted.path, limit).await?;
+            let file = client.vendor_file(url, repository.as_str(), &wanted.path, limit).await?;
             let bytes = match file {
                 // An empty body says that it is not there: an empty file is as good as none.
                 Some(bytes) => bytes,

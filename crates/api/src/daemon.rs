@@ -3,6 +3,7 @@
 //! | socket | who | method and path | body → answer |
 //! |---|---|---|---|
 //! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
+//! | | | `GET /telemetry` | → [`Telemetry`] |
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
 //! | | | `POST /disable`, `/refresh`, `/look` | → [`Status`] |
 //!
@@ -13,8 +14,10 @@
 //! own socket.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use livepatch_types::{
-    CheckState, CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Rating, Redacted, Tier,
+    CheckState, CveCoverage, CveId, KernelIdentity, NoticeId, PatchState, PatchVersion, Rating, Redacted,
+    Tier,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +46,73 @@ pub struct Status {
     pub kernel: Option<KernelIdentity>,
     /// What the last check with the server came to.
     pub check: Check,
+    /// Whether the running kernel gets livepatches.
+    #[serde(default)]
+    pub coverage: Coverage,
     /// The livepatch on this kernel.
     pub patch: Patch,
+    /// Why a reboot into a newer kernel is needed, or would be of use; none: no reason is known.
+    #[serde(default)]
+    pub reboot: Option<Reboot>,
     /// What is wrong now and what to do about it; none when all is well.
     pub problem: Option<Failure>,
+}
+
+impl Status {
+    /// Whether this kernel gets no livepatches any more, or not the ones that it needs: a newer one must be booted.
+    pub fn upgrade_required(&self) -> bool {
+        let ended = |reboot: &Reboot| reboot.code != NEWER_KERNEL_INSTALLED;
+        self.patch.state == PatchState::KernelUpgradeRequired || self.reboot.as_ref().is_some_and(ended)
+    }
+}
+
+/// The one reason for a reboot that is none for haste.
+pub const NEWER_KERNEL_INSTALLED: &str = "newer-kernel-installed";
+
+/// Whether a kernel gets livepatches, and until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Whether it does.
+    pub state: CoverageState,
+    /// The last day, in UTC, on which this build does; none: no end is known.
+    pub until: Option<Date>,
+    /// The last day, in UTC, on which any kernel of its series does.
+    pub series_until: Option<Date>,
+}
+
+/// Whether a kernel gets livepatches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CoverageState {
+    /// Nobody was asked yet.
+    #[default]
+    Unknown,
+    /// It does.
+    Covered,
+    /// It does, and needs a fix that no livepatch can have.
+    UpgradeNeeded,
+    /// This build does not any more.
+    Ended,
+    /// No kernel of its series does any more.
+    SeriesEnded,
+    /// The server does not know it.
+    NotCovered,
+}
+
+/// Why a reboot into a newer kernel is needed, or would be of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reboot {
+    /// A word that stays the same, for programs: `unpatchable-cve`, `series-ended`, `window-ended`,
+    /// `newer-kernel-installed`.
+    pub code: String,
+    /// One line in lower case.
+    pub message: String,
+    /// The CVE that no livepatch can fix.
+    pub cve: Option<CveId>,
+    /// The notice that says so.
+    pub notice: Option<NoticeId>,
+    /// A newer kernel of the same flavour that is installed: booting it is enough.
+    pub kernel: Option<String>,
 }
 
 /// The last check with the server.
@@ -56,6 +122,9 @@ pub struct Check {
     pub state: CheckState,
     /// When it ended, by this host's clock.
     pub at: Option<Timestamp>,
+    /// The mirror that answered in the server's place, because the server failed.
+    #[serde(default)]
+    pub mirror: Option<String>,
     /// Version of the last document that was believed.
     pub document_version: Option<u64>,
     /// Until when that document may install something new.
@@ -76,6 +145,9 @@ pub struct Patch {
     /// What the livepatch that is offered waits for, though nothing is wrong.
     #[serde(default)]
     pub waiting: Option<Waiting>,
+    /// The cutoff date that is set here: nothing that was released later is applied.
+    #[serde(default)]
+    pub cutoff_date: Option<Timestamp>,
     /// What it fixes.
     pub cves: Vec<Cve>,
 }
@@ -85,13 +157,22 @@ pub struct Patch {
 pub struct Waiting {
     /// The livepatch that is offered.
     pub version: PatchVersion,
-    /// A word that stays the same, for programs: `mode`, `after-cutoff`, `held-cve`, `patch-delay`,
-    /// `maintenance-window`.
+    /// A word that stays the same, for programs: `mode`, `after-cutoff`, `held-cve`, `held-notice`,
+    /// `patch-delay`, `maintenance-window`.
     pub code: String,
     /// One line in lower case: what it waits for.
     pub message: String,
     /// When that is over by itself; none: when the settings change.
     pub until: Option<Timestamp>,
+    /// The notice about the livepatch; none in a status of an earlier daemon.
+    #[serde(default)]
+    pub notice: Option<NoticeId>,
+    /// When the livepatch was released to this host's tier; none in a status of an earlier daemon.
+    #[serde(default)]
+    pub released: Option<Timestamp>,
+    /// The CVEs that it fixes and that are open now.
+    #[serde(default)]
+    pub open_cves: Vec<CveId>,
 }
 
 /// A CVE and whether it is fixed in the running kernel.
@@ -107,6 +188,44 @@ pub struct Cve {
     pub patched: bool,
     /// Title of the fix.
     pub title: String,
+}
+
+/// What the server is told: what `livepatch explain --telemetry --format json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// Whether reports are sent; without them the server is polled all the same.
+    pub on: bool,
+    /// What is polled: kernel and channel stand in it, and nothing else is told; none on a host that is not enrolled.
+    pub poll: Option<String>,
+    /// Where reports are sent, with this host's token; none: they are not.
+    pub report_to: Option<String>,
+    /// How many reports were dropped since the host enrolled, because too many waited or the server took one for none.
+    pub dropped: u64,
+    /// The last one that was sent, those that wait, and the one that would be next; in this order.
+    pub reports: Vec<TelemetryReport>,
+}
+
+/// A report, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TelemetryReport {
+    /// Whether it was sent.
+    pub standing: TelemetryStanding,
+    /// The body of the request.
+    pub body: String,
+}
+
+/// Whether a report was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TelemetryStanding {
+    /// It was: the last one.
+    Sent,
+    /// It waits for the next contact.
+    Waiting,
+    /// It would be sent if the state were another than the one that was told last.
+    Next,
 }
 
 /// Something that failed, and what to do.

@@ -14,9 +14,15 @@
 //!
 //! Errors are [`ErrorBody`] with a 4xx or 5xx status.
 
-use jiff::Timestamp;
-use livepatch_types::{CheckState, KernelIdentity, PatchState, PatchVersion, Redacted, Tier};
+mod report;
+
+use livepatch_types::{Redacted, Tier};
 use serde::{Deserialize, Serialize};
+
+pub use report::{
+    MAX_CLIENT_VERSION_CHARS, MAX_CPU_MODEL_CHARS, MAX_DETAIL_CHARS, MAX_DETAIL_LINES, MAX_ERROR_CHARS,
+    Report, ReportEvent, ReportPhase, ReportedMachine,
+};
 
 /// Largest JSON request body that a server reads, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64 << 10;
@@ -38,26 +44,6 @@ pub struct EnrollResponse {
     pub machine_token: Redacted<String>,
     /// The tier that the enrolment token fixes; also the channel to poll.
     pub tier: Tier,
-}
-
-/// What a host says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Report {
-    /// The running kernel.
-    pub kernel: KernelIdentity,
-    /// Version of the client.
-    pub client_version: String,
-    /// When it was true, by the host's clock.
-    pub at: Timestamp,
-    /// State of the check.
-    pub check_state: CheckState,
-    /// State of the patch.
-    pub patch_state: PatchState,
-    /// The livepatch that `patch_state` speaks of.
-    pub patch_version: Option<PatchVersion>,
-    /// Why, when something failed: one line, at most 500 characters.
-    pub error: Option<String>,
 }
 
 /// What went wrong, for people, and a word for programs.

@@ -33,15 +33,19 @@ fn status() -> Status {
         check: Check {
             state: CheckState::Checked,
             at: Some(NOW - jiff::SignedDuration::from_secs(52)),
+            mirror: None,
             document_version: Some(7),
             document_expires: None,
         },
+        coverage: Coverage { state: CoverageState::Covered, ..Coverage::default() },
+        reboot: None,
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
             applied_at: None,
             held: false,
             waiting: None,
+            cutoff_date: None,
             cves: vec![cve("CVE-2026-0001", true), cve("CVE-2026-12345", false)],
         },
         problem: None,
@@ -372,4 +376,128 @@ fn keys_and_types_are_those_of_the_original() {
     assert_eq!(yaml_shape(&read("status-10.8.3.yaml")), yaml_shape(&yaml(&ours)));
     let humane = humane(&ours, Detail::Summary, NOW);
     assert_eq!(humane_keys(&read("status-10.8.3.humane")), humane_keys(&humane));
+}
+
+/// A status whose next livepatch is kept back by a setting.
+fn kept_back(code: &str, cutoff: Option<Timestamp>) -> Status {
+    let mut status = status();
+    status.patch.cutoff_date = cutoff;
+    status.patch.waiting = Some(Waiting {
+        version: PatchVersion::parse("114.1").unwrap(),
+        code: code.into(),
+        message: "it waits".into(),
+        until: None,
+        notice: Some(NoticeId::parse("LSN-0114-1").unwrap()),
+        released: Some(NOW - jiff::SignedDuration::from_hours(24)),
+        open_cves: vec![CveId::parse("CVE-2026-0002").unwrap(), CveId::parse("CVE-2026-0003").unwrap()],
+    });
+    status
+}
+
+#[test]
+fn what_the_settings_keep_back() {
+    let members = |status: &Status| {
+        let read: Value = serde_json::from_str(&json(&legacy(status))).unwrap();
+        ["Excluded-LSNs", "Blocking-Options", "Using-Cutoff-Date"].map(|key| read.get(key).cloned())
+    };
+    let cutoff = NOW - jiff::SignedDuration::from_hours(48);
+    let notice = serde_json::json!({
+        "LSN": "LSN-0114-1", "Published": "2026-11-23T13:20:00Z", "CVEs": ["CVE-2026-0002", "CVE-2026-0003"],
+    });
+    for (code, option) in [
+        ("after-cutoff", "cutoff-date"),
+        ("patch-delay", "patch-delay"),
+        ("held-cve", "held-cves"),
+        ("held-notice", "held-notices"),
+    ] {
+        let [excluded, options, date] = members(&kept_back(code, Some(cutoff)));
+        assert_eq!(excluded, Some(serde_json::json!([notice])));
+        assert_eq!(options, Some(serde_json::json!([option])));
+        assert_eq!(date, Some("2026-11-22T13:20:00Z".into()));
+        assert_eq!(members(&kept_back(code, None))[2], Some("".into()));
+    }
+    // A window opens by itself, and a mode is no exclusion; a cutoff date that keeps nothing back is in use all the same.
+    for code in ["mode", "maintenance-window"] {
+        assert_eq!(members(&kept_back(code, None)), [None, None, None], "{code}");
+    }
+    let mut unused = status();
+    unused.patch.cutoff_date = Some(cutoff);
+    let none = || Some(serde_json::json!([]));
+    assert_eq!(members(&unused), [none(), none(), Some("2026-11-22T13:20:00Z".into())]);
+    assert_eq!(members(&status()), [None, None, None]);
+}
+
+#[test]
+fn verbose_lists_what_is_left_open_line_by_line() {
+    let text = humane(&legacy(&kept_back("after-cutoff", None)), Detail::Verbose, NOW);
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("blocked")).collect();
+    assert_eq!(
+        lines,
+        [
+            "kernel patches blocked: by cutoff-date; the following is left open",
+            "blocked: CVE-2026-0002 2026-11-23 13:20:00 +0000 UTC LSN-0114-1",
+            "blocked: CVE-2026-0003 2026-11-23 13:20:00 +0000 UTC LSN-0114-1",
+        ]
+    );
+    assert!(!humane(&legacy(&kept_back("after-cutoff", None)), Detail::Summary, NOW).contains("blocked"));
+}
+
+#[test]
+fn the_cover_with_its_end() {
+    let said = |state, until: Option<&str>, code: Option<&str>| {
+        let mut status = status();
+        status.coverage =
+            Coverage { state, until: until.map(|date| date.parse().unwrap()), series_until: None };
+        status.reboot = code.map(|code| Reboot {
+            code: code.into(),
+            message: String::new(),
+            cve: None,
+            notice: None,
+            kernel: None,
+        });
+        let legacy = legacy(&status);
+        let read: Value = serde_json::from_str(&json(&legacy)).unwrap();
+        let kernel = &read["Status"][0];
+        let text = |key: &str| kernel[key].as_str().unwrap().to_owned();
+        assert!(
+            yaml(&legacy).contains(&format!("  upgradeRequiredDate: \"{}\"\n", text("UpgradeRequiredDate")))
+        );
+        let humane = humane(&legacy, Detail::Summary, NOW);
+        let line = humane.lines().find(|line| line.starts_with("kernel state: ")).unwrap().to_owned();
+        (text("Supported"), text("UpgradeRequiredDate"), line)
+    };
+    use CoverageState::*;
+    let ended = "✗ kernel 5.15.0-25.25-generic is not covered any more, upgrade the kernel and reboot";
+    for (state, until, code, supported, date, line) in [
+        (Covered, None, None, "supported", "", "✓ kernel series 5.15 is covered by Livepatch"),
+        (
+            Covered,
+            Some("2027-03-19"),
+            None,
+            "supported",
+            "2027-03-19",
+            "✓ kernel 5.15.0-25.25-generic is covered by Livepatch until 2027-03-19, please install available kernel updates and reboot before then",
+        ),
+        (
+            Covered,
+            None,
+            Some(NEWER_KERNEL_INSTALLED),
+            "supported",
+            "",
+            "✓ kernel series 5.15 is covered by Livepatch",
+        ),
+        (Ended, Some("2026-03-19"), Some("window-ended"), "kernel-upgrade-required", "2026-03-19", ended),
+        (UpgradeNeeded, None, Some("unpatchable-cve"), "kernel-upgrade-required", "", ended),
+        (
+            SeriesEnded,
+            None,
+            Some("series-ended"),
+            "kernel-end-of-life",
+            "",
+            "✗ kernel series 5.15 is no longer covered by Livepatch",
+        ),
+    ] {
+        let expected = (supported.to_owned(), date.to_owned(), format!("kernel state: {line}"));
+        assert_eq!(said(state, until, code), expected, "{state:?}");
+    }
 }

@@ -6,16 +6,21 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use livepatch_api::daemon::{Failure, Status};
+use livepatch_api::daemon::Failure;
+use serde::de::DeserializeOwned;
 
 use crate::CliError;
 use crate::error::Daemon;
 
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
-/// Sends a request and reads the status that answers it. After `deadline` the command goes on without an answer,
+/// Sends a request and reads the value that answers it. After `deadline` the command goes on without an answer,
 /// whatever the daemon does: connecting, writing and reading happen on a thread that is left behind.
-pub(crate) fn ask(socket: &Path, request: Vec<u8>, deadline: Duration) -> Result<Status, CliError> {
+pub(crate) fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    request: Vec<u8>,
+    deadline: Duration,
+) -> Result<T, CliError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let path = socket.to_owned();
     std::thread::spawn(move || {

@@ -5,22 +5,23 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
-use livepatch_types::{CveId, PatchState};
+use livepatch_types::CveId;
 use serde::Serialize;
 
 use crate::act::Daemons;
 use crate::cves::cves;
 use crate::explain::explain;
 use crate::file::replace_file;
-use crate::hold::Change;
+use crate::hold::{Change, Holdable};
 use crate::locks::Locks;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
+use crate::text::open_text;
 use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
-use crate::{CliError, Exit, bug_report, doctor, hold, status_text, token};
+use crate::{CliError, Exit, bug_report, doctor, hold, reboot_required, status_text, telemetry, token};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -51,12 +52,18 @@ enum Command {
     Disable,
     /// Show the state of this host; answers within a second
     Status {
+        /// Also the CVEs that stay open because the settings of this host hold a livepatch back, with notice and date
+        #[arg(long)]
+        verbose: bool,
         /// For people or for programs
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
     /// Say why this host has the livepatch that it has, and what the next one waits for
     Explain {
+        /// Show what the server is told instead, byte for byte: sent, waiting and next
+        #[arg(long)]
+        telemetry: bool,
         /// For people or for programs
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -82,7 +89,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Hold back livepatches with a fix for a CVE, by the daemon's configuration; none: show what is held
+    /// Hold back livepatches with a fix for a CVE or from a notice on, by the daemon's configuration; none: show what is held
     Hold(Held),
     /// Hold them back no longer
     Unhold(Held),
@@ -95,8 +102,14 @@ enum Command {
     /// What keeps livepatches from this kernel: held back, blocked after a crash, stalled
     #[command(subcommand)]
     Locks(Locks),
-    /// Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+    /// Say whether a newer kernel must be booted to be safe: exit code 0 if so, 1 if not
     KernelUpgradeRequired,
+    /// Write /run/reboot-required if a newer kernel must be booted, and take our own away if not: exit code 0 if so, 1 if not
+    RebootRequired {
+        /// Where the file is
+        #[arg(long, value_name = "DIR", default_value = "/run")]
+        directory: PathBuf,
+    },
     /// Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
     Check {
         /// Age of the last check that is a warning, as 30m, 24h or 3d
@@ -137,9 +150,9 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Held {
-    /// Which CVEs
-    #[arg(value_name = "CVE")]
-    cves: Vec<CveId>,
+    /// Which CVEs and notices
+    #[arg(value_name = "CVE|LSN")]
+    what: Vec<Holdable>,
     /// Configuration of the daemon
     #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
     config: PathBuf,
@@ -174,12 +187,24 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     let runtime_dir = &arguments.runtime_dir;
     let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     match &arguments.command {
-        Command::Status { format } => {
+        Command::Status { verbose, format } => {
             let (status, source) = read(runtime_dir)?;
             show(&status, *format, out)?;
+            if let (true, Format::Text) = (*verbose, *format) {
+                out.write_all(open_text(&status).as_bytes())?;
+            }
             Ok(whose(source, &status))
         }
-        Command::Explain { format } => {
+        Command::Explain { telemetry: true, format } => {
+            let telemetry = telemetry::ask_daemon(runtime_dir)?;
+            let text = match format {
+                Format::Text => telemetry::text(&telemetry),
+                Format::Json => pretty(&telemetry)?,
+            };
+            out.write_all(text.as_bytes())?;
+            Ok(Exit::Ok)
+        }
+        Command::Explain { telemetry: false, format } => {
             let (status, _) = read(runtime_dir)?;
             let explanation = explain(&status);
             let text = match format {
@@ -219,19 +244,22 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             show(&status, *format, out)?;
             Ok(if reached { Exit::Ok } else { Exit::Failed })
         }
-        Command::Hold(Held { cves, config, format }) => hold::run(config, cves, Change::Hold, *format, out),
-        Command::Unhold(Held { cves, config, format }) => {
-            hold::run(config, cves, Change::Unhold, *format, out)
+        Command::Hold(Held { what, config, format }) => hold::run(config, what, Change::Hold, *format, out),
+        Command::Unhold(Held { what, config, format }) => {
+            hold::run(config, what, Change::Unhold, *format, out)
         }
         Command::Refresh => done(&daemons.refresh()?, out),
         Command::Revert => done(&daemons.revert()?, out),
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir)?;
-            Ok(match (status.enabled, status.patch.state) {
-                (false, _) => return Err(CliError::not_enabled()),
-                (true, PatchState::KernelUpgradeRequired) => Exit::Ok,
-                (true, _) => Exit::Failed,
-            })
+            if !status.enabled {
+                return Err(CliError::not_enabled());
+            }
+            Ok(if status.upgrade_required() { Exit::Ok } else { Exit::Failed })
+        }
+        Command::RebootRequired { directory } => {
+            let (status, _) = read(runtime_dir)?;
+            Ok(if reboot_required::update(&status, directory)? { Exit::Ok } else { Exit::Failed })
         }
         Command::Check { warning, critical } => {
             let ages = Ages { warning: *warning, critical: *critical };

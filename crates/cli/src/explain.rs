@@ -16,7 +16,7 @@ pub struct Explanation {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Answer {
-    /// `host`, `kernel`, `applied`, `next`, `problem`: stays the same.
+    /// `host`, `kernel`, `applied`, `next`, `reboot`, `problem`: stays the same.
     about: &'static str,
     /// One line.
     message: String,
@@ -58,6 +58,13 @@ pub fn explain(status: &Status) -> Explanation {
     if status.enabled {
         let (message, hints) = next(status);
         say("next", message, &hints);
+    }
+    if let Some(reboot) = &status.reboot {
+        let hint = match &reboot.kernel {
+            Some(kernel) => format!("reboot into {kernel}"),
+            None => "install a newer kernel, and reboot".into(),
+        };
+        say("reboot", reboot.message.clone(), &[hint]);
     }
     if let Some(problem) = &status.problem {
         say("problem", problem.message.clone(), &problem.hints);

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::tz::TimeZone;
 use livepatch_api::daemon::Status;
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
 use livepatch_types::{CheckState, PatchState, Rating};
@@ -43,8 +44,8 @@ pub fn metrics(status: &Status) -> String {
     text.flag("livepatch_held", "Whether the livepatch is held back since it was reverted here.", patch.held);
     text.flag(
         "livepatch_kernel_upgrade_required",
-        "Whether this kernel gets no livepatches any more.",
-        patch.state == PatchState::KernelUpgradeRequired,
+        "Whether a newer kernel must be booted to be safe.",
+        status.upgrade_required(),
     );
     text.head("livepatch_patch_state", "1 for the state of the livepatch, 0 for the others.");
     for state in PATCH_STATES {
@@ -61,6 +62,11 @@ pub fn metrics(status: &Status) -> String {
     if let Some(at) = status.check.at {
         text.head("livepatch_last_check_timestamp_seconds", "When the last check ended.");
         text.sample("livepatch_last_check_timestamp_seconds", &[], at.as_second());
+    }
+    let last_day = status.coverage.until.into_iter().chain(status.coverage.series_until).min();
+    if let Some(end) = last_day.and_then(|day| day.tomorrow().ok()?.to_zoned_datetime(TimeZone::UTC).ok()) {
+        text.head("livepatch_coverage_end_timestamp_seconds", "When this kernel ceases to get livepatches.");
+        text.sample("livepatch_coverage_end_timestamp_seconds", &[], end.timestamp().as_second());
     }
     if let Some(at) = patch.applied_at {
         text.head("livepatch_applied_timestamp_seconds", "When the livepatch was applied.");

@@ -13,7 +13,7 @@ use crate::client::{ask, request};
 use crate::text::time;
 
 /// Status is read by login scripts: with the time to start and to read a file, this stays below a second.
-const READ_DEADLINE: Duration = Duration::from_millis(700);
+pub(crate) const READ_DEADLINE: Duration = Duration::from_millis(700);
 const MAX_STATUS_BYTES: u64 = 4 << 20;
 const SCHEMA: u32 = 1;
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
-use livepatch_api::daemon::{Check, Cve, Failure, Patch, Status};
+use livepatch_api::daemon::{Check, Coverage, CoverageState, Cve, Failure, Patch, Status};
 use livepatch_types::{CheckState, CveCoverage, PatchState, Rating};
 
 /// The whole status.
@@ -25,8 +25,12 @@ pub fn status_text(status: &Status) -> String {
     row("server", or_none(status.server.clone()));
     row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
     row("last check", check_text(&status.check));
+    row("covered", covered_text(&status.coverage));
     let style = patch_style(status.patch.state);
     row("livepatch", format!("{style}{}{style:#}", patch_text(&status.patch)));
+    if let Some(reboot) = &status.reboot {
+        row("reboot", plain(&reboot.message));
+    }
     if let Some(waiting) = &status.patch.waiting {
         row("waits", plain(&waiting.message));
     }
@@ -37,6 +41,22 @@ pub fn status_text(status: &Status) -> String {
     if let Some(problem) = &status.problem {
         text.push('\n');
         text.push_str(&problem_text(problem));
+    }
+    text
+}
+
+/// The CVEs that stay open because the settings of this host hold the offered livepatch back; nothing when none do.
+pub(crate) fn open_text(status: &Status) -> String {
+    let Some(waiting) = &status.patch.waiting else { return String::new() };
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
+    let notice = or_unknown(waiting.notice.map(|notice| notice.to_string()));
+    let released = or_unknown(waiting.released.map(time));
+    let mut text = format!("\nleft open by the settings of this host ({}):\n", plain(&waiting.code));
+    if waiting.open_cves.is_empty() {
+        text.push_str("none: what is held back fixes nothing that is not fixed here\n");
+    }
+    for cve in &waiting.open_cves {
+        let _ = writeln!(text, "{cve:<18}  {notice}  released {released}");
     }
     text
 }
@@ -56,9 +76,26 @@ fn check_text(check: &Check) -> String {
     let at = check.at.map(|at| format!(", {}", time(at))).unwrap_or_default();
     match check.state {
         CheckState::NeedsCheck => "none since the daemon started".into(),
-        CheckState::Checked => format!("succeeded{at}"),
+        CheckState::Checked => {
+            let mirror = check.mirror.as_ref().map(|url| format!(", from the mirror {}", plain(url)));
+            format!("succeeded{at}{}", mirror.unwrap_or_default())
+        }
         CheckState::CheckFailed => format!("failed{at}"),
     }
+}
+
+fn covered_text(coverage: &Coverage) -> String {
+    let state = match coverage.state {
+        CoverageState::Unknown => return "not known yet".into(),
+        CoverageState::NotCovered => return "no".into(),
+        CoverageState::Covered => "yes",
+        CoverageState::UpgradeNeeded => "yes, but for a fix that no livepatch can have",
+        CoverageState::Ended => "not any more",
+        CoverageState::SeriesEnded => "not any more, nor any kernel of its series",
+    };
+    let until = coverage.until.map(|date| format!(", until {date}")).unwrap_or_default();
+    let series = coverage.series_until.map(|date| format!(", its series until {date}")).unwrap_or_default();
+    format!("{state}{until}{series}")
 }
 
 fn patch_text(patch: &Patch) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::text::plain;
 use jiff::Timestamp;
-use livepatch_api::daemon::Status;
+use livepatch_api::daemon::{NEWER_KERNEL_INSTALLED, Status};
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
 use livepatch_types::{CheckState, PatchState, plural};
 
@@ -64,7 +64,7 @@ pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
         return Verdict { level: Level::Unknown, reasons: vec!["this host is not enrolled".into()] };
     }
     let mut found: Vec<(Level, String)> =
-        [patch(status), open_cves(status), problem(status), age(status, ages, now)]
+        [patch(status), reboot(status), open_cves(status), problem(status), age(status, ages, now)]
             .into_iter()
             .flatten()
             .collect();
@@ -88,6 +88,7 @@ fn patch(status: &Status) -> Option<(Level, String)> {
     let version = status.patch.version.map(|version| format!(" {version}")).unwrap_or_default();
     let (level, state) = match status.patch.state {
         PatchState::Applied | PatchState::NothingToApply => return None,
+        PatchState::KernelUpgradeRequired if status.reboot.is_some() => return None,
         PatchState::KernelUpgradeRequired => {
             return Some((
                 Level::Critical,
@@ -111,6 +112,16 @@ fn patch(status: &Status) -> Option<(Level, String)> {
         }
     };
     Some((level, format!("livepatch{version} {state}")))
+}
+
+/// A newer kernel that is only installed is no reason for haste: that is what livepatches are for.
+fn reboot(status: &Status) -> Option<(Level, String)> {
+    let reboot = status.reboot.as_ref().filter(|reboot| reboot.code != NEWER_KERNEL_INSTALLED)?;
+    let what = match &reboot.kernel {
+        Some(kernel) => format!("reboot into {kernel}, which is installed"),
+        None => "install a newer kernel, and reboot".into(),
+    };
+    Some((Level::Critical, format!("{}; {what}", plain(&reboot.message))))
 }
 
 fn open_cves(status: &Status) -> Option<(Level, String)> {

@@ -9,11 +9,13 @@
 mod client;
 mod head;
 mod locks;
+mod passed;
 mod vendor;
 
 pub use client::{AskError, ask};
 pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
 pub use locks::{Lock, LockKind};
+pub use passed::{MOST_PASSED, Passed, Point};
 pub use vendor::{RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
@@ -54,6 +56,9 @@ pub struct View {
     pub applied: Option<Applied>,
     /// What is being applied in this boot.
     pub in_progress: Option<Target>,
+    /// What applications passed while this loader ran, the oldest first.
+    #[serde(default)]
+    pub passed: Vec<Passed>,
     /// What root reverted and holds back.
     pub held: Option<PatchVersion>,
     /// What keeps livepatches from the running kernel.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_kernel::{Kernel, KernelError, Pause, SealedModule, wait_for_transition, wait_until};
+use livepatch_loader_api::Point;
 use livepatch_manifest::Target;
 use livepatch_types::{BuildId, ModuleName, PatchVersion};
 
 use crate::Problem;
+use crate::journal::Journal;
 use crate::plan::{foreign, foreign_problem, stalled_problem};
 use crate::state::{Loaded, Phase, Stalled, State, StateStore};
 use crate::step::{Step, Steps};
@@ -27,6 +29,7 @@ pub(crate) struct Executor<'a> {
     pub(crate) transition_timeout: Duration,
     pub(crate) soak: Duration,
     pub(crate) steps: &'a dyn Steps,
+    pub(crate) journal: &'a Journal,
 }
 
 impl Executor<'_> {
@@ -56,6 +59,7 @@ impl Executor<'_> {
             remember_loaded(state, &boot_id, &name);
             Ok(())
         })?;
+        self.journal.note(target.version, Point::BeforeInsert);
         self.steps.reached(Step::Insert);
         if let Err(error) = self.kernel.load(module) {
             self.store.update_if(|state| {
@@ -67,12 +71,14 @@ impl Executor<'_> {
         }
         self.steps.reached(Step::Inserted);
         self.store.update_if(State::inserted)?;
+        self.journal.note(target.version, Point::AfterInsert);
         self.settle(&name, now)
     }
 
     /// Waits for the end of a transition that is under way, and cancels it when it takes too long.
     pub(crate) fn settle(&self, name: &ModuleName, now: Timestamp) -> Result<(), Problem> {
         let reverts = self.store.get().in_progress.is_some_and(|progress| progress.phase == Phase::Reverting);
+        self.note(name, Point::InTransition, reverts);
         match wait_for_transition(self.kernel, self.pause, name, self.transition_timeout)? {
             Some(patch) if patch.enabled && !patch.in_transition => {
                 if reverts {
@@ -81,6 +87,7 @@ impl Executor<'_> {
                 self.steps.reached(Step::InForce);
                 let since_boot = self.kernel.since_boot()?;
                 self.store.update_if(|state| state.in_force(name, since_boot, now, self.soak))?;
+                self.note(name, Point::InForce, reverts);
                 tracing::info!(livepatch = %name, "a livepatch is applied");
                 Ok(())
             }
@@ -90,6 +97,12 @@ impl Executor<'_> {
                 self.store.update_if(|state| state.ended(name))?;
                 self.unload_if_loaded(name)
             }
+        }
+    }
+
+    fn note(&self, name: &ModuleName, point: Point, reverts: bool) {
+        if let Some(version) = PatchVersion::of_module(name).filter(|_| !reverts) {
+            self.journal.note(version, point);
         }
     }
 

@@ -12,6 +12,7 @@ mod arguments;
 pub mod evidence;
 mod execute;
 pub mod guard;
+mod journal;
 mod loader;
 mod locks;
 mod marker;

@@ -13,6 +13,7 @@ use livepatch_settings::{Asker, Policy};
 use livepatch_types::{Clock, KernelIdentity, ModuleName};
 
 use crate::execute::Executor;
+use crate::journal::Journal;
 use crate::objects::ObjectCache;
 use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Channel, Seen, State, StateStore};
@@ -66,6 +67,7 @@ pub struct Loader {
     pub(crate) store: StateStore,
     pub(crate) vendors: Vendors,
     pub(crate) objects: ObjectCache,
+    pub(crate) journal: Journal,
     work: Mutex<()>,
     /// Commands of root that wait for `work`: nothing else of the agent's gets in before them.
     root_waits: AtomicUsize,
@@ -83,6 +85,7 @@ impl Loader {
             tracing::warn!(error, "the state directory cannot be prepared");
         }
         Arc::new(Self {
+            journal: Journal::new(Arc::clone(&parts.kernel), Arc::clone(&parts.clock)),
             kernel: parts.kernel,
             pause: parts.pause,
             clock: parts.clock,
@@ -230,6 +233,7 @@ impl Loader {
             (state.soaking, state.healthy_before) = (None, None);
         })?;
         self.objects.keep_only(&[]);
+        self.journal.forget();
         Ok(())
     }
 
@@ -414,6 +418,7 @@ impl Loader {
             transition_timeout: self.transition_timeout,
             soak: self.soak,
             steps: self.steps.as_ref(),
+            journal: &self.journal,
         }
     }
 

@@ -34,6 +34,7 @@ impl Loader {
             document_problem: age.map(|problem| problem.to_failure()),
             applied: applied.map(|a| Applied { target: a.target.clone(), at: a.at }),
             in_progress: in_progress.map(|progress| progress.target.clone()),
+            passed: self.journal.passed(),
             held: state.held,
             locks: locks.map(|(k, b)| locks_of(&state, &k.build_id, b)).unwrap_or_default(),
             loaded: boot_id.map(|boot_id| state.loaded_in(&boot_id).to_vec()).unwrap_or_default(),

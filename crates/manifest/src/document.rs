@@ -5,7 +5,7 @@ use livepatch_types::{KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, VerifyingKey};
-use crate::{CveEntry, EnvelopeError, ModuleObject};
+use crate::{Coverage, CveEntry, EnvelopeError, ModuleObject};
 
 /// The DSSE payload type of a kernel document.
 pub const PAYLOAD_TYPE: &str = "application/vnd.livepatch.kernel-document+json";
@@ -44,6 +44,9 @@ pub struct KernelDocument {
     /// The vendor's metadata about this kernel, as the server has it: a host fetches it only when this has moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<VendorMetadata>,
+    /// How long this kernel gets livepatches; none: nothing is said about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
 }
 
 /// Which vendor's metadata is the newest. It cannot widen what the vendor allows: it only says that there is news, and

@@ -8,6 +8,7 @@
 
 pub mod assignment;
 pub mod bundle;
+mod coverage;
 pub mod document;
 pub mod envelope;
 mod evidence;
@@ -15,6 +16,7 @@ mod patch;
 
 pub use assignment::{AssignmentError, HostAssignment};
 pub use bundle::{Bundle, BundleError};
+pub use coverage::{Coverage, Standing, Upgrade};
 pub use document::{DocumentError, KernelDocument, MetadataFile, Target, VendorMetadata};
 pub use envelope::{EnvelopeError, VerifyingKey};
 pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry, VmProof};

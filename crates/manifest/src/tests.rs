@@ -131,6 +131,7 @@ fn document() -> KernelDocument {
         target: None,
         withdrawn: vec![],
         vendor: None,
+        coverage: None,
     }
 }
 

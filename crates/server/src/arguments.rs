@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use livepatch_types::{PatchVersion, Tier};
+use jiff::civil::Date;
+use livepatch_types::{BuildId, CveId, NoticeId, PatchVersion, Tier};
 
 /// Serve livepatches to a fleet.
 ///
@@ -180,11 +181,50 @@ pub enum Operator {
     },
 }
 
+/// Arguments of `machine list`.
+#[derive(Debug, Args)]
+pub struct Machines {
+    /// Only those that are not well: something failed there, the kernel complained, or they went silent while a livepatch
+    /// was applied.
+    #[arg(long)]
+    pub unhealthy: bool,
+    /// How to print it.
+    #[command(flatten)]
+    pub list: List,
+}
+
 /// Commands on machines.
 #[derive(Debug, Subcommand)]
 pub enum Machine {
-    /// List machines and what they last reported.
-    List(List),
+    /// List machines, what they last reported and how well they are.
+    List(Machines),
+    /// List the last reports of a machine, the newest first.
+    Show {
+        /// The machine, or the beginning of it as `machine list` shows it: at least 4 digits.
+        machine: String,
+        /// How to print it.
+        #[command(flatten)]
+        list: List,
+    },
+}
+
+/// Arguments of `kernel cover`.
+#[derive(Debug, Args)]
+pub struct Cover {
+    /// The kernel's build-id, as `kernel list` shows it.
+    pub build_id: BuildId,
+    /// The last day, in UTC, on which this build gets livepatches.
+    #[arg(long, value_name = "DATE")]
+    pub until: Option<Date>,
+    /// The last day, in UTC, on which any kernel of its series does.
+    #[arg(long, value_name = "DATE")]
+    pub series_until: Option<Date>,
+    /// A CVE whose fix no livepatch can have: a newer kernel is needed.
+    #[arg(long, value_name = "CVE")]
+    pub upgrade_for: Option<CveId>,
+    /// The notice that says so.
+    #[arg(long, value_name = "LSN", requires = "upgrade_for")]
+    pub notice: Option<NoticeId>,
 }
 
 /// Commands on kernels.
@@ -192,6 +232,9 @@ pub enum Machine {
 pub enum Kernel {
     /// List kernels, their patches and how many machines run them.
     List(List),
+    /// Say how long a kernel gets livepatches and why a newer one is needed, in place of what was said before; without
+    /// options nothing is said any more. Hosts learn it with their next check.
+    Cover(Cover),
     /// Take an index of kernels, in place of the one before: hosts whose kernel has no livepatches are told where it was
     /// published. A running server reads it by itself.
     Import {

@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use livepatch_manifest::{Coverage, Upgrade};
 use livepatch_store::{NewToken, Store as _, TransparencyLog};
 use livepatch_transparency::KeyEvent;
 use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
@@ -12,7 +13,7 @@ use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
 use crate::publish::publish;
 use crate::serve::serve;
-use crate::{DataDir, Exit, Failure, arguments, log, token, vendor};
+use crate::{DataDir, Exit, Failure, arguments, log, machines, token, vendor};
 
 /// Most characters in the name of a token.
 const MAX_NAME_CHARS: usize = 64;
@@ -64,8 +65,14 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
             let version = state.root().header.version;
             print(&format!("serving root {version} of operator {}\n", state.root().repository))
         }
-        Command::Machine(Machine::List(how)) => list_machines(&data, how.format).await,
+        Command::Machine(Machine::List(how)) => {
+            machines::list_machines(&data, how.unhealthy, how.list.format, now).await
+        }
+        Command::Machine(Machine::Show { machine, list }) => {
+            machines::show(&data, &machine, list.format).await
+        }
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
+        Command::Kernel(Kernel::Cover(how)) => cover(&data, how).await,
         Command::Kernel(Kernel::Import { index }) => {
             let count = data.known_kernels().import(&index)?;
             print(&format!("the index has {}\n", plural(count, "kernel", "kernels")))
@@ -278,38 +285,25 @@ fn list_repositories(data: &DataDir, format: Format) -> Result<(), Failure> {
     list(format, &["repository", "root", "timestamp", "kernels", "expires"], &rows, objects)
 }
 
-async fn list_machines(data: &DataDir, format: Format) -> Result<(), Failure> {
-    let machines = data.store().await?.machines().await?;
-    let rows: Vec<_> = machines
-        .iter()
-        .map(|machine| {
-            let said = machine.report.as_ref();
-            let word = |value| match serde_json::to_value(value) {
-                Ok(serde_json::Value::String(word)) => word,
-                _ => "-".to_owned(),
-            };
-            vec![
-                machine.machine.to_string().chars().take(12).collect(),
-                machine.tier.to_string(),
-                or_dash(said.map(|(_, report)| report.kernel.release.clone())),
-                or_dash(said.map(|(_, report)| word(report.patch_state))),
-                or_dash(said.and_then(|(_, report)| report.patch_version)),
-                or_dash(said.map(|(received, _)| *received)),
-                or_dash(said.and_then(|(_, report)| report.error.clone())),
-            ]
-        })
-        .collect();
-    let objects = machines
-        .iter()
-        .map(|machine| {
-            json!({
-                "machine": machine.machine, "tier": machine.tier, "enrolled": machine.enrolled,
-                "reported": machine.report.as_ref().map(|(received, _)| received),
-                "report": machine.report.as_ref().map(|(_, report)| report),
-            })
-        })
-        .collect();
-    list(format, &["machine", "tier", "kernel", "state", "patch", "reported", "error"], &rows, objects)
+async fn cover(data: &DataDir, how: arguments::Cover) -> Result<(), Failure> {
+    let arguments::Cover { build_id, until, series_until, upgrade_for, notice } = how;
+    let upgrade = upgrade_for.map(|cve| Upgrade { cve, notice });
+    let coverage = Coverage { until, series_until, upgrade };
+    let said = Some(&coverage).filter(|coverage| **coverage != Coverage::default());
+    data.store().await?.set_coverage(&build_id, said).await?;
+    let what = said.map_or_else(|| "nothing is said of its cover any more".to_owned(), covered);
+    print(&format!("kernel {build_id}: {what}\nhosts learn it with their next check\n"))
+}
+
+/// A cover in a few words.
+fn covered(coverage: &Coverage) -> String {
+    let until = coverage.until.map(|date| format!("until {date}"));
+    let series = coverage.series_until.map(|date| format!("series until {date}"));
+    let upgrade = coverage.upgrade.as_ref().map(|upgrade| match upgrade.notice {
+        Some(notice) => format!("upgrade for {} ({notice})", upgrade.cve),
+        None => format!("upgrade for {}", upgrade.cve),
+    });
+    upgrade.into_iter().chain(until).chain(series).collect::<Vec<_>>().join(", ")
 }
 
 async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
@@ -324,6 +318,7 @@ async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
                 record.kernel.build_id.to_string(),
                 record.machines.to_string(),
                 if targets.is_empty() { "-".to_owned() } else { targets.join(" ") },
+                or_dash(record.coverage.as_ref().map(covered)),
             ]
         })
         .collect();
@@ -335,10 +330,13 @@ async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
                 .iter()
                 .map(|(tier, version)| json!({ "tier": tier, "version": version }))
                 .collect();
-            json!({ "kernel": record.kernel, "machines": record.machines, "targets": targets })
+            json!({
+                "kernel": record.kernel, "machines": record.machines, "targets": targets,
+                "coverage": record.coverage,
+            })
         })
         .collect();
-    list(format, &["kernel", "build-id", "machines", "patches"], &rows, objects)
+    list(format, &["kernel", "build-id", "machines", "patches", "cover"], &rows, objects)
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ fn content(facts: &DocumentFacts, tier: &Tier, vendor: Option<&VendorMetadata>) 
         target,
         withdrawn: facts.withdrawn.clone(),
         vendor: vendor.cloned(),
+        coverage: facts.coverage.clone(),
     }
 }
 
@@ -124,13 +125,14 @@ pub async fn current(
 
 #[cfg(test)]
 mod tests {
+    use livepatch_manifest::Coverage;
     use livepatch_types::PatchVersion;
 
     use super::*;
 
     fn facts(stored: Option<StoredDocument>) -> DocumentFacts {
         let kernel = livepatch_store::stories::kernel(1);
-        DocumentFacts { kernel, revision: 3, target: None, withdrawn: vec![], stored }
+        DocumentFacts { kernel, revision: 3, target: None, withdrawn: vec![], coverage: None, stored }
     }
 
     fn at(hours: i64) -> Timestamp {
@@ -174,6 +176,10 @@ mod tests {
             "half of its time"
         );
         assert_eq!(signed(&later, at(-1)).issued, at(-1), "it was signed while the clock was ahead");
+
+        let mut covered = later.clone();
+        covered.coverage = Some(Coverage::default());
+        assert_eq!(signed(&covered, at(1)).version, 2);
 
         later.withdrawn.push(PatchVersion::parse("1.1").unwrap());
         assert_eq!(signed(&later, at(1)).version, 2);

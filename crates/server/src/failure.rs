@@ -83,6 +83,7 @@ impl From<StoreError> for Failure {
             E::UnknownTier { .. } => (Exit::Refused, None),
             E::TokenExists(_) => (Exit::Refused, Some("take another name; `token list` shows those in use")),
             E::UnknownToken => (Exit::Refused, Some("`livepatch-server token list` shows the names")),
+            E::UnknownKernel(_) => (Exit::Refused, Some("`livepatch-server kernel list` shows the kernels")),
             E::UnknownVersion(_) => (Exit::Refused, Some("`livepatch-server patch list` shows the patches")),
             E::Withdrawn(_) => (Exit::Refused, Some("build the patch again under a higher version")),
             E::OtherPatch { .. } => (

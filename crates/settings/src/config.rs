@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use livepatch_types::{CveId, Redacted};
+use livepatch_types::{CveId, NoticeId, Redacted};
 use serde::Deserialize;
 
 use crate::policy::{Mode, ModeError, Policy, Window};
+
+/// Each that does not answer costs a check some seconds.
+const MOST_MIRRORS: usize = 8;
 
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../livepatch.toml");
@@ -20,6 +23,7 @@ const SHIPPED: &str = include_str!("../livepatch.toml");
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Fragment {
     server: Option<String>,
+    mirrors: Option<Vec<String>>,
     ca_file: Option<PathBuf>,
     http_proxy: Option<String>,
     https_proxy: Option<String>,
@@ -31,13 +35,16 @@ struct Fragment {
     cutoff_date: Option<String>,
     patch_delay: Option<String>,
     held_cves: Option<Vec<String>>,
+    held_notices: Option<Vec<String>>,
     maintenance_windows: Option<Vec<String>>,
+    telemetry: Option<TelemetrySwitch>,
 }
 
 impl Fragment {
     fn or(self, other: Self) -> Self {
         Self {
             server: self.server.or(other.server),
+            mirrors: self.mirrors.or(other.mirrors),
             ca_file: self.ca_file.or(other.ca_file),
             http_proxy: self.http_proxy.or(other.http_proxy),
             https_proxy: self.https_proxy.or(other.https_proxy),
@@ -49,9 +56,22 @@ impl Fragment {
             cutoff_date: self.cutoff_date.or(other.cutoff_date),
             patch_delay: self.patch_delay.or(other.patch_delay),
             held_cves: self.held_cves.or(other.held_cves),
+            held_notices: self.held_notices.or(other.held_notices),
             maintenance_windows: self.maintenance_windows.or(other.maintenance_windows),
+            telemetry: self.telemetry.or(other.telemetry),
         }
     }
+}
+
+/// Whether the server is told how this host is. It is polled in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TelemetrySwitch {
+    /// It is.
+    #[default]
+    On,
+    /// It is not.
+    Off,
 }
 
 /// The settings that hold.
@@ -59,6 +79,8 @@ impl Fragment {
 pub struct Config {
     /// URL of the server, without a slash at its end.
     pub server: Option<String>,
+    /// URLs that are asked for documents, modules and metadata, in turn, when the server fails.
+    pub mirrors: Vec<String>,
     /// PEM file of the certificates that alone are believed for the server.
     pub ca_file: Option<PathBuf>,
     /// URL of the proxy that requests go through; may hold a name and a password.
@@ -71,6 +93,8 @@ pub struct Config {
     pub dial_timeout: Duration,
     /// Bound of a transition.
     pub transition_timeout: Duration,
+    /// Whether the server is told how this host is.
+    pub telemetry: TelemetrySwitch,
     /// The mode that this file sets, if it does.
     pub mode: Option<Mode>,
     /// What may be applied, and when; its mode is that of [`Config::with_mode`].
@@ -115,33 +139,31 @@ impl Config {
     }
 
     fn validate(merged: Fragment) -> Result<Self, ConfigError> {
-        let server = merged.server.map(|server| -> Result<String, ConfigError> {
-            let host = server.strip_prefix("https://").unwrap_or_default();
-            if host.is_empty() || host.starts_with('/') || server.contains(char::is_whitespace) {
-                return Err(ConfigError::Value {
-                    key: "server",
-                    value: server,
-                    why: "it is not an https URL; plain http is not spoken",
-                });
-            }
-            Ok(server.trim_end_matches('/').to_owned())
-        });
+        let mirrors = merged.mirrors.unwrap_or_default();
+        if mirrors.len() > MOST_MIRRORS {
+            let (key, value) = ("mirrors", mirrors.len().to_string());
+            return Err(ConfigError::Value { key, value, why: "there are more than 8" });
+        }
+        let mirrors = mirrors.into_iter().map(|url| https("mirrors", url)).collect::<Result<Vec<_>, _>>()?;
         // Other clients have it beside the next one. Nothing is asked over plain http, so it is only looked at.
         proxy("http-proxy", merged.http_proxy)?;
         let check_interval = duration("check-interval", merged.check_interval)?;
         Ok(Self {
-            server: server.transpose()?,
+            server: merged.server.map(|url| https("server", url)).transpose()?,
+            mirrors,
             ca_file: merged.ca_file,
             proxy: proxy("https-proxy", merged.https_proxy)?,
             no_proxy: merged.no_proxy.unwrap_or_default(),
             check_interval: (!check_interval.is_zero()).then_some(check_interval),
             dial_timeout: at_least_a_second("dial-timeout", merged.dial_timeout)?,
             transition_timeout: at_least_a_second("transition-timeout", merged.transition_timeout)?,
+            telemetry: merged.telemetry.unwrap_or_default(),
             mode: setting("mode", merged.mode)?,
             policy: Policy {
                 cutoff: setting::<Timestamp>("cutoff-date", merged.cutoff_date)?,
                 patch_delay: duration("patch-delay", merged.patch_delay)?,
                 held_cves: settings("held-cves", merged.held_cves, CveId::parse)?,
+                held_notices: settings("held-notices", merged.held_notices, NoticeId::parse)?,
                 windows: settings("maintenance-windows", merged.maintenance_windows, str::parse::<Window>)?,
                 ..Policy::default()
             },
@@ -187,6 +209,19 @@ fn duration(key: &'static str, text: Option<String>) -> Result<Duration, ConfigE
             why: "it is not a number with s, m, h, d or w, or longer than a year",
         }),
     }
+}
+
+/// A URL without a slash at its end.
+fn https(key: &'static str, url: String) -> Result<String, ConfigError> {
+    let host = url.strip_prefix("https://").unwrap_or_default();
+    if host.is_empty() || host.starts_with('/') || url.contains(char::is_whitespace) {
+        return Err(ConfigError::Value {
+            key,
+            value: url,
+            why: "it is not an https URL; plain http is not spoken",
+        });
+    }
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 fn proxy(key: &'static str, text: Option<String>) -> Result<Option<Redacted<String>>, ConfigError> {
@@ -276,6 +311,10 @@ mod tests {
             "server = \"http://a\"",
             "server = \"https://\"",
             "server = \"https:///x\"",
+            "mirrors = \"https://a\"",
+            "mirrors = [\"http://a\"]",
+            "mirrors = [\"https://a\", \"\"]",
+            "mirrors = [\"https://1\", \"https://2\", \"https://3\", \"https://4\", \"https://5\", \"https://6\", \"https://7\", \"https://8\", \"https://9\"]",
             "check-interval = \"5\"",
             "check-interval = \"-5s\"",
             "check-interval = 5",
@@ -286,12 +325,15 @@ mod tests {
             "https-proxy = \"ftp://proxy\"",
             "http-proxy = \"socks5://\"",
             "mode = \"off\"",
+            "telemetry = \"some\"",
+            "telemetry = false",
             "cutoff-date = \"yesterday\"",
             "cutoff-date = 2026-01-01",
             "patch-delay = \"-1d\"",
             "patch-delay = \"2y\"",
             "held-cves = [\"2026-1\"]",
             "held-cves = \"CVE-2026-1001\"",
+            "held-notices = [\"CVE-2026-1001\"]",
             "maintenance-windows = [\"daily\"]",
             "=",
         ] {

@@ -6,5 +6,5 @@
 mod config;
 pub mod policy;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, TelemetrySwitch};
 pub use policy::{Asker, Mode, ModeError, ModeSource, Policy, Waiting, Window, WindowError};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_manifest::Target;
-use livepatch_types::{CveId, plural};
+use livepatch_types::{CveId, NoticeId, plural};
 
 pub use mode::{Mode, ModeError, ModeSource};
 pub use window::{Window, WindowError};
@@ -28,6 +28,8 @@ pub struct Policy {
     pub patch_delay: Duration,
     /// Livepatches with a fix for one of these are not applied.
     pub held_cves: Vec<CveId>,
+    /// Livepatches with what one of these notices is about are not applied.
+    pub held_notices: Vec<NoticeId>,
     /// When something new may be applied; empty: at any time.
     pub windows: Vec<Window>,
 }
@@ -89,6 +91,18 @@ impl Policy {
             let message = format!("livepatch {version} has fixes of {what} held here: {}", held.join(", "));
             return Err(Waiting { code: "held-cve", message, until: None });
         }
+        let held: Vec<String> = self
+            .held_notices
+            .iter()
+            .filter(|notice| notice.is_in(version))
+            .map(ToString::to_string)
+            .collect();
+        if !held.is_empty() {
+            let what = plural(held.len(), "notice", "notices");
+            let message =
+                format!("livepatch {version} has what {what} held here brought: {}", held.join(", "));
+            return Err(Waiting { code: "held-notice", message, until: None });
+        }
         if asker == Asker::Root {
             return Ok(());
         }
@@ -145,6 +159,8 @@ mod tests {
         let delay =
             |hours: u64| Policy { patch_delay: Duration::from_secs(hours * 3600), ..Policy::default() };
         let held = |id: &str| Policy { held_cves: vec![CveId::parse(id).unwrap()], ..Policy::default() };
+        let notice =
+            |id: &str| Policy { held_notices: vec![NoticeId::parse(id).unwrap()], ..Policy::default() };
         let windows = |texts: &[&str]| Policy {
             windows: texts.iter().map(|text| text.parse().unwrap()).collect(),
             ..Policy::default()
@@ -163,6 +179,11 @@ mod tests {
             (&held("CVE-2026-1001"), timer, noon, "held-cve -"),
             (&held("CVE-2026-1001"), root, noon, "held-cve -"),
             (&held("CVE-2026-1002"), timer, noon, ""),
+            (&notice("LSN-0007-1"), timer, noon, "held-notice -"),
+            (&notice("LSN-0007-1"), root, noon, "held-notice -"),
+            // Cumulative: what an earlier notice brought is in it.
+            (&notice("LSN-0003-1"), timer, noon, "held-notice -"),
+            (&notice("LSN-0008-1"), timer, noon, ""),
             (&delay(24), timer, "2026-11-21T11:59:59Z", "patch-delay 2026-11-21T12:00:00Z"),
             (&delay(24), timer, noon, ""),
             (&none, timer, "2026-11-20T11:59:58Z", ""),

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use livepatch_types::{KernelRelease, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, KernelRelease, PatchVersion, Sha256Digest, Tier};
 
 /// Why the store did not do it. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The token was used as often as it may.
     #[error("this token has reached its limit of machines")]
     TokenExhausted,
+    /// No patch was ever published for this kernel.
+    #[error("no patch was ever published for a kernel with build-id {0}")]
+    UnknownKernel(BuildId),
     /// No patch of this version.
     #[error("there is no patch {0}")]
     UnknownVersion(PatchVersion),

@@ -16,13 +16,15 @@ pub use error::{ObjectError, StoreError};
 pub use log::{SignedHead, TransparencyLog};
 pub use objects::ObjectStore;
 pub use records::{
-    DocumentFacts, DocumentState, Enrolment, KernelRecord, MachineRecord, NewPatch, NewToken, PatchRecord,
-    PresentedToken, Published, Release, StoredDocument, TokenId, TokenRecord,
+    DocumentFacts, DocumentState, Enrolment, KernelRecord, MAX_REPORTS_OF_A_MACHINE, MachineRecord, NewPatch,
+    NewToken, PatchRecord, PresentedToken, Published, ReceivedReport, Release, SavedReport, StoredDocument,
+    TokenId, TokenRecord,
 };
 pub use sqlite::SqliteStore;
 
 use jiff::Timestamp;
 use livepatch_api::server::Report;
+use livepatch_manifest::Coverage;
 use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 /// Where a server keeps its state. Times are kept to the second.
@@ -43,13 +45,16 @@ pub trait Store: TransparencyLog {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Tier, StoreError>;
     /// The machine that a machine token belongs to.
     async fn machine_of(&self, token: &PresentedToken) -> Result<Option<Sha256Digest>, StoreError>;
-    /// Replaces the machine's latest report.
+    /// Makes this the machine's latest report, unless its last ones have it already; the oldest of
+    /// [`MAX_REPORTS_OF_A_MACHINE`] makes room.
     async fn save_report(
         &self,
         machine: &Sha256Digest,
         report: &Report,
         received: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<SavedReport, StoreError>;
+    /// The last reports of a machine, the newest first; none of one that is not enrolled.
+    async fn reports(&self, machine: &Sha256Digest) -> Result<Vec<ReceivedReport>, StoreError>;
     /// All machines with their latest report.
     async fn machines(&self) -> Result<Vec<MachineRecord>, StoreError>;
 
@@ -62,6 +67,8 @@ pub trait Store: TransparencyLog {
     -> Result<Vec<KernelIdentity>, StoreError>;
     /// The kernels of patches and the kernels of machines, by release.
     async fn kernels(&self) -> Result<Vec<KernelRecord>, StoreError>;
+    /// Says how long a kernel that patches were published for gets livepatches; none: nothing is said any more.
+    async fn set_coverage(&self, build_id: &BuildId, coverage: Option<&Coverage>) -> Result<(), StoreError>;
     /// The length of a module that may be served: one of a patch that is not withdrawn.
     async fn module_size_bytes(&self, module: &Sha256Digest) -> Result<Option<u64>, StoreError>;
 

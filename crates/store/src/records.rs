@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use livepatch_api::server::Report;
-use livepatch_manifest::PatchManifest;
+use livepatch_manifest::{Coverage, PatchManifest};
 use livepatch_types::{KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 use crate::StoreError;
@@ -88,8 +88,29 @@ pub struct MachineRecord {
     pub tier: Tier,
     /// When it enrolled last.
     pub enrolled: Timestamp,
-    /// Its latest report and when that came in.
-    pub report: Option<(Timestamp, Report)>,
+    /// Its latest report.
+    pub report: Option<ReceivedReport>,
+}
+
+/// How many reports of a machine are kept: the last ones.
+pub const MAX_REPORTS_OF_A_MACHINE: u32 = 64;
+
+/// What a machine said, and when that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedReport {
+    /// By the server's clock.
+    pub received: Timestamp,
+    /// What it said.
+    pub report: Report,
+}
+
+/// What saving a report came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SavedReport {
+    /// It is the machine's latest now.
+    New,
+    /// A report with this id is among its last ones: nothing changed.
+    Known,
 }
 
 /// A patch to be published.
@@ -149,6 +170,8 @@ pub struct KernelRecord {
     pub machines: u64,
     /// The newest patch of each tier that has one, in the order of tiers, without withdrawn ones.
     pub targets: Vec<(Tier, PatchVersion)>,
+    /// How long it gets livepatches.
+    pub coverage: Option<Coverage>,
 }
 
 /// A signed document as served.
@@ -192,6 +215,8 @@ pub struct DocumentFacts {
     pub target: Option<(PatchManifest, Timestamp)>,
     /// Withdrawn patches of this kernel, in ascending order.
     pub withdrawn: Vec<PatchVersion>,
+    /// How long the kernel gets livepatches.
+    pub coverage: Option<Coverage>,
     /// The document as last signed.
     pub stored: Option<StoredDocument>,
 }

@@ -4,13 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "test support: a failed story panics")]
 
 mod log;
+mod reports;
 
 use jiff::{SignedDuration, Timestamp};
-use livepatch_api::server::Report;
-use livepatch_manifest::{ModuleObject, PatchManifest, sha256};
+use livepatch_manifest::{Coverage, ModuleObject, PatchManifest, sha256};
 use livepatch_types::{
-    Architecture, BuildId, CheckState, KernelIdentity, KernelRelease, PatchState, PatchVersion, Sha256Digest,
-    Tier,
+    Architecture, BuildId, KernelIdentity, KernelRelease, PatchVersion, Sha256Digest, Tier,
 };
 
 use crate::*;
@@ -20,11 +19,14 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     tokens_are_listed_and_revoked(&fresh().await).await;
     a_token_enrols_within_its_limits(&fresh().await).await;
     enrolling_again_replaces_the_machine_token(&fresh().await).await;
-    a_report_replaces_the_one_before(&fresh().await).await;
+    reports::a_report_replaces_the_one_before(&fresh().await).await;
+    reports::a_report_is_taken_once(&fresh().await).await;
+    reports::the_last_reports_are_kept(&fresh().await).await;
     publishing_is_idempotent_and_never_changes_a_patch(&fresh().await).await;
     a_withdrawn_patch_is_gone_for_good(&fresh().await).await;
     the_newest_patch_of_the_tier_is_the_target(&fresh().await).await;
     a_document_is_replaced_only_by_who_saw_the_latest(&fresh().await).await;
+    what_is_said_of_a_kernels_cover(&fresh().await).await;
     an_unknown_tier_is_refused_everywhere(&fresh().await).await;
     log::what_happens_is_in_the_log_once(&fresh().await).await;
     log::what_is_refused_is_not_in_the_log(&fresh().await).await;
@@ -35,6 +37,11 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
 /// what notices that.
 pub async fn change_database(path: &std::path::Path, statements: &str) {
     crate::sqlite::log::change_database(path, statements).await.unwrap();
+}
+
+/// Enrols a machine that reports as earlier clients do; the report.
+pub async fn with_a_report(store: &impl Store) -> livepatch_api::server::Report {
+    reports::with_a_report(store).await
 }
 
 fn now() -> Timestamp {
@@ -157,45 +164,6 @@ async fn enrolling_again_replaces_the_machine_token(store: &impl Store) {
     assert_eq!(store.machines().await.unwrap().len(), 1);
 }
 
-async fn a_report_replaces_the_one_before(store: &impl Store) {
-    store.create_token(&new_token("a")).await.unwrap();
-    store.enrol(&enrolment(1, presented(10, "m"))).await.unwrap();
-    assert_eq!(store.machines().await.unwrap()[0].report, None);
-    let mut report = Report {
-        kernel: kernel(1),
-        client_version: "0.1.0".into(),
-        at: now(),
-        check_state: CheckState::CheckFailed,
-        patch_state: PatchState::ApplyFailed,
-        patch_version: Some(version("1.1")),
-        error: Some("it went wrong".into()),
-    };
-    store.save_report(&machine(1), &report, now()).await.unwrap();
-    assert_eq!(store.machines().await.unwrap()[0].report, Some((now(), report.clone())));
-    report.patch_state = PatchState::Applied;
-    report.error = None;
-    store.save_report(&machine(1), &report, now()).await.unwrap();
-    assert_eq!(store.machines().await.unwrap()[0].report, Some((now(), report)));
-    assert!(store.save_report(&machine(2), &sample_report(), now()).await.is_err(), "not enrolled");
-
-    let kernels = store.kernels().await.unwrap();
-    assert_eq!(kernels, [KernelRecord { kernel: kernel(1), machines: 1, targets: vec![] }]);
-    let of_reported = store.document(&kernel(1).build_id, &tier("stable")).await.unwrap();
-    assert_eq!(of_reported, None, "a report makes no kernel known");
-}
-
-fn sample_report() -> Report {
-    Report {
-        kernel: kernel(1),
-        client_version: String::new(),
-        at: now(),
-        check_state: CheckState::Checked,
-        patch_state: PatchState::Applied,
-        patch_version: None,
-        error: None,
-    }
-}
-
 async fn publishing_is_idempotent_and_never_changes_a_patch(store: &impl Store) {
     let one = patch("1.1", 1, b"one");
     assert_eq!(store.publish(&one).await.unwrap(), Published::New);
@@ -287,6 +255,24 @@ async fn a_document_is_replaced_only_by_who_saw_the_latest(store: &impl Store) {
     let stored = store.document(&id, &tier("stable")).await.unwrap().unwrap().stored;
     assert_eq!(stored.as_ref(), Some(&second));
     assert_eq!(store.document_facts(&id, &tier("stable")).await.unwrap().unwrap().stored, stored);
+}
+
+async fn what_is_said_of_a_kernels_cover(store: &impl Store) {
+    let coverage = Coverage { until: Some("2027-01-31".parse().unwrap()), ..Coverage::default() };
+    let id = kernel(1).build_id;
+    let unknown = store.set_coverage(&id, Some(&coverage)).await;
+    assert!(matches!(unknown, Err(StoreError::UnknownKernel(_))));
+    store.publish(&patch("1.1", 1, b"one")).await.unwrap();
+    let facts = async || store.document_facts(&id, &tier("stable")).await.unwrap().unwrap();
+    assert_eq!(facts().await.coverage, None);
+    for said in [Some(&coverage), Some(&Coverage::default()), None] {
+        let before = facts().await.revision;
+        store.set_coverage(&id, said).await.unwrap();
+        let now = facts().await;
+        assert!(now.revision > before);
+        assert_eq!(now.coverage.as_ref(), said);
+        assert_eq!(store.kernels().await.unwrap()[0].coverage.as_ref(), said);
+    }
 }
 
 async fn an_unknown_tier_is_refused_everywhere(store: &impl Store) {

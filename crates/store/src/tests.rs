@@ -75,3 +75,17 @@ fn an_object_is_stored_once_and_checked_when_read() {
     huge.set_len(livepatch_manifest::bundle::MAX_MODULE_BYTES + 1).unwrap();
     assert!(matches!(objects.get(&name), Err(ObjectError::TooLarge(_))));
 }
+
+#[tokio::test]
+async fn a_report_of_before_the_history_is_read_from_its_columns() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let store = SqliteStore::create(&path).await.unwrap();
+    let report = stories::with_a_report(&store).await;
+    store.close().await;
+    stories::change_database(&path, "UPDATE reports SET body = NULL; DELETE FROM report_history;").await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let machine = store.machines().await.unwrap().remove(0);
+    assert_eq!(machine.report.map(|received| received.report), Some(report));
+    assert_eq!(store.reports(&machine.machine).await.unwrap(), []);
+}

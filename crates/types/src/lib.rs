@@ -10,6 +10,7 @@ mod clock;
 mod cve;
 mod identity;
 mod name;
+mod notice;
 mod patch;
 mod redacted;
 
@@ -17,6 +18,7 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub use cve::{CveCoverage, CveId, Rating};
 pub use identity::{Architecture, BuildId, HostId, KernelIdentity, KernelRelease, Sha256Digest};
 pub use name::{ModuleName, Tier};
+pub use notice::NoticeId;
 pub use patch::{CheckState, PatchState, PatchVersion};
 pub use redacted::Redacted;
 

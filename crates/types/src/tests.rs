@@ -21,6 +21,11 @@ fn texts_that_are_refused() {
     for text in ["", "1", "0.1", "1.", ".1", "01.1", "1.01", "1.2.3", "4294967296.0", "+1.1"] {
         assert!(PatchVersion::parse(text).is_err(), "{text:?}");
     }
+    for text in
+        ["", "LSN", "LSN-0113", "LSN-0-1", "LSN-1-0", "LSN-+1-1", "LSN-1-99999999999", "0113-1", "LSN-1-1-1"]
+    {
+        assert!(NoticeId::parse(text).is_err(), "{text:?}");
+    }
     for text in ["", "ab", "zz".repeat(20).as_str(), "AB".repeat(20).as_str(), "abc"] {
         assert!(BuildId::parse(text).is_err(), "{text:?}");
     }
@@ -33,6 +38,8 @@ fn texts_that_are_taken() {
     assert_eq!(CveId::parse("CVE-1999-0001").unwrap().to_string(), "CVE-1999-0001");
     assert_eq!(PatchVersion::parse("113.1").unwrap().module_name().as_str(), "livepatch_113_1");
     assert!(PatchVersion::parse("9.9").unwrap() < PatchVersion::parse("10.1").unwrap());
+    assert_eq!(NoticeId::parse("lsn-113-1").unwrap().to_string(), "LSN-0113-1");
+    assert_eq!(NoticeId::of(PatchVersion::parse("12113.4").unwrap()).to_string(), "LSN-12113-1");
     assert!(Rating::High.qualifies() && !Rating::Medium.qualifies());
 }
 
@@ -55,7 +62,7 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in ".{0,100}") {
-        let _ = (CveId::parse(&text), KernelRelease::parse(&text), ModuleName::parse(&text));
+        let _ = (CveId::parse(&text), NoticeId::parse(&text), KernelRelease::parse(&text), ModuleName::parse(&text));
         let _ = (Tier::parse(&text), PatchVersion::parse(&text), BuildId::parse(&text), Sha256Digest::parse(&text));
     }
 }

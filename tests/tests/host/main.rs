@@ -3,7 +3,9 @@
 
 mod attacks;
 mod check;
+mod coverage;
 mod life;
+mod mirrors;
 mod network;
 mod policy;
 #[path = "../../../crates/loader/tests/support/repository.rs"]
@@ -12,4 +14,5 @@ mod repository;
 mod signing;
 mod sockets;
 mod support;
+mod telemetry;
 mod vendor;

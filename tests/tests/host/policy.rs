@@ -80,6 +80,28 @@ async fn a_cutoff_holds_for_root_too() {
 }
 
 #[tokio::test]
+async fn a_held_notice_holds_for_root_too_and_says_what_stays_open() {
+    let (site, mut host) = offered("held-notices = [\"LSN-0002-1\"]", "").await;
+    let agent = host.enabled().await;
+    assert_eq!(host.livepatches(), ["livepatch_1_1"], "an earlier notice is not held");
+    site.publish(&document(&kernel(1), 2, Some(site.target("2.1", &kernel(1)))));
+    agent.refresh().await.unwrap();
+    agent.apply().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    let waiting = agent.status().patch.waiting.unwrap();
+    assert_eq!((waiting.code.as_str(), waiting.until), ("held-notice", None));
+    assert_eq!(waiting.notice.unwrap().to_string(), "LSN-0002-1");
+    assert_eq!(waiting.open_cves, [], "1.1 fixes the same");
+
+    // Whoever runs nothing has them open.
+    agent.revert().await.unwrap();
+    assert!(!agent.status().patch.waiting.unwrap().open_cves.is_empty());
+    host.configure("", "");
+    host.agent().refresh().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_2_1"]);
+}
+
+#[tokio::test]
 async fn a_mode_that_applies_nothing() {
     let (site, mut host) = offered("", "quiet livepatch_mode=no-apply").await;
     let agent = host.enabled().await;

@@ -22,7 +22,7 @@ use http_body::Frame;
 use livepatch_agent::{Agent, Parts, Problem, Reach};
 use livepatch_api::daemon::Status;
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
-use livepatch_kernel::{FakeKernel, Kernel as _};
+use livepatch_kernel::{FakeKernel, Kernel as _, Pause};
 use livepatch_loader::server::{bind, serve};
 use livepatch_loader::{Loader, Peers, TrustDirectories, answer_agent, answer_root};
 use livepatch_loader_api::{RootRequest, ask};
@@ -44,6 +44,13 @@ pub(crate) struct Shelf {
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
+    /// The bodies of all requests with a report, those that were not taken too.
+    pub(crate) report_bodies: Vec<String>,
+    /// What is answered to reports instead, and whether they are taken nevertheless.
+    pub(crate) report_trouble: Option<(u16, bool)>,
+    /// A kernel, and how many modules it had loaded when each report came.
+    pub(crate) watched: Option<Arc<FakeKernel>>,
+    pub(crate) loads: Vec<usize>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
     pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
     /// After how many bytes an object breaks off, answer by answer.
@@ -154,6 +161,19 @@ impl Site {
 
     pub(crate) fn key(&self) -> VerifyingKey {
         public(&self.operator)
+    }
+
+    /// Another server, with what is on this one's shelf now.
+    pub(crate) async fn mirror(&self) -> Self {
+        let mirror = Self::new().await;
+        let ours = self.shelf.lock().unwrap();
+        {
+            let mut theirs = mirror.shelf.lock().unwrap();
+            (theirs.document, theirs.objects) = (ours.document.clone(), ours.objects.clone());
+            theirs.vendor = ours.vendor.clone();
+        }
+        drop(ours);
+        mirror
     }
 
     /// Stops answering.
@@ -304,16 +324,25 @@ impl http_body::Body for BreakingBody {
     }
 }
 
-async fn take_report(
-    State(shelf): State<Shared>,
-    headers: HeaderMap,
-    Json(report): Json<Report>,
-) -> Response {
+async fn take_report(State(shelf): State<Shared>, headers: HeaderMap, body: String) -> Response {
     if headers.get("authorization").is_none_or(|value| value.as_bytes() != b"Bearer machine-token") {
         return error(StatusCode::UNAUTHORIZED, "bad-request");
     }
-    shelf.lock().unwrap().reports.push(report);
-    StatusCode::NO_CONTENT.into_response()
+    let mut shelf = shelf.lock().unwrap();
+    let report: Report = serde_json::from_str(&body).unwrap();
+    let id = |report: &Report| report.event.as_ref().map(|event| event.id);
+    let is_known = shelf.reports.iter().any(|known| id(known) == id(&report));
+    shelf.report_bodies.push(body);
+    let trouble = shelf.report_trouble;
+    if trouble.is_none_or(|(_, taken)| taken) && !is_known {
+        let loads = shelf.watched.as_ref().map_or(0, |kernel| kernel.loads().len());
+        shelf.loads.push(loads);
+        shelf.reports.push(report);
+    }
+    match trouble {
+        Some((status, _)) => error(StatusCode::from_u16(status).unwrap(), "bad-request"),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 /// One host of a site.
@@ -322,6 +351,7 @@ pub(crate) struct Host {
     pub(crate) kernel: Arc<FakeKernel>,
     pub(crate) clock: Arc<SetClock>,
     config: Config,
+    pause: Arc<dyn Pause>,
     starts: AtomicU32,
 }
 
@@ -339,6 +369,7 @@ impl Host {
             kernel: Arc::new(FakeKernel::new(kernel(1))),
             clock: Arc::new(SetClock(Mutex::new(NOW.parse().unwrap()))),
             config: Config::parse(&config).unwrap(),
+            pause: Arc::new(NoPause),
             starts: AtomicU32::new(0),
         }
     }
@@ -354,10 +385,24 @@ impl Host {
         (self.config.proxy, self.config.no_proxy) = (config.proxy, config.no_proxy);
     }
 
+    /// Servers that are asked when the site's own fails; their certificates are believed too.
+    pub(crate) fn mirrors(&mut self, mirrors: &[&Site]) {
+        self.config.mirrors = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+        let ca = self.path().join("ca.pem");
+        let mut certificates = std::fs::read_to_string(&ca).unwrap();
+        certificates.extend(mirrors.iter().map(|mirror| mirror.ca.as_str()));
+        std::fs::write(ca, certificates).unwrap();
+    }
+
     /// More settings, and what the kernel's command line says.
     pub(crate) fn configure(&mut self, settings: &str, command_line: &str) {
         let config = Config::parse(settings).unwrap().with_mode(command_line, None).unwrap();
-        self.config.policy = config.policy;
+        (self.config.policy, self.config.telemetry) = (config.policy, config.telemetry);
+    }
+
+    /// How the loader waits for the kernel.
+    pub(crate) fn pause(&mut self, pause: Arc<dyn Pause>) {
+        self.pause = pause;
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -378,7 +423,7 @@ impl Host {
         std::fs::create_dir(&sockets).unwrap();
         let loader = Loader::new(livepatch_loader::Parts {
             kernel: Arc::clone(&self.kernel) as _,
-            pause: Arc::new(NoPause),
+            pause: Arc::clone(&self.pause),
             clock: Arc::clone(&self.clock) as _,
             trust: TrustDirectories {
                 administrator: self.path().to_owned(),
@@ -406,6 +451,7 @@ impl Host {
             loader: agents,
             machine: "ab".repeat(32),
             state_directory: self.path().join("state"),
+            boot_directory: self.path().join("boot"),
             status_file: self.path().join("status.json"),
         });
         Daemons { agent, loader, roots }

@@ -77,6 +77,19 @@ async fn a_mirror_that_is_behind_installs_nothing_and_takes_nothing_away() {
 }
 
 #[tokio::test]
+async fn metadata_that_the_server_does_not_have_comes_from_a_mirror() {
+    let (site, mut host, mut repository) = with_vendor().await;
+    publish(&site, 1, "1.1", repository.allow("1.1", &module_of("1.1")));
+    let mirror = site.mirror().await;
+    host.mirrors(&[&mirror]);
+    site.shelf.lock().unwrap().vendor.clear();
+    let agent = host.enabled().await;
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    assert_eq!(agent.status().check.mirror, Some(mirror.url.clone()));
+    assert!(mirror.asked().iter().any(|asked| asked.starts_with("vendor debian-12-6.1 metadata/")));
+}
+
+#[tokio::test]
 async fn a_reset_begins_anew_with_the_next_check() {
     let (site, host, mut repository) = with_vendor().await;
     publish(&site, 1, "1.1", repository.allow("1.1", &module_of("1.1")));

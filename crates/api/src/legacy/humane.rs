@@ -42,6 +42,13 @@ pub fn humane(status: &LegacyStatus, detail: Detail, now: Timestamp) -> String {
         for fix in &status.fixes {
             row(if fix.patched { "fixed" } else { "not fixed" }, &format!("{} {}", fix.cve, fix.title));
         }
+        if let Some(excluded) = &status.excluded {
+            row("kernel patches blocked", &format!("by {}; the following is left open", excluded.option));
+            let published = excluded.released.strftime("%Y-%m-%d %H:%M:%S +0000 UTC");
+            for cve in &excluded.cves {
+                row("blocked", &format!("{cve} {published} {}", excluded.notice));
+            }
+        }
     }
     text
 }
@@ -57,7 +64,12 @@ fn check(check: CheckState) -> &'static str {
 fn kernel(status: &LegacyStatus) -> String {
     let series = series(&status.kernel);
     match status.support {
+        Support::Supported if !status.upgrade_required_date.is_empty() => format!(
+            "✓ kernel {} is covered by Livepatch until {}, please install available kernel updates and reboot before then",
+            status.kernel, status.upgrade_required_date
+        ),
         Support::Supported => format!("✓ kernel series {series} is covered by Livepatch"),
+        Support::KernelEndOfLife => format!("✗ kernel series {series} is no longer covered by Livepatch"),
         Support::KernelUpgradeRequired => {
             format!("✗ kernel {} is not covered any more, upgrade the kernel and reboot", status.kernel)
         }

@@ -1,7 +1,7 @@
 use serde::Serialize;
 
-use super::LegacyStatus;
 use super::model::{UNSET, check_word, patch_word, time};
+use super::{Excluded, LegacyStatus};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -23,6 +23,47 @@ struct Top<'a> {
     tier: String,
     #[serde(rename = "Fixed-CVEs")]
     fixed_cves: FixedCves<'a>,
+    #[serde(flatten)]
+    blocked: Option<Blocked>,
+}
+
+/// What a cutoff date, a delay or a hold keeps back.
+#[derive(Serialize)]
+struct Blocked {
+    #[serde(rename = "Excluded-LSNs")]
+    excluded_lsns: Vec<ExcludedNotice>,
+    #[serde(rename = "Blocking-Options")]
+    blocking_options: Vec<&'static str>,
+    #[serde(rename = "Using-Cutoff-Date")]
+    using_cutoff_date: String,
+}
+
+#[derive(Serialize)]
+struct ExcludedNotice {
+    #[serde(rename = "LSN")]
+    lsn: String,
+    #[serde(rename = "Published")]
+    published: String,
+    #[serde(rename = "CVEs")]
+    cves: Vec<String>,
+}
+
+impl Blocked {
+    fn of(status: &LegacyStatus) -> Option<Self> {
+        if status.excluded.is_none() && status.cutoff.is_none() {
+            return None;
+        }
+        let notice = |excluded: &Excluded| ExcludedNotice {
+            lsn: excluded.notice.to_string(),
+            published: time(excluded.released),
+            cves: excluded.cves.iter().map(ToString::to_string).collect(),
+        };
+        Some(Self {
+            excluded_lsns: status.excluded.iter().map(notice).collect(),
+            blocking_options: status.excluded.iter().map(|excluded| excluded.option).collect(),
+            using_cutoff_date: status.cutoff.map(time).unwrap_or_default(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -32,7 +73,7 @@ struct Kernel<'a> {
     running: bool,
     livepatch: Livepatch<'a>,
     supported: &'static str,
-    upgrade_required_date: &'static str,
+    upgrade_required_date: &'a str,
 }
 
 #[derive(Serialize)]
@@ -68,8 +109,8 @@ struct FixedCves<'a> {
     digest: &'static str,
 }
 
-/// The form of client 11.0, in one line. `Excluded-LSNs`, `Blocking-Options` and `Using-Cutoff-Date` are there in the
-/// original only when a cutoff date is in use.
+/// The form of client 11.0, in one line. `Excluded-LSNs`, `Blocking-Options` and `Using-Cutoff-Date` are there only when a
+/// cutoff date is in use or something is kept back: an output without one has none of them.
 pub fn json(status: &LegacyStatus) -> String {
     let fixes = status.fixes.iter().map(|fix| Fix {
         name: fix.cve.to_string().to_ascii_lowercase(),
@@ -96,7 +137,7 @@ pub fn json(status: &LegacyStatus) -> String {
                 fixes: fixes.collect(),
             },
             supported: status.support.word(),
-            upgrade_required_date: "",
+            upgrade_required_date: &status.upgrade_required_date,
         }],
         tier: status.tier.to_ascii_lowercase(),
         fixed_cves: FixedCves {
@@ -106,6 +147,7 @@ pub fn json(status: &LegacyStatus) -> String {
             patched_cves: patched.collect(),
             digest: "",
         },
+        blocked: Blocked::of(status),
     };
     // Texts, booleans and lists of them always serialise.
     serde_json::to_string(&top).unwrap_or_default() + "\n"

@@ -14,5 +14,5 @@ mod yaml;
 pub use humane::{Detail, humane};
 pub use json::json;
 pub use machine::{Machine, MachineTexts};
-pub use model::{DAEMON_UNREACHABLE, Fix, LegacyStatus, Support, UNSET};
+pub use model::{DAEMON_UNREACHABLE, Excluded, Fix, LegacyStatus, Support, UNSET};
 pub use yaml::{scalar, yaml};

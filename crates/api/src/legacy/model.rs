@@ -1,8 +1,8 @@
 use jiff::Timestamp;
-use livepatch_types::{CheckState, CveId, PatchState};
+use livepatch_types::{CheckState, CveId, NoticeId, PatchState};
 
 use super::Machine;
-use crate::daemon::Status;
+use crate::daemon::{CoverageState, Status};
 
 /// The time of what never happened: year 1, the unset time of the language that the original is written in.
 pub const UNSET: Timestamp = Timestamp::constant(-62_135_596_800, 0);
@@ -15,8 +15,10 @@ pub const DAEMON_UNREACHABLE: &str = "daemon-unreachable";
 pub enum Support {
     /// The server knows it.
     Supported,
-    /// It gets no more.
+    /// This build gets no more, or needs a fix that no livepatch can have.
     KernelUpgradeRequired,
+    /// No kernel of its series gets any more.
+    KernelEndOfLife,
     /// The server does not know it, or this client cannot patch it.
     Unsupported,
     /// Nobody was asked yet.
@@ -29,6 +31,7 @@ impl Support {
         match self {
             Self::Supported => "supported",
             Self::KernelUpgradeRequired => "kernel-upgrade-required",
+            Self::KernelEndOfLife => "kernel-end-of-life",
             Self::Unsupported => "unsupported",
             Self::Unknown => "unknown",
         }
@@ -37,7 +40,8 @@ impl Support {
     fn of(status: &Status) -> Self {
         let problem = status.problem.as_ref().map(|problem| problem.code.as_str());
         match problem {
-            _ if status.patch.state == PatchState::KernelUpgradeRequired => Self::KernelUpgradeRequired,
+            _ if status.coverage.state == CoverageState::SeriesEnded => Self::KernelEndOfLife,
+            _ if status.upgrade_required() => Self::KernelUpgradeRequired,
             Some("kernel-not-covered" | "unsupported-kernel" | "unsupported-architecture") => {
                 Self::Unsupported
             }
@@ -56,6 +60,34 @@ pub struct Fix {
     pub title: String,
     /// Whether it is fixed now.
     pub patched: bool,
+}
+
+/// A livepatch that the settings of this host keep back for good or for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excluded {
+    /// Its notice.
+    pub notice: NoticeId,
+    /// When it was released.
+    pub released: Timestamp,
+    /// What it fixes and what is open now.
+    pub cves: Vec<CveId>,
+    /// The setting that keeps it back.
+    pub option: &'static str,
+}
+
+impl Excluded {
+    fn of(status: &Status) -> Option<Self> {
+        let waiting = status.patch.waiting.as_ref()?;
+        let option = match waiting.code.as_str() {
+            "after-cutoff" => "cutoff-date",
+            "patch-delay" => "patch-delay",
+            "held-cve" => "held-cves",
+            "held-notice" => "held-notices",
+            _ => return None,
+        };
+        let (notice, released) = (waiting.notice?, waiting.released?);
+        Some(Self { notice, released, cves: waiting.open_cves.clone(), option })
+    }
 }
 
 /// What all three forms are made of. There is one kernel in it, the running one.
@@ -87,6 +119,12 @@ pub struct LegacyStatus {
     pub fixes: Vec<Fix>,
     /// Whether the kernel gets livepatches.
     pub support: Support,
+    /// The last day on which the kernel gets livepatches, as `2027-03-19`; empty: none is known.
+    pub upgrade_required_date: String,
+    /// What the settings of this host keep back.
+    pub excluded: Option<Excluded>,
+    /// The cutoff date that is set.
+    pub cutoff: Option<Timestamp>,
     /// The tier; empty for none.
     pub tier: String,
     /// Packages of the installed kernels.
@@ -100,6 +138,7 @@ impl LegacyStatus {
             return None;
         }
         let left_behind = status.problem.as_ref().is_some_and(|problem| problem.code == DAEMON_UNREACHABLE);
+        let last_day = status.coverage.until.into_iter().chain(status.coverage.series_until).min();
         let fixes = status.patch.cves.iter().map(|cve| Fix {
             cve: cve.id,
             title: cve.title.clone(),
@@ -120,6 +159,9 @@ impl LegacyStatus {
             version: status.patch.version.map(|version| version.to_string()).unwrap_or_default(),
             fixes: fixes.collect(),
             support: Support::of(status),
+            upgrade_required_date: last_day.map(|date| date.to_string()).unwrap_or_default(),
+            excluded: Excluded::of(status),
+            cutoff: status.patch.cutoff_date,
             tier: status.tier.as_ref().map(ToString::to_string).unwrap_or_default(),
             installed_kernels: machine.installed_kernels.clone(),
         })

@@ -22,7 +22,7 @@ pub fn yaml(status: &LegacyStatus) -> String {
     row(&mut text, "    version", &quoted(&status.version));
     row(&mut text, "    fixes", &fixes(status));
     row(&mut text, "  supported", status.support.word());
-    row(&mut text, "  upgradeRequiredDate", &quoted(""));
+    row(&mut text, "  upgradeRequiredDate", &quoted(&status.upgrade_required_date));
     row(&mut text, "tier", &scalar(&status.tier));
     // This client has no enrolment by cloud.
     text.push_str("cloud-enabled:\n");

@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use livepatch_api::daemon::Status;
 use livepatch_api::legacy::{Detail, LegacyStatus, Machine, humane, json, yaml};
 use livepatch_kernel::machine_texts;
-use livepatch_types::PatchState;
 
 pub use arguments::Arguments;
 pub use message::message;
@@ -71,7 +70,7 @@ pub fn run(
         }
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir)?;
-            let required = status.enabled && status.patch.state == PatchState::KernelUpgradeRequired;
+            let required = status.enabled && status.upgrade_required();
             return Ok(if required { Exit::Ok } else { Exit::Failed });
         }
         Command::Version => writeln!(out, "{}", env!("CARGO_PKG_VERSION"))?,

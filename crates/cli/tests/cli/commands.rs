@@ -5,6 +5,39 @@ use livepatch_api::daemon::*;
 use crate::support::*;
 
 #[test]
+fn a_mirror_that_answered_is_named() {
+    let mut status = status();
+    status.check.mirror = Some("https://mirror.example.org".into());
+    let line = "last check  succeeded, 2026-11-24 12:00:00 UTC, from the mirror https://mirror.example.org\n";
+    assert!(status_text(&status).contains(line), "{}", status_text(&status));
+}
+
+#[test]
+fn a_verbose_status_says_what_the_settings_leave_open() {
+    let shown = |status: &Status| {
+        let directory = tempfile::tempdir().unwrap();
+        let asked =
+            answer(directory.path(), "livepatchd.sock", "200 OK", &serde_json::to_string(status).unwrap());
+        let output = livepatch(directory.path(), &["status", "--verbose"], "");
+        asked.join().unwrap();
+        text(&output.stdout).strip_prefix(&status_text(status)).unwrap().trim_start().to_owned()
+    };
+    assert_eq!(shown(&status()), "");
+    let mut held = status();
+    held.patch.waiting = Some(waiting());
+    insta::assert_snapshot!(shown(&held), @"
+    left open by the settings of this host (after-cutoff):
+    CVE-2026-0002       LSN-0114-1  released 2026-11-20 12:00:00 UTC
+    CVE-2026-123457     LSN-0114-1  released 2026-11-20 12:00:00 UTC
+    ");
+    held.patch.waiting = Some(Waiting { open_cves: vec![], ..waiting() });
+    insta::assert_snapshot!(shown(&held), @"
+    left open by the settings of this host (after-cutoff):
+    none: what is held back fixes nothing that is not fixed here
+    ");
+}
+
+#[test]
 fn status_is_printed_in_both_forms() {
     let json = serde_json::to_string(&status()).unwrap();
     for (arguments, expected) in [
@@ -127,13 +160,14 @@ fn help() {
       explain                  Say why this host has the livepatch that it has, and what the next one waits for
       cves                     Say which CVEs are fixed in the running kernel: exit code 0 all, 1 not all, 6 nothing is known of one
       wait                     Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time
-      hold                     Hold back livepatches with a fix for a CVE, by the daemon's configuration; none: show what is held
+      hold                     Hold back livepatches with a fix for a CVE or from a notice on, by the daemon's configuration; none: show what is held
       unhold                   Hold them back no longer
       refresh                  Ask the server now, and wait until what it offers is applied
       revert                   Disable and unload the livepatch; it is held back until `apply` or another version
       apply                    Apply what is offered: at once, and even if it was reverted here or a host went down with it
       locks                    What keeps livepatches from this kernel: held back, blocked after a crash, stalled
-      kernel-upgrade-required  Say whether this kernel gets no livepatches any more: exit code 0 if so, 1 if not
+      kernel-upgrade-required  Say whether a newer kernel must be booted to be safe: exit code 0 if so, 1 if not
+      reboot-required          Write /run/reboot-required if a newer kernel must be booted, and take our own away if not: exit code 0 if so, 1 if not
       check                    Say in one line how this host is, for monitoring: exit code 0 ok, 1 warning, 2 critical, 3 unknown
       metrics                  Print the status as metrics in the text format of Prometheus
       motd                     Say what needs a look, for the message at login; asks nobody, and says nothing when all is well

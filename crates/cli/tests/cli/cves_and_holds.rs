@@ -146,11 +146,21 @@ fn holds_are_in_the_configuration_which_keeps_its_mode() {
     );
     assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(run(&["hold", "CVE-2026-1001"]), (Some(0), "held: CVE-2026-1001\n".into()));
-    let json = |held: &str, changed| format!("{{\"changed\":{changed},\"held\":[{held}],\"schema\":1}}\n");
+    let json = |held: &str, changed| {
+        format!("{{\"changed\":{changed},\"held\":[{held}],\"held_notices\":[],\"schema\":1}}\n")
+    };
     fits("hold", run(&["hold", "--format", "json"]).1.as_bytes());
     assert_eq!(run(&["hold", "--format", "json"]), (Some(0), json("\"CVE-2026-1001\"", false)));
     assert_eq!(run(&["unhold", "CVE-2026-1001", "--format", "json"]), (Some(0), json("", true)));
-    assert_eq!(run(&["hold", "LSN-0113-1"]).0, Some(2));
+    assert_eq!(run(&["hold", "LSN-0113"]).0, Some(2));
+    let (code, said) = run(&["hold", "lsn-113-1", "CVE-2026-1002"]);
+    assert_eq!(code, Some(0));
+    insta::assert_snapshot!(said, @r"
+    held: CVE-2026-1002
+    held: LSN-0113-1
+    hint: `systemctl restart livepatchd` makes it so: both daemons read their configuration then
+    ");
+    fits("hold", run(&["unhold", "LSN-0113-1", "--format", "json"]).1.as_bytes());
     std::fs::write(&config, "held-cves = 1").unwrap();
     assert_eq!(run(&["hold", "CVE-2026-1001"]).0, Some(1));
 }

@@ -2,7 +2,7 @@ use livepatch_api::daemon::*;
 use livepatch_cli::explain;
 use livepatch_types::*;
 
-use crate::support::{answer, livepatch, status, text};
+use crate::support::{answer, fits, livepatch, reboot, status, text};
 
 #[test]
 fn in_force_and_nothing_newer() {
@@ -22,6 +22,9 @@ fn what_the_next_one_waits_for() {
         code: "maintenance-window".into(),
         message: "livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC".into(),
         until: Some("2026-11-28T01:00:00Z".parse().unwrap()),
+        notice: Some(NoticeId::parse("LSN-0114-1").unwrap()),
+        released: Some("2026-11-27T12:00:00Z".parse().unwrap()),
+        open_cves: vec![CveId::parse("CVE-2026-0002").unwrap()],
     });
     insta::assert_snapshot!(explain(&status).text(), @r"
     host     this host takes what https://livepatch.example.org offers to tier stable
@@ -64,6 +67,20 @@ fn a_problem_with_its_hints() {
     ");
 }
 
+#[test]
+fn a_reboot_that_is_needed_or_of_use() {
+    let said = |reboot| {
+        let text = explain(&Status { reboot: Some(reboot), ..status() }).text();
+        text.lines().skip_while(|line| !line.starts_with("reboot")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        said(reboot("window-ended", None)),
+        "reboot   it is so\n         hint: install a newer kernel, and reboot"
+    );
+    let installed = said(reboot(NEWER_KERNEL_INSTALLED, Some("6.1.0-51-amd64")));
+    assert_eq!(installed, "reboot   it is so\n         hint: reboot into 6.1.0-51-amd64");
+}
+
 /// What comes next, in every state that nothing else explains.
 #[test]
 fn every_state_says_what_comes_next() {
@@ -99,12 +116,16 @@ fn every_state_says_what_comes_next() {
 #[test]
 fn for_programs() {
     let directory = tempfile::tempdir().unwrap();
-    let body = serde_json::to_string(&status()).unwrap();
+    let problem = Failure { code: "x".into(), message: "y".into(), hints: vec!["z".into()] };
+    let reboot = Some(reboot("window-ended", None));
+    let body = serde_json::to_string(&Status { problem: Some(problem), reboot, ..status() }).unwrap();
     let asked = answer(directory.path(), "livepatchd.sock", "200 OK", &body);
     let output = livepatch(directory.path(), &["explain", "--format", "json"], "");
     asked.join().unwrap();
+    fits("explain", &output.stdout);
     let json: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
     assert_eq!(json["schema"], 1);
     let about = |at: usize| json["answers"][at]["about"].as_str().unwrap().to_owned();
-    assert_eq!((0..4).map(about).collect::<Vec<_>>(), ["host", "kernel", "applied", "next"]);
+    let all = (0..6).map(about).collect::<Vec<_>>();
+    assert_eq!(all, ["host", "kernel", "applied", "next", "reboot", "problem"]);
 }

@@ -56,6 +56,18 @@ fn lines_of_the_plugin() {
     expect(Level::Warning, line(state(PatchState::Unknown)));
     expect(Level::Critical, line(state(PatchState::AppliedWithBug)));
     expect(Level::Critical, line(state(PatchState::KernelUpgradeRequired)));
+    expect(Level::Critical, line(|s| s.reboot = Some(reboot("window-ended", None))));
+    expect(
+        Level::Critical,
+        line(|s| {
+            s.patch.state = PatchState::KernelUpgradeRequired;
+            s.reboot = Some(reboot("unpatchable-cve", Some("6.1.0-51-cloud-amd64")));
+        }),
+    );
+    expect(
+        Level::Ok,
+        line(|s| s.reboot = Some(reboot(NEWER_KERNEL_INSTALLED, Some("6.1.0-51-cloud-amd64")))),
+    );
     expect(
         Level::Critical,
         line(|s| (s.patch.state, s.problem) = (PatchState::ApplyFailed, problem("wrong-signer"))),
@@ -76,6 +88,9 @@ fn lines_of_the_plugin() {
     LIVEPATCH WARNING - whether a livepatch is applied is not known yet | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - livepatch 113.1 is applied, but the kernel complained afterwards | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - this kernel gets no livepatches any more: boot a newer one | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - it is so; install a newer kernel, and reboot | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - it is so; reboot into 6.1.0-51-cloud-amd64, which is installed | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - livepatch 113.1 could not be applied; wrong-signer / happened  | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH WARNING - daemon-unreachable / happened  | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH UNKNOWN - this host is not enrolled | fixed=1 open=0 age=600s;86400;259200
@@ -117,7 +132,7 @@ fn metrics_of_a_status() {
     # HELP livepatch_held Whether the livepatch is held back since it was reverted here.
     # TYPE livepatch_held gauge
     livepatch_held 0
-    # HELP livepatch_kernel_upgrade_required Whether this kernel gets no livepatches any more.
+    # HELP livepatch_kernel_upgrade_required Whether a newer kernel must be booted to be safe.
     # TYPE livepatch_kernel_upgrade_required gauge
     livepatch_kernel_upgrade_required 0
     # HELP livepatch_patch_state 1 for the state of the livepatch, 0 for the others.
@@ -138,6 +153,9 @@ fn metrics_of_a_status() {
     # HELP livepatch_last_check_timestamp_seconds When the last check ended.
     # TYPE livepatch_last_check_timestamp_seconds gauge
     livepatch_last_check_timestamp_seconds 1795521600
+    # HELP livepatch_coverage_end_timestamp_seconds When this kernel ceases to get livepatches.
+    # TYPE livepatch_coverage_end_timestamp_seconds gauge
+    livepatch_coverage_end_timestamp_seconds 1805500800
     # HELP livepatch_applied_timestamp_seconds When the livepatch was applied.
     # TYPE livepatch_applied_timestamp_seconds gauge
     livepatch_applied_timestamp_seconds 1795518000
@@ -232,6 +250,11 @@ fn kernel_upgrade_required_by_exit_code() {
     };
     assert_eq!(leave(&|_| ()), Some(1));
     assert_eq!(leave(&|status| status.patch.state = PatchState::KernelUpgradeRequired), Some(0));
+    for (code, exit) in
+        [("unpatchable-cve", 0), ("window-ended", 0), ("series-ended", 0), (NEWER_KERNEL_INSTALLED, 1)]
+    {
+        assert_eq!(leave(&|status| status.reboot = Some(reboot(code, None))), Some(exit), "{code}");
+    }
     assert_eq!(leave(&|status| status.enabled = false), Some(3));
     std::fs::remove_file(directory.path().join("status.json")).unwrap();
     assert_eq!(livepatch(directory.path(), &["kernel-upgrade-required"], "").status.code(), Some(4));

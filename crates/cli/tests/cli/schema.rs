@@ -5,7 +5,7 @@ use livepatch_api::daemon::*;
 use livepatch_types::*;
 use serde_json::{Value, json};
 
-use crate::support::status;
+use crate::support::{reboot, status, waiting};
 
 const SCHEMA: &str = include_str!("../../../../docs/schema/status.schema.json");
 
@@ -16,6 +16,8 @@ fn schema() -> Validator {
 /// With all that may be there.
 fn full() -> Value {
     let mut status = status();
+    (status.patch.waiting, status.reboot) =
+        (Some(waiting()), Some(reboot("unpatchable-cve", Some("6.1.0-51-amd64"))));
     status.problem = Some(Failure { code: "x".into(), message: "y".into(), hints: vec!["z".into()] });
     serde_json::to_value(status).unwrap()
 }
@@ -26,6 +28,7 @@ fn every_status_fits() {
     assert!(schema.is_valid(&full()));
     let mut bare = status();
     (bare.tier, bare.server, bare.kernel, bare.problem) = (None, None, None, None);
+    bare.check.mirror = Some("https://mirror.example.org".into());
     (bare.check.at, bare.check.document_version, bare.check.document_expires) = (None, None, None);
     (bare.patch.version, bare.patch.applied_at) = (None, None);
     assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()));
@@ -42,6 +45,21 @@ fn every_status_fits() {
         bare.patch.state = state;
         assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{state:?}");
     }
+    for state in [
+        CoverageState::Unknown,
+        CoverageState::Covered,
+        CoverageState::UpgradeNeeded,
+        CoverageState::Ended,
+        CoverageState::SeriesEnded,
+        CoverageState::NotCovered,
+    ] {
+        bare.coverage = Coverage { state, ..Coverage::default() };
+        assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{state:?}");
+    }
+    for code in ["unpatchable-cve", "series-ended", "window-ended", NEWER_KERNEL_INSTALLED] {
+        bare.reboot = Some(reboot(code, None));
+        assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{code}");
+    }
     for state in [CheckState::NeedsCheck, CheckState::Checked, CheckState::CheckFailed] {
         bare.check.state = state;
         assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{state:?}");
@@ -56,7 +74,17 @@ fn every_status_fits() {
 #[test]
 fn keys_are_exactly_those() {
     let schema = schema();
-    for place in ["", "/kernel", "/check", "/patch", "/patch/cves/0", "/problem"] {
+    for place in [
+        "",
+        "/kernel",
+        "/check",
+        "/coverage",
+        "/reboot",
+        "/patch",
+        "/patch/waiting",
+        "/patch/cves/0",
+        "/problem",
+    ] {
         let keys: Vec<String> = full().pointer(place).unwrap().as_object().unwrap().keys().cloned().collect();
         for key in keys {
             let mut without = full();
@@ -82,6 +110,11 @@ fn values_are_of_their_types() {
         ("/check/document_version", json!(-1)),
         ("/patch/state", json!("fine")),
         ("/patch/version", json!(113.1)),
+        ("/coverage/state", json!("yes")),
+        ("/coverage/until", json!("soon")),
+        ("/reboot/code", json!("why-not")),
+        ("/patch/waiting/code", json!("later")),
+        ("/patch/waiting/notice", json!("LSN-114-1")),
         ("/patch/cves/0/id", json!("cve-2026-1")),
         ("/patch/cves/0/rating", json!("worst")),
         ("/problem/hints", json!("do this")),

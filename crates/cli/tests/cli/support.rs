@@ -31,21 +31,56 @@ pub(crate) fn status() -> Status {
         check: Check {
             state: CheckState::Checked,
             at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            mirror: None,
             document_version: Some(7),
             document_expires: Some("2026-12-01T00:00:00Z".parse().unwrap()),
         },
+        coverage: Coverage {
+            state: CoverageState::Covered,
+            until: Some("2027-03-19".parse().unwrap()),
+            series_until: None,
+        },
+        reboot: None,
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
             applied_at: Some("2026-11-24T11:00:00Z".parse().unwrap()),
             held: false,
             waiting: None,
+            cutoff_date: None,
             cves: vec![
                 cve("CVE-2026-0001", Rating::High, CveCoverage::Whole, true, "net: a use after free"),
                 cve("CVE-2026-123456", Rating::Critical, CveCoverage::Partial, false, "bad\u{1b}[31mtitle"),
             ],
         },
         problem: None,
+    }
+}
+
+/// A reason to reboot.
+pub(crate) fn reboot(code: &str, kernel: Option<&str>) -> Reboot {
+    let of_cve = code == "unpatchable-cve";
+    Reboot {
+        code: code.into(),
+        message: "it is so".into(),
+        cve: of_cve.then(|| CveId::parse("CVE-2026-0009").unwrap()),
+        notice: of_cve.then(|| NoticeId::parse("LSN-0114-1").unwrap()),
+        kernel: kernel.map(str::to_owned),
+    }
+}
+
+/// What a livepatch waits for by the settings of a host, that would fix a CVE.
+pub(crate) fn waiting() -> Waiting {
+    Waiting {
+        version: PatchVersion::parse("114.1").unwrap(),
+        code: "after-cutoff".into(),
+        message:
+            "livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC"
+                .into(),
+        until: None,
+        notice: Some(NoticeId::parse("LSN-0114-1").unwrap()),
+        released: Some("2026-11-20T12:00:00Z".parse().unwrap()),
+        open_cves: vec![CveId::parse("CVE-2026-0002").unwrap(), CveId::parse("CVE-2026-123457").unwrap()],
     }
 }
 

@@ -1,7 +1,7 @@
 use livepatch_api::daemon::*;
 use livepatch_types::*;
 
-use crate::support::{status, status_text};
+use crate::support::{reboot, status, status_text};
 
 #[test]
 fn a_status_in_good_health() {
@@ -12,6 +12,7 @@ fn a_status_in_good_health() {
     server      https://livepatch.example.org
     tier        stable
     last check  succeeded, 2026-11-24 12:00:00 UTC
+    covered     yes, until 2027-03-19
     livepatch   113.1 applied since 2026-11-24 11:00:00 UTC
 
     CVE              rating    here        title
@@ -40,6 +41,7 @@ fn a_status_with_a_problem() {
     server      https://livepatch.example.org
     tier        stable
     last check  failed, 2026-11-24 12:00:00 UTC
+    covered     yes, until 2027-03-19
     livepatch   113.1 not applied: the last attempt failed
 
     CVE            rating  here       title
@@ -54,14 +56,21 @@ fn a_status_with_a_problem() {
 fn a_status_before_anything() {
     let mut status = status();
     (status.enabled, status.tier, status.server, status.kernel) = (false, None, None, None);
-    status.check =
-        Check { state: CheckState::NeedsCheck, at: None, document_version: None, document_expires: None };
+    status.check = Check {
+        state: CheckState::NeedsCheck,
+        at: None,
+        mirror: None,
+        document_version: None,
+        document_expires: None,
+    };
+    status.coverage = Coverage::default();
     status.patch = Patch {
         state: PatchState::Unknown,
         version: None,
         applied_at: None,
         held: false,
         waiting: None,
+        cutoff_date: None,
         cves: vec![],
     };
     insta::assert_snapshot!(status_text(&status), @r"
@@ -70,8 +79,40 @@ fn a_status_before_anything() {
     server      none
     tier        none
     last check  none since the daemon started
+    covered     not known yet
     livepatch   not known yet
     ");
+}
+
+/// The cover, with its ends.
+#[test]
+fn the_words_of_each_cover() {
+    let mut all = String::new();
+    let (until, series) = (Some("2027-03-19".parse().unwrap()), Some("2028-06-30".parse().unwrap()));
+    for (state, until, series_until) in [
+        (CoverageState::Unknown, None, None),
+        (CoverageState::Covered, None, None),
+        (CoverageState::Covered, until, series),
+        (CoverageState::UpgradeNeeded, until, None),
+        (CoverageState::Ended, until, None),
+        (CoverageState::SeriesEnded, None, series),
+        (CoverageState::NotCovered, None, None),
+    ] {
+        let status = Status { coverage: Coverage { state, until, series_until }, ..status() };
+        all += status_text(&status).lines().find(|line| line.starts_with("covered")).unwrap();
+        all += "\n";
+    }
+    insta::assert_snapshot!(all, @r"
+    covered     not known yet
+    covered     yes
+    covered     yes, until 2027-03-19, its series until 2028-06-30
+    covered     yes, but for a fix that no livepatch can have, until 2027-03-19
+    covered     not any more, until 2027-03-19
+    covered     not any more, nor any kernel of its series, its series until 2028-06-30
+    covered     no
+    ");
+    let status = Status { reboot: Some(reboot("window-ended", None)), ..status() };
+    assert!(status_text(&status).contains("\nreboot      it is so\n"));
 }
 
 #[test]

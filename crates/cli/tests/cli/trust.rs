@@ -1,5 +1,5 @@
 use livepatch_api::daemon::Failure;
-use livepatch_loader_api::{RoleSeen, VendorView, View};
+use livepatch_loader_api::{RoleSeen, VendorView, View, WantedFile};
 use livepatch_types::PatchVersion;
 
 use crate::support::*;
@@ -32,7 +32,11 @@ fn trust_is_shown_as_the_loader_sees_it() {
         timestamp   version 41, expires 2027-11-23 00:00:00 UTC\n\
         allowed     1.1, 1.2\n\
         withdrawn   none\n";
+    let wanted = WantedFile { path: "metadata/2.root.json".into(), limit_bytes: 65536, may_be_absent: true };
+    let wants =
+        VendorView { wants: Some(wanted), withdrawn: vec![PatchVersion::parse("1.0").unwrap()], ..vendor() };
     let cases = [
+        (Some(wants), None, 0, rows.replace("none", "1.0")),
         (
             None,
             None,
@@ -59,7 +63,22 @@ fn trust_is_shown_as_the_loader_sees_it() {
             let arguments = [arguments, &["--format", "json"]].concat();
             let output = livepatch(directory.path(), &arguments, "");
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            fits("trust", &output.stdout);
             assert_eq!((json["schema"].as_u64(), json["vendor"].is_null()), (Some(1), vendor.is_none()));
         }
+    }
+}
+
+/// Every role that there is has its word in the schema.
+#[test]
+fn roles_are_those_of_the_schema() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../docs/schema/trust.schema.json")).unwrap();
+    let words = &schema["properties"]["vendor"]["properties"]["seen"]["items"]["properties"]["role"]["enum"];
+    let words: Vec<&str> = words.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(words, ["root", "targets", "snapshot", "timestamp", "documents", "assignments"]);
+    for word in words {
+        let seen = serde_json::json!({ "role": word, "version": 1, "expires": "2027-11-23T00:00:00Z" });
+        assert!(serde_json::from_value::<RoleSeen>(seen).is_ok(), "{word}");
     }
 }

@@ -74,6 +74,7 @@ impl Case {
                 target
             }),
             vendor: None,
+            coverage: None,
             withdrawn: vec![],
         });
         let name = |minor| version(minor).module_name();

@@ -147,6 +147,7 @@ pub(crate) fn document(kernel: &KernelIdentity, version: u64, target: Option<Tar
         target,
         withdrawn: vec![],
         vendor: None,
+        coverage: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod error;
 mod log;
 mod modules;
+mod reports;
 mod routes;
 
 use std::sync::Arc;

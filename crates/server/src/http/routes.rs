@@ -13,11 +13,9 @@ use livepatch_types::{BuildId, Sha256Digest, Tier};
 
 use super::App;
 use super::error::ApiError;
+use super::reports;
 use crate::document;
 use crate::token::{Token, present};
-
-const MAX_CLIENT_VERSION_CHARS: usize = 64;
-const MAX_ERROR_CHARS: usize = 500;
 
 /// How long a document may be answered from a cache on the way.
 pub(super) const DOCUMENT_CACHE: &str = "public, max-age=60";
@@ -154,13 +152,8 @@ pub(super) async fn report(
     let token = token.ok_or_else(ApiError::unknown_token)?;
     let machine = app.store.machine_of(&token).await?.ok_or_else(ApiError::unknown_token)?;
     let Json(report) = body?;
-    let plain = |text: &str, most: usize| text.chars().count() <= most && !text.chars().any(char::is_control);
-    if !plain(&report.client_version, MAX_CLIENT_VERSION_CHARS) {
-        return Err(ApiError::bad_request("client_version is not one line of at most 64 characters"));
-    }
-    if !report.error.as_deref().is_none_or(|error| plain(error, MAX_ERROR_CHARS)) {
-        return Err(ApiError::bad_request("error is not one line of at most 500 characters"));
-    }
+    reports::check(&report).map_err(ApiError::bad_request)?;
+    // One that is known already was taken, and its answer was lost.
     app.store.save_report(&machine, &report, app.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

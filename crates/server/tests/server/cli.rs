@@ -170,6 +170,25 @@ fn publishing_twice_changes_nothing_and_a_version_never_changes() {
     let kernels = site.good(&["kernel", "list"]);
     assert!(kernels.contains("beta=1.1 stable=1.1"), "{kernels}");
 
+    let build_id = kernel().build_id.to_string();
+    let said =
+        site.good(&["kernel", "cover", &build_id, "--until", "2027-03-19", "--series-until", "2028-06-30"]);
+    assert!(said.contains("until 2027-03-19, series until 2028-06-30\n"), "{said}");
+    let upgrade = ["kernel", "cover", &build_id, "--upgrade-for", "CVE-2026-1001", "--notice", "LSN-0113-1"];
+    assert!(site.good(&upgrade).contains("upgrade for CVE-2026-1001 (LSN-0113-1)\n"));
+    let listed: Value = serde_json::from_str(&site.good(&["kernel", "list", "--format", "json"])).unwrap();
+    assert_eq!(
+        listed[0]["coverage"],
+        serde_json::json!({ "upgrade": { "cve": "CVE-2026-1001", "notice": "LSN-0113-1" } })
+    );
+    assert!(site.good(&["kernel", "cover", &build_id]).contains("nothing is said of its cover any more"));
+    let unknown = "ab".repeat(20);
+    refused(&site, &["kernel", "cover", &unknown], Exit::Refused, "no patch was ever published for a kernel");
+    for wrong in [["--notice", "LSN-0113-1"], ["--until", "soon"], ["--upgrade-for", "LSN-0113-1"]] {
+        let (code, _) = site.bad(&[&["kernel", "cover", &build_id], &wrong[..]].concat());
+        assert_eq!(code, Exit::Usage as i32, "{wrong:?}");
+    }
+
     refused(&site, &["patch", "withdraw", "9.9"], Exit::Refused, "there is no patch 9.9");
     assert!(site.good(&["patch", "withdraw", "1.1"]).contains("withdrew patch 1.1 for 1 kernel"));
     assert!(site.good(&["patch", "list"]).contains("withdrawn"));

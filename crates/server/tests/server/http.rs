@@ -11,20 +11,20 @@ use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const MACHINE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(crate) const MACHINE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-async fn error(response: Response, status: StatusCode) -> String {
+pub(crate) async fn error(response: Response, status: StatusCode) -> String {
     assert_eq!(response.status(), status);
     assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
     response.json::<ErrorBody>().await.unwrap().code
 }
 
-async fn enroll(server: &Server, token: &str, machine: &str) -> Response {
+pub(crate) async fn enroll(server: &Server, token: &str, machine: &str) -> Response {
     let body = json!({ "token": token, "machine": machine });
     server.client.post(server.url("/v1/enroll")).json(&body).send().await.unwrap()
 }
 
-fn report() -> Report {
+pub(crate) fn report() -> Report {
     Report {
         kernel: kernel(),
         client_version: "0.1.0".into(),
@@ -33,10 +33,12 @@ fn report() -> Report {
         patch_state: PatchState::Applied,
         patch_version: Some(PatchVersion::parse("1.1").unwrap()),
         error: None,
+        event: None,
+        machine: None,
     }
 }
 
-async fn send_report(server: &Server, token: &str, body: &Value) -> Response {
+pub(crate) async fn send_report(server: &Server, token: &str, body: &Value) -> Response {
     server.client.post(server.url("/v1/reports")).bearer_auth(token).json(body).send().await.unwrap()
 }
 

@@ -6,5 +6,6 @@ mod cli;
 mod http;
 mod log;
 mod log_attacks;
+mod reports;
 mod repositories;
 mod support;

@@ -2,6 +2,7 @@
 //! (WAL), so that admin commands work while the server runs.
 
 pub(crate) mod log;
+mod reports;
 mod rows;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_api::server::Report;
-use livepatch_manifest::sha256;
+use livepatch_manifest::{Coverage, sha256};
 use livepatch_transparency::{BundleEvent, Entry, Event, ReleaseEvent, WithdrawalEvent};
 use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -22,15 +23,18 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     DocumentFacts, DocumentState, Enrolment, KernelRecord, MachineRecord, NewPatch, NewToken, PatchRecord,
-    PresentedToken, Published, Release, Store, StoreError, StoredDocument, TokenRecord,
+    PresentedToken, Published, ReceivedReport, Release, SavedReport, Store, StoreError, StoredDocument,
+    TokenRecord,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
+    (3, "report history", include_str!("../../migrations/0003_report_history.sql")),
+    (4, "coverage", include_str!("../../migrations/0004_coverage.sql")),
 ];
 
 /// How long to wait for another process that writes.
@@ -227,6 +231,14 @@ async fn known_kernel(
     row.map(|row| Ok((rows::kernel(&row)?, rows::unsigned(&row, "revision")?))).transpose()
 }
 
+async fn coverage_of(connection: &mut SqliteConnection, build_id: &BuildId) -> Result<Option<Coverage>> {
+    let row = query("SELECT body FROM coverage WHERE build_id = ?")
+        .bind(build_id.to_string())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| serde_json::from_str(row.try_get("body")?).map_err(rows::corrupt)).transpose()
+}
+
 /// SQLite's integers are signed; versions and revisions count up from 1 and never come near the end.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -331,40 +343,24 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn save_report(&self, machine: &Sha256Digest, report: &Report, received: Timestamp) -> Result<()> {
-        query(
-            "INSERT INTO reports (machine, received, architecture, release, build_id, client_version, at,
-                 check_state, patch_state, patch_version, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (machine) DO UPDATE SET received = excluded.received, architecture = excluded.architecture,
-                 release = excluded.release, build_id = excluded.build_id, client_version = excluded.client_version,
-                 at = excluded.at, check_state = excluded.check_state, patch_state = excluded.patch_state,
-                 patch_version = excluded.patch_version, error = excluded.error",
-        )
-        .bind(machine.to_string())
-        .bind(received.as_second())
-        .bind(rows::to_word(&report.kernel.architecture)?)
-        .bind(report.kernel.release.as_str())
-        .bind(report.kernel.build_id.to_string())
-        .bind(&report.client_version)
-        .bind(report.at.as_second())
-        .bind(rows::to_word(&report.check_state)?)
-        .bind(rows::to_word(&report.patch_state)?)
-        .bind(report.patch_version.map(|version| version.to_string()))
-        .bind(&report.error)
-        .execute(&self.writer)
-        .await?;
-        Ok(())
+    async fn save_report(
+        &self,
+        machine: &Sha256Digest,
+        report: &Report,
+        received: Timestamp,
+    ) -> Result<SavedReport> {
+        let mut transaction = self.write().await?;
+        let saved = reports::save(&mut transaction, machine, report, received).await?;
+        transaction.commit().await?;
+        Ok(saved)
+    }
+
+    async fn reports(&self, machine: &Sha256Digest) -> Result<Vec<ReceivedReport>> {
+        reports::of_machine(&mut *self.readers.acquire().await?, machine).await
     }
 
     async fn machines(&self) -> Result<Vec<MachineRecord>> {
-        let rows = query(
-            "SELECT m.machine, m.tier, m.enrolled, r.received, r.architecture, r.release, r.build_id,
-                    r.client_version, r.at, r.check_state, r.patch_state, r.patch_version, r.error
-             FROM machines m LEFT JOIN reports r USING (machine) ORDER BY m.machine",
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(rows::machine).collect()
+        reports::machines(&mut *self.readers.acquire().await?).await
     }
 
     async fn publish(&self, patch: &NewPatch) -> Result<Published> {
@@ -504,14 +500,42 @@ impl Store for SqliteStore {
                 of_kernel.push((tier, rows::version(row)?));
             }
         }
-        kernels
-            .iter()
-            .map(|row| {
-                let kernel = rows::kernel(row)?;
-                let targets = newest.remove(&kernel.build_id).unwrap_or_default();
-                Ok(KernelRecord { kernel, machines: rows::unsigned(row, "machines")?, targets })
-            })
-            .collect()
+        let mut records = Vec::new();
+        for row in &kernels {
+            let kernel = rows::kernel(row)?;
+            let targets = newest.remove(&kernel.build_id).unwrap_or_default();
+            let coverage = coverage_of(&mut snapshot, &kernel.build_id).await?;
+            records.push(KernelRecord {
+                kernel,
+                machines: rows::unsigned(row, "machines")?,
+                targets,
+                coverage,
+            });
+        }
+        Ok(records)
+    }
+
+    async fn set_coverage(&self, build_id: &BuildId, coverage: Option<&Coverage>) -> Result<()> {
+        let mut transaction = self.write().await?;
+        let known = query("UPDATE kernels SET revision = revision + 1 WHERE build_id = ?")
+            .bind(build_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if known.rows_affected() == 0 {
+            return Err(StoreError::UnknownKernel(build_id.clone()));
+        }
+        query("DELETE FROM coverage WHERE build_id = ?")
+            .bind(build_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if let Some(coverage) = coverage {
+            query("INSERT INTO coverage (build_id, body) VALUES (?, ?)")
+                .bind(build_id.to_string())
+                .bind(serde_json::to_string(coverage).map_err(rows::corrupt)?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn module_size_bytes(&self, module: &Sha256Digest) -> Result<Option<u64>> {
@@ -568,6 +592,7 @@ impl Store for SqliteStore {
             revision,
             target: target.transpose()?,
             withdrawn: withdrawn.iter().map(rows::version).collect::<Result<_>>()?,
+            coverage: coverage_of(&mut snapshot, build_id).await?,
             stored: stored_document(&mut snapshot, build_id, tier).await?,
         }))
     }

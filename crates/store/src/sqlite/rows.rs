@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::{MachineRecord, StoreError, StoredDocument, TokenRecord};
+use crate::{MachineRecord, ReceivedReport, StoreError, StoredDocument, TokenRecord};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -85,7 +85,7 @@ pub(super) fn token(row: &SqliteRow) -> Result<TokenRecord> {
 pub(super) fn machine(row: &SqliteRow) -> Result<MachineRecord> {
     let report = match time_if_any(row, "received")? {
         None => None,
-        Some(received) => Some((received, report(row)?)),
+        Some(received) => Some(ReceivedReport { received, report: report(row)? }),
     };
     Ok(MachineRecord {
         machine: value(row, "machine")?,
@@ -95,7 +95,16 @@ pub(super) fn machine(row: &SqliteRow) -> Result<MachineRecord> {
     })
 }
 
+/// A row of `report_history`.
+pub(super) fn received_report(row: &SqliteRow) -> Result<ReceivedReport> {
+    let report = serde_json::from_str(row.try_get("body")?).map_err(corrupt)?;
+    Ok(ReceivedReport { received: time(row, "received")?, report })
+}
+
 fn report(row: &SqliteRow) -> Result<Report> {
+    if let Some(body) = row.try_get::<Option<&str>, _>("body")? {
+        return serde_json::from_str(body).map_err(corrupt);
+    }
     Ok(Report {
         kernel: kernel(row)?,
         client_version: row.try_get("client_version")?,
@@ -108,6 +117,8 @@ fn report(row: &SqliteRow) -> Result<Report> {
             .transpose()
             .map_err(corrupt)?,
         error: row.try_get("error")?,
+        event: None,
+        machine: None,
     })
 }
 

@@ -1,0 +1,100 @@
+//! Lists of machines and of what they said.
+
+use jiff::Timestamp;
+use livepatch_store::{MachineRecord, ReceivedReport, Store as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::arguments::Format;
+use crate::health::Health;
+use crate::output::{list, or_dash};
+use crate::{DataDir, Failure};
+
+const SHORTEST_BEGINNING: usize = 4;
+
+pub(crate) async fn list_machines(
+    data: &DataDir,
+    unhealthy: bool,
+    format: Format,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let machines = data.store().await?.machines().await?;
+    let machines: Vec<(MachineRecord, Health)> = machines
+        .into_iter()
+        .map(|machine| {
+            let health = Health::of(machine.report.as_ref(), now);
+            (machine, health)
+        })
+        .filter(|(_, health)| !unhealthy || health.is_unhealthy())
+        .collect();
+    let rows: Vec<_> = machines
+        .iter()
+        .map(|(machine, health)| {
+            let said = machine.report.as_ref().map(|received| &received.report);
+            vec![
+                machine.machine.to_string().chars().take(12).collect(),
+                machine.tier.to_string(),
+                or_dash(said.map(|report| report.kernel.release.clone())),
+                health.word().to_owned(),
+                or_dash(said.map(|report| word(report.patch_state))),
+                or_dash(said.and_then(|report| report.patch_version)),
+                or_dash(machine.report.as_ref().map(|received| received.received)),
+                or_dash(said.and_then(|report| report.error.clone())),
+            ]
+        })
+        .collect();
+    let objects = machines
+        .iter()
+        .map(|(machine, health)| {
+            json!({
+                "machine": machine.machine, "tier": machine.tier, "enrolled": machine.enrolled,
+                "health": health.word(),
+                "reported": machine.report.as_ref().map(|received| received.received),
+                "report": machine.report.as_ref().map(|received| &received.report),
+            })
+        })
+        .collect();
+    let head = ["machine", "tier", "kernel", "health", "state", "patch", "reported", "error"];
+    list(format, &head, &rows, objects)
+}
+
+pub(crate) async fn show(data: &DataDir, beginning: &str, format: Format) -> Result<(), Failure> {
+    let store = data.store().await?;
+    let machines = store.machines().await?;
+    let mut found = machines.iter().filter(|machine| machine.machine.to_string().starts_with(beginning));
+    let machine = match (found.next(), found.next()) {
+        _ if beginning.len() < SHORTEST_BEGINNING => {
+            return Err(Failure::refused(format!("{beginning:?} is too short to be one machine")));
+        }
+        (Some(machine), None) => machine,
+        (None, _) => return Err(Failure::refused(format!("there is no machine {beginning:?}"))),
+        (Some(_), Some(_)) => {
+            return Err(Failure::refused(format!("more than one machine begins with {beginning}"))
+                .hint("`livepatch-server machine list --format json` shows their whole names"));
+        }
+    };
+    let reports = store.reports(&machine.machine).await?;
+    let row = |ReceivedReport { received, report }: &ReceivedReport| {
+        vec![
+            received.to_string(),
+            or_dash(report.event.as_ref().map(|event| event.phase.word())),
+            report.kernel.release.to_string(),
+            word(report.patch_state),
+            or_dash(report.patch_version),
+            or_dash(report.event.as_ref().map(|event| event.dropped).filter(|dropped| *dropped > 0)),
+            or_dash(report.error.clone()),
+        ]
+    };
+    let object = |ReceivedReport { received, report }: &ReceivedReport| json!({ "received": received, "report": report });
+    let rows: Vec<_> = reports.iter().map(row).collect();
+    let head = ["received", "phase", "kernel", "state", "patch", "dropped", "error"];
+    list(format, &head, &rows, reports.iter().map(object).collect())
+}
+
+/// The word that serde has for a variant.
+fn word(variant: impl Serialize) -> String {
+    match serde_json::to_value(variant) {
+        Ok(Value::String(word)) => word,
+        _ => "-".to_owned(),
+    }
+}
