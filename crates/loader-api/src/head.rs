@@ -1,6 +1,6 @@
 //! The first five bytes of a request.
 
-use livepatch_manifest::bundle::MAX_MODULE_BYTES;
+use livepatch_manifest::bundle::{MAX_BUNDLE_BYTES, MAX_MODULE_BYTES};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_trust::MAX_TARGETS_BYTES;
 
@@ -51,6 +51,8 @@ pub enum RootRequest {
     Disable,
     /// Set what is remembered of the vendor's repository aside, and begin anew from the pinned root. No body.
     ResetTrust,
+    /// Apply the livepatch of the bundle in the body: root stands in for the operator, on a host that has no server.
+    ApplyBundle,
 }
 
 impl Request for AgentRequest {
@@ -83,7 +85,15 @@ impl Request for AgentRequest {
 
 impl Request for RootRequest {
     fn from_kind(kind: u8) -> Option<Self> {
-        let all = [Self::Status, Self::Enable, Self::Revert, Self::Clear, Self::Disable, Self::ResetTrust];
+        let all = [
+            Self::Status,
+            Self::Enable,
+            Self::Revert,
+            Self::Clear,
+            Self::Disable,
+            Self::ResetTrust,
+            Self::ApplyBundle,
+        ];
         all.into_iter().find(|request| request.kind() == kind)
     }
 
@@ -95,11 +105,15 @@ impl Request for RootRequest {
             Self::Clear => 19,
             Self::Disable => 20,
             Self::ResetTrust => 21,
+            Self::ApplyBundle => 22,
         }
     }
 
     fn max_body_bytes(self) -> u32 {
-        0
+        match self {
+            Self::ApplyBundle => MAX_BUNDLE_BYTES as u32,
+            _ => 0,
+        }
     }
 }
 
@@ -179,6 +193,6 @@ mod tests {
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
         all::<AgentRequest>(6);
-        all::<RootRequest>(6);
+        all::<RootRequest>(7);
     }
 }

@@ -9,6 +9,7 @@
 //! says, or does not say, unloads a livepatch, but a signed withdrawal.
 
 mod arguments;
+mod bundle;
 pub mod evidence;
 mod execute;
 pub mod guard;

@@ -10,7 +10,7 @@ use livepatch_kernel::{Kernel, Pause, SealedModule};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
 use livepatch_modsig::verify_module;
 use livepatch_settings::{Asker, Policy};
-use livepatch_types::{Clock, KernelIdentity, ModuleName};
+use livepatch_types::{BuildId, Clock, KernelIdentity, ModuleName};
 
 use crate::execute::Executor;
 use crate::objects::ObjectCache;
@@ -50,13 +50,22 @@ pub struct Parts {
     pub steps: Arc<dyn Steps>,
 }
 
+/// What somebody brought for one round.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Brought<'a> {
+    /// A module. It is used if its bytes are those of what is to be loaded.
+    pub(crate) module: Option<&'a SealedModule>,
+    /// What root says in the operator's place.
+    pub(crate) document: Option<&'a KernelDocument>,
+}
+
 /// The loader of one host. One change of the kernel runs at a time; looking never waits for it.
 pub struct Loader {
     pub(crate) kernel: Arc<dyn Kernel>,
     pause: Arc<dyn Pause>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) trust: TrustDirectories,
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// Until when root waits for no window and no delay.
     root_asked: Mutex<Option<Instant>>,
     transition_timeout: Duration,
@@ -70,7 +79,7 @@ pub struct Loader {
     /// Commands of root that wait for `work`: nothing else of the agent's gets in before them.
     root_waits: AtomicUsize,
     /// One module at a time is read into memory.
-    supply: Mutex<()>,
+    pub(crate) supply: Mutex<()>,
 }
 
 impl Loader {
@@ -107,7 +116,7 @@ impl Loader {
     pub fn start(&self) -> Result<(), Problem> {
         let _work = self.lock_work();
         self.recover()?;
-        self.go_on(None)
+        self.go_on(Brought::default())
     }
 
     /// Takes note of a document of the operator's, for the running kernel and the channel of this host.
@@ -145,7 +154,7 @@ impl Loader {
     /// Does what is signed, with what is there.
     pub fn converge(&self) -> Result<(), Problem> {
         let _work = self.lock_for_agent()?;
-        self.go_on(None)
+        self.go_on(Brought::default())
     }
 
     /// The same with a module of so many bytes that is still to be read. It is not read when it is not wanted.
@@ -161,7 +170,7 @@ impl Loader {
         let module = SealedModule::from_reader(source.take(bytes), bytes)?;
         wanted.check(module.bytes())?;
         let _work = self.lock_for_agent()?;
-        self.go_on(Some(&module))
+        self.go_on(Brought { module: Some(&module), document: None })
     }
 
     /// Root: documents are taken from now on. A state that cannot be read is set aside.
@@ -183,10 +192,11 @@ impl Loader {
             return Err(problem);
         }
         let (observed, state) = (self.observe()?, self.store.get());
-        if state.channel == Channel::Closed {
+        let running = plan::running(&observed, &state);
+        if state.channel == Channel::Closed && running.is_none() {
             return Err(not_enabled());
         }
-        let Some(version) = plan::running(&observed, &state) else {
+        let Some(version) = running else {
             return Err(Problem::new("nothing-to-revert", "no livepatch of ours is applied", ""));
         };
         // Held first: a loader that dies in between must not bring it back.
@@ -204,16 +214,24 @@ impl Loader {
     pub fn clear(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         let build_id = self.kernel.identity()?.build_id;
-        if self.store.get().channel == Channel::Closed && self.store.problem().is_none() {
+        let state = self.store.get();
+        // A host without a server has locks too, of what root applied from a bundle.
+        let locked = state != State { held: None, stalled: None, blocked: vec![], ..state.clone() };
+        if state.channel == Channel::Closed && !locked && self.store.problem().is_none() {
             return Err(not_enabled());
         }
-        self.store.update(|state| {
-            (state.held, state.stalled) = (None, None);
-            state.blocked.retain(|blocked| blocked.build_id != build_id);
-        })?;
+        self.forget_locks(&build_id)?;
         let until = Instant::now().checked_add(ROOT_ASKS);
         *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner) = until;
         Ok(())
+    }
+
+    /// Forgets holds, stalls, and the crash guards of a kernel.
+    pub(crate) fn forget_locks(&self, build_id: &BuildId) -> Result<(), Problem> {
+        self.store.update(|state| {
+            (state.held, state.stalled) = (None, None);
+            state.blocked.retain(|blocked| blocked.build_id != *build_id);
+        })
     }
 
     /// Root: reverts what is applied and takes no more documents. What was seen and withdrawn stays known.
@@ -307,11 +325,12 @@ impl Loader {
     }
 
     /// Plans and acts until there is nothing to do or something stands in the way.
-    fn go_on(&self, supplied: Option<&SealedModule>) -> Result<(), Problem> {
+    pub(crate) fn go_on(&self, brought: Brought<'_>) -> Result<(), Problem> {
+        let Brought { module: supplied, document: of_root } = brought;
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        if self.store.get().channel == Channel::Closed {
+        if self.store.get().is_idle() && of_root.is_none() {
             return Ok(());
         }
         let kernel = self.kernel.identity()?;
@@ -320,12 +339,15 @@ impl Loader {
         let mut install_problem = None;
         for _ in 0..MAX_STEPS {
             let (state, observed) = (self.store.get(), self.observe()?);
-            let document = self.document(&state, &kernel);
+            let document = of_root.cloned().or_else(|| self.document(&state, &kernel));
             let target = document.as_ref().and_then(|document| document.target.as_ref());
             let here = target.is_some_and(|t| self.objects.holds(&t.module) || brought(&t.module).is_some());
             let obtainable = here && install_problem.is_none();
             let verdict = self.verdict(&kernel, document.as_ref());
-            let desired = Desired { obtainable, ..self.desired(document.as_ref(), &verdict) };
+            let mut desired = Desired { obtainable, ..self.desired(document.as_ref(), &verdict) };
+            if of_root.is_some() {
+                desired.asker = Asker::Root;
+            }
             let plan = plan::plan(&observed, desired, &state, self.clock.now());
             tracing::info!(action = plan.action.word(), reason = plan.reason, "planned");
             match plan.action {
@@ -367,7 +389,7 @@ impl Loader {
         supplied: Option<&SealedModule>,
         vendor: &Verdict,
     ) -> Result<(), Problem> {
-        let trust = self.trust()?;
+        let certificates = Trust::vendor(&self.trust)?;
         let cached;
         let module = match supplied {
             Some(module) => module,
@@ -376,8 +398,8 @@ impl Loader {
                 &cached
             }
         };
-        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
-        let signer = verify_module(module.bytes(), &trust.vendor)?.signer.key_id_hex();
+        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &certificates)?;
+        let signer = verify_module(module.bytes(), &certificates)?.signer.key_id_hex();
         vendor.check_module(kernel, target.version, module.bytes(), &signer, self.kernel.modules()?)?;
         if supplied.is_some() {
             // Only now: what is not the vendor's does not get to the disk.

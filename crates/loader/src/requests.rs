@@ -20,7 +20,7 @@ pub fn answer_agent(loader: &Loader, head: Head<AgentRequest>, body: &mut dyn Re
 }
 
 /// A command of root's.
-pub fn answer_root(loader: &Loader, head: Head<RootRequest>, _: &mut dyn Read) -> Answer {
+pub fn answer_root(loader: &Loader, head: Head<RootRequest>, body: &mut dyn Read) -> Answer {
     let done = match head.request {
         RootRequest::Status => Ok(()),
         RootRequest::Enable => loader.enable(),
@@ -28,6 +28,7 @@ pub fn answer_root(loader: &Loader, head: Head<RootRequest>, _: &mut dyn Read) -
         RootRequest::Clear => loader.clear(),
         RootRequest::Disable => loader.disable(),
         RootRequest::ResetTrust => loader.reset_trust(),
+        RootRequest::ApplyBundle => loader.apply_bundle(head.body_bytes, body),
     };
     answer(loader, &format!("root's {:?}", head.request), done)
 }

@@ -215,6 +215,11 @@ impl State {
         self.seen.iter().find(same).map_or(0, |seen| seen.version)
     }
 
+    /// Whether there is nothing to do without root: no document is taken, and nothing is or was being applied.
+    pub fn is_idle(&self) -> bool {
+        self.channel == Channel::Closed && self.applied.is_none() && self.in_progress.is_none()
+    }
+
     /// Everything ever withdrawn for a kernel.
     pub fn withdrawn(&self, build_id: &BuildId) -> Vec<PatchVersion> {
         let same = self.seen.iter().filter(|seen| seen.build_id == *build_id);

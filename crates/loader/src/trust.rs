@@ -32,25 +32,28 @@ impl Trust {
     /// Reads `operator.pub` and `vendor.pem`, each from the first directory that has it: what the administrator put
     /// in place goes before what came with the package.
     pub fn read(directories: &TrustDirectories) -> Result<Self, Problem> {
-        let TrustDirectories { administrator, package } = directories;
-        let read = |name: &str| {
-            let path = administrator.join(name);
-            let bytes = std::fs::read(&path).or_else(|error| match error.kind() {
-                ErrorKind::NotFound => std::fs::read(package.join(name)).map_err(|_| error),
-                _ => Err(error),
-            });
-            bytes.map_err(|error| {
-                let message = format!("cannot read {}: {error}", path.display());
-                Problem::new("trust-missing", message, HINT)
-            })
-        };
-        let (operator, vendor) = (read("operator.pub")?, read("vendor.pem")?);
-        let wrong = |name: &str, error: &dyn std::fmt::Display| {
-            Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
-        };
-        let operator = VerifyingKey::parse(&String::from_utf8_lossy(&operator))
+        let operator = VerifyingKey::parse(&String::from_utf8_lossy(&read(directories, "operator.pub")?))
             .map_err(|error| wrong("operator.pub", &error))?;
-        let vendor = Certificate::from_pem(&vendor).map_err(|error| wrong("vendor.pem", &error))?;
-        Ok(Self { operator, vendor })
+        Ok(Self { operator, vendor: Self::vendor(directories)? })
     }
+
+    /// Reads `vendor.pem` alone: a host without a server needs no operator.
+    pub fn vendor(directories: &TrustDirectories) -> Result<Vec<Certificate>, Problem> {
+        Certificate::from_pem(&read(directories, "vendor.pem")?).map_err(|error| wrong("vendor.pem", &error))
+    }
+}
+
+fn read(directories: &TrustDirectories, name: &str) -> Result<Vec<u8>, Problem> {
+    let path = directories.administrator.join(name);
+    let bytes = std::fs::read(&path).or_else(|error| match error.kind() {
+        ErrorKind::NotFound => std::fs::read(directories.package.join(name)).map_err(|_| error),
+        _ => Err(error),
+    });
+    bytes.map_err(|error| {
+        Problem::new("trust-missing", format!("cannot read {}: {error}", path.display()), HINT)
+    })
+}
+
+fn wrong(name: &str, error: &dyn std::fmt::Display) -> Problem {
+    Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
 }

@@ -12,7 +12,7 @@ mod verdict;
 use std::io::{ErrorKind, Read};
 
 use livepatch_loader_api::{VendorView, WantedFile};
-use livepatch_manifest::KernelDocument;
+use livepatch_manifest::{KernelDocument, VendorFiles};
 use livepatch_types::KernelIdentity;
 
 use crate::loader::not_enabled;
@@ -52,6 +52,21 @@ impl Loader {
         self.vendors.admit(bytes.into())?;
         let bytes = read_exactly(source, bytes)?;
         self.vendors.take(&bytes, &self.kernel.identity()?)
+    }
+
+    /// Takes the files that came with a bundle. A host that goes by the certificate alone has nobody who says that its
+    /// livepatch was not withdrawn, since no operator does: it takes none.
+    pub(crate) fn take_carried(&self, files: &VendorFiles, kernel: &KernelIdentity) -> Result<(), Problem> {
+        let Gate { kept, problem } = self.vendor();
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let kept = kept.ok_or_else(|| {
+            let message = "no root of the vendor's is pinned on this host, and without a server its word is needed";
+            let hint = "put the vendor's metadata/1.root.json as vendor-root.json into /etc/livepatch/trust (docs/trust.md)";
+            Problem::new("vendor-not-pinned", message, hint)
+        })?;
+        self.vendors.take_all(&kept, kernel, |path| files.get(path).map(<[u8]>::to_vec))
     }
 
     /// Root: sets aside what is remembered, and begins anew from the pinned root, if there is one.

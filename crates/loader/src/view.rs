@@ -5,7 +5,7 @@ use livepatch_loader_api::{Applied, View};
 use crate::locks::locks as locks_of;
 use crate::plan;
 use crate::state::{Channel, Phase};
-use crate::{Loader, Problem};
+use crate::{Loader, Problem, Trust};
 
 impl Loader {
     /// How things are now. Waits for nothing but a file of its own.
@@ -24,7 +24,10 @@ impl Loader {
         let (vendor, vendor_problem) = self.vendor_view(kernel.as_ref().ok(), document.as_ref());
         let in_progress = in_progress.filter(|progress| progress.phase != Phase::Reverting);
         let locks = kernel.as_ref().ok().zip(boot_id.as_ref());
-        let problem = self.store.problem().or_else(|| self.trust().err());
+        // Of whom a host without a server applies livepatches is the vendor alone.
+        let of_root = state.channel == Channel::Closed && !state.is_idle();
+        let trust = if of_root { Trust::vendor(&self.trust).err() } else { self.trust().err() };
+        let problem = self.store.problem().or(trust);
         View {
             enabled: state.channel != Channel::Closed,
             channel: match &state.channel {

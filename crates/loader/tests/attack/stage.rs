@@ -208,6 +208,10 @@ pub(crate) fn agent(socket: &Path, asked: AgentRequest, body: &[u8]) -> Answer {
     request(socket, asked, body)
 }
 
+pub(crate) fn apply_bundle(socket: &Path, bundle: &[u8]) -> Answer {
+    request(socket, RootRequest::ApplyBundle, bundle)
+}
+
 pub(crate) fn root(socket: &Path, asked: RootRequest) -> Answer {
     request(socket, asked, &[])
 }

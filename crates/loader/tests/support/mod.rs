@@ -51,14 +51,19 @@ impl Vendor {
     }
 
     pub(crate) fn sign(&self, module: &[u8]) -> Vec<u8> {
+        livepatch_modsig::append(module, &self.signature(module))
+    }
+
+    /// A signature that stands beside what it is over.
+    pub(crate) fn signature(&self, content: &[u8]) -> Vec<u8> {
         let options = CMSOptions::DETACHED
             | CMSOptions::BINARY
             | CMSOptions::NOATTR
             | CMSOptions::CMS_NOCERTS
             | CMSOptions::USE_KEYID;
         let cms =
-            CmsContentInfo::sign(Some(&self.x509), Some(&self.key), None, Some(module), options).unwrap();
-        livepatch_modsig::append(module, &cms.to_der().unwrap())
+            CmsContentInfo::sign(Some(&self.x509), Some(&self.key), None, Some(content), options).unwrap();
+        cms.to_der().unwrap()
     }
 }
 
