@@ -262,10 +262,12 @@ impl Agent {
         self.round(Reach::Server).await
     }
 
-    /// Looks how the loader sees the host: root has had it do something.
+    /// Looks how the loader sees the host: root has had it do something, on a host without a server too.
     pub async fn look(self: &Arc<Self>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
-        self.must_be_enabled()?;
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
         self.ask(AgentRequest::Status, Vec::new()).await?;
         self.note_patch(&Ok(()));
         if let Some(enrolment) = self.store.get().enrolment {
