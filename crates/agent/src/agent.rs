@@ -223,12 +223,17 @@ impl Agent {
             return Err(Problem::new("no-server", "no server is configured", hint));
         };
         // Without the loader, or keys in it, the token would be spent for nothing.
-        if let Some(problem) = self.ask(AgentRequest::Status, Vec::new()).await?.problem {
+        let View { problem, host, .. } = self.ask(AgentRequest::Status, Vec::new()).await?;
+        if let Some(problem) = problem {
             return Err(problem.into());
         }
+        // Only root can have it drawn.
+        let host = host.ok_or_else(not_enabled)?;
         let client = self.server.as_ref().map_err(Clone::clone)?;
         self.store.set_aside()?;
-        let answer = client.enroll(&url, token, self.machine.clone()).await?;
+        let answer = client.enroll(&url, token, self.machine.clone(), host).await?;
+        // Without it the loader takes no document.
+        self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
         self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
         tracing::info!("the host is enrolled");

@@ -7,7 +7,7 @@ use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedK
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, ObjectError, bundle::MAX_MODULE_BYTES};
 use livepatch_settings::Config;
-use livepatch_types::{BuildId, Redacted, Tier};
+use livepatch_types::{BuildId, HostId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
@@ -78,8 +78,9 @@ impl ServerClient {
         server: &str,
         token: Redacted<String>,
         machine: String,
+        host: HostId,
     ) -> Result<EnrollResponse, Problem> {
-        let request = EnrollRequest { token, machine };
+        let request = EnrollRequest { token, machine, host };
         let response =
             self.http.post(format!("{server}/v1/enroll")).json(&request).send().await.map_err(unreachable)?;
         let answer = read_json(response).await?;

@@ -15,7 +15,7 @@
 //! Errors are [`ErrorBody`] with a 4xx or 5xx status.
 
 use jiff::Timestamp;
-use livepatch_types::{CheckState, KernelIdentity, PatchState, PatchVersion, Redacted, Tier};
+use livepatch_types::{CheckState, HostId, KernelIdentity, PatchState, PatchVersion, Redacted, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Largest JSON request body that a server reads, in bytes.
@@ -29,6 +29,8 @@ pub struct EnrollRequest {
     pub token: Redacted<String>,
     /// Keyed hash of /etc/machine-id: 64 hexadecimal digits. Never the id itself.
     pub machine: String,
+    /// The random id that the loader drew when root enabled the host. The server signs an assignment of it.
+    pub host: HostId,
 }
 
 /// The host has joined.
@@ -38,6 +40,8 @@ pub struct EnrollResponse {
     pub machine_token: Redacted<String>,
     /// The tier that the enrolment token fixes; also the channel to poll.
     pub tier: Tier,
+    /// The same for the loader: the operator's signed assignment of the host, an envelope.
+    pub assignment: String,
 }
 
 /// What a host says about itself.

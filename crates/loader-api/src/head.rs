@@ -1,5 +1,6 @@
 //! The first five bytes of a request.
 
+use livepatch_manifest::assignment::MAX_ASSIGNMENT_BYTES;
 use livepatch_manifest::bundle::{MAX_BUNDLE_BYTES, MAX_MODULE_BYTES};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_trust::MAX_TARGETS_BYTES;
@@ -34,6 +35,8 @@ pub enum AgentRequest {
     Update,
     /// The file of the vendor's that is wanted; an empty body: it is not there.
     Metadata,
+    /// Take the operator's assignment of this host in the body, an envelope.
+    Assign,
 }
 
 /// What root may ask.
@@ -41,7 +44,7 @@ pub enum AgentRequest {
 pub enum RootRequest {
     /// How things are. No body.
     Status,
-    /// From now on take the operator's documents, in the channel of the first one. No body.
+    /// From now on take the operator's documents, in the channel that the operator assigns. No body.
     Enable,
     /// Disable and unload the livepatch, and hold it back. No body.
     Revert,
@@ -57,7 +60,15 @@ pub enum RootRequest {
 
 impl Request for AgentRequest {
     fn from_kind(kind: u8) -> Option<Self> {
-        let all = [Self::Status, Self::Note, Self::Converge, Self::Apply, Self::Update, Self::Metadata];
+        let all = [
+            Self::Status,
+            Self::Note,
+            Self::Converge,
+            Self::Apply,
+            Self::Update,
+            Self::Metadata,
+            Self::Assign,
+        ];
         all.into_iter().find(|request| request.kind() == kind)
     }
 
@@ -69,6 +80,7 @@ impl Request for AgentRequest {
             Self::Apply => 4,
             Self::Update => 5,
             Self::Metadata => 6,
+            Self::Assign => 7,
         }
     }
 
@@ -76,6 +88,7 @@ impl Request for AgentRequest {
         match self {
             Self::Status | Self::Converge | Self::Update => 0,
             Self::Note => MAX_ENVELOPE_BYTES as u32,
+            Self::Assign => MAX_ASSIGNMENT_BYTES as u32,
             Self::Apply => MAX_MODULE_BYTES as u32,
             // The largest kind of file; the loader reads no more than the one that it wants may have.
             Self::Metadata => MAX_TARGETS_BYTES as u32,
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
-        all::<AgentRequest>(6);
+        all::<AgentRequest>(7);
         all::<RootRequest>(7);
     }
 }

@@ -19,7 +19,7 @@ pub use vendor::{RoleSeen, VendorView, WantedFile};
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
-use livepatch_types::{ModuleName, PatchVersion, Tier};
+use livepatch_types::{HostId, ModuleName, PatchVersion, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Where the loader's sockets are.
@@ -44,7 +44,10 @@ pub struct View {
     /// Whether root has enabled the host: documents are taken.
     #[serde(default)]
     pub enabled: bool,
-    /// The channel that the host is held to; none: no document was believed since root enabled the host.
+    /// Who this host is to its operator: drawn when root enabled it. None: it was not, or by an earlier version.
+    #[serde(default)]
+    pub host: Option<HostId>,
+    /// The channel that the host is held to; none: the operator has not assigned it to one.
     pub channel: Option<Tier>,
     /// The document that is believed for the running kernel.
     pub document: Option<KernelDocument>,

@@ -9,12 +9,14 @@
 //! says, or does not say, unloads a livepatch, but a signed withdrawal.
 
 mod arguments;
+mod assignment;
 mod bundle;
 pub mod evidence;
 mod execute;
 pub mod guard;
 mod loader;
 mod locks;
+mod machine;
 mod marker;
 mod objects;
 mod peers;
@@ -32,6 +34,7 @@ mod view;
 pub use arguments::Arguments;
 pub use loader::{Loader, Parts};
 pub use locks::panic_directories;
+pub use machine::machine;
 pub use peers::{Peers, uid_of};
 pub use problem::Problem;
 pub use requests::{answer_agent, answer_root};

@@ -10,8 +10,9 @@ use livepatch_kernel::{Kernel, Pause, SealedModule};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
 use livepatch_modsig::verify_module;
 use livepatch_settings::{Asker, Policy};
-use livepatch_types::{BuildId, Clock, KernelIdentity, ModuleName};
+use livepatch_types::{BuildId, Clock, KernelIdentity, ModuleName, Sha256Digest};
 
+use crate::assignment::enable;
 use crate::execute::Executor;
 use crate::objects::ObjectCache;
 use crate::plan::{self, Action, Desired, Observed};
@@ -36,6 +37,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where the pinned keys are.
     pub trust: TrustDirectories,
+    /// Which machine this is ([`crate::machine`]); none: it cannot be told.
+    pub machine: Option<Sha256Digest>,
     /// Where state and cache are.
     pub state_directory: PathBuf,
     /// What the owner of the host allows, and when.
@@ -65,6 +68,7 @@ pub struct Loader {
     pause: Arc<dyn Pause>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) trust: TrustDirectories,
+    pub(crate) machine: Option<Sha256Digest>,
     pub(crate) policy: Policy,
     /// Until when root waits for no window and no delay.
     root_asked: Mutex<Option<Instant>>,
@@ -96,6 +100,7 @@ impl Loader {
             pause: parts.pause,
             clock: parts.clock,
             trust: parts.trust,
+            machine: parts.machine,
             policy: parts.policy,
             root_asked: Mutex::new(None),
             transition_timeout: parts.transition_timeout,
@@ -131,20 +136,12 @@ impl Loader {
             return Err(not_enabled());
         }
         let document = KernelDocument::open_any_channel(envelope, keys, &kernel)?;
-        if let Channel::Pinned(channel) = &state.channel {
-            document.check_channel(channel)?;
-        }
+        self.check_channel(&state, &document)?;
         self.store.update_if(|state| {
             // Looked at under the lock: two documents at a time must not make the older one the last.
-            if state.channel == Channel::Closed {
-                return Err(not_enabled());
-            }
-            if let Channel::Pinned(channel) = &state.channel {
-                document.check_channel(channel)?;
-            }
+            self.check_channel(state, &document)?;
             document.check_version(state.seen_version(&operator, &kernel.build_id, &document.channel))?;
             remember_seen(state, &operator, &document);
-            state.channel = Channel::Pinned(document.channel.clone());
             state.latest_issued = state.latest_issued.max(Some(document.issued));
             state.document = Some(String::from_utf8_lossy(envelope).into_owned());
             Ok(())
@@ -178,11 +175,8 @@ impl Loader {
         let _work = self.lock_for_root();
         self.store.set_aside()?;
         self.trust()?;
-        self.store.update(|state| {
-            if state.channel == Channel::Closed {
-                state.channel = Channel::Open;
-            }
-        })
+        let host = self.new_host()?;
+        self.store.update(|state| enable(state, host))
     }
 
     /// Root: disables and unloads the livepatch, and holds it back until [`Loader::clear`] or another version.
@@ -243,7 +237,8 @@ impl Loader {
             self.executor(&self.kernel.identity()?).remove(version, self.clock.now())?;
         }
         self.store.update(|state| {
-            (state.channel, state.document, state.applied) = (Channel::Closed, None, None);
+            (state.channel, state.host) = (Channel::Closed, None);
+            (state.document, state.applied) = (None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
             (state.soaking, state.healthy_before) = (None, None);
         })?;
@@ -276,6 +271,9 @@ impl Loader {
     pub(crate) fn document(&self, state: &State, kernel: &KernelIdentity) -> Option<KernelDocument> {
         let (stored, trust) = (state.document.as_ref()?, self.trust().ok()?);
         let Channel::Pinned(channel) = &state.channel else { return None };
+        if self.copied(state).is_some() {
+            return None;
+        }
         let seen = state.seen_version(&trust.operator.key_id(), &kernel.build_id, channel);
         let keys = std::slice::from_ref(&trust.operator);
         KernelDocument::open(stored.as_bytes(), keys, kernel, channel, seen).ok()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use livepatch_manifest::Target;
 use livepatch_trust::RepositoryName;
-use livepatch_types::{BuildId, ModuleName, PatchVersion, Tier};
+use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
@@ -27,6 +27,9 @@ pub struct State {
     pub schema: u32,
     /// Whose documents are taken.
     pub channel: Channel,
+    /// Who this host is to its operator; none: root did not enable it, or an earlier version was enabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
     /// How far each operator's documents were seen.
     pub seen: Vec<Seen>,
     /// The newest signing time of a document that was believed: a clock before it is wrong.
@@ -54,17 +57,29 @@ pub struct State {
     pub vendor: Option<RepositoryName>,
 }
 
-/// Which of the operator's documents are taken. Only root moves it, but for the step from `Open` to `Pinned`.
+/// Which of the operator's documents are taken. Only root moves it, but for a signed assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channel {
     /// None: root has not enabled this host.
     #[default]
     Closed,
-    /// Those of the channel that the first believed one names.
+    /// None yet: the operator has not assigned this host to a channel.
     Open,
-    /// Those of this channel. Seam: an assignment of the host, signed by the operator, takes the place of the first.
+    /// Those of this channel.
     Pinned(Tier),
+}
+
+/// Who this host is to its operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Drawn at random when root enabled the host.
+    pub id: HostId,
+    /// The machine that it was drawn on: on another one this state is a copy. None: it could not be told.
+    pub machine: Option<Sha256Digest>,
+    /// The highest version of an assignment that was believed; 0: none.
+    pub assignment: u64,
 }
 
 /// What was seen of the documents of one kernel and channel by one operator.

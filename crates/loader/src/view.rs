@@ -27,9 +27,10 @@ impl Loader {
         // Of whom a host without a server applies livepatches is the vendor alone.
         let of_root = state.channel == Channel::Closed && !state.is_idle();
         let trust = if of_root { Trust::vendor(&self.trust).err() } else { self.trust().err() };
-        let problem = self.store.problem().or(trust);
+        let problem = self.store.problem().or_else(|| self.copied(&state)).or(trust);
         View {
             enabled: state.channel != Channel::Closed,
+            host: state.host.as_ref().map(|host| host.id),
             channel: match &state.channel {
                 Channel::Pinned(tier) => Some(tier.clone()),
                 Channel::Closed | Channel::Open => None,

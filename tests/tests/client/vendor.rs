@@ -156,7 +156,9 @@ fn a_bundle_is_applied_without_any_server() {
     let host = Host::boot_with(&kernel, patches, &site, free_port(), |initramfs| {
         initramfs.file("/etc/livepatch/trust/vendor-root.json", 0o644, repository.root()).unwrap();
     });
-    host.shell("rm /etc/livepatch/trust/operator.pub /etc/livepatch/ca.pem; : >/etc/livepatch/livepatch.toml");
+    host.shell(
+        "rm /etc/livepatch/trust/operator.pub /etc/livepatch/ca.pem; : >/etc/livepatch/livepatch.toml",
+    );
     host.guest.write_file("/root/plain.lpb", 0o600, &bundle.to_bytes()).unwrap();
     host.guest.write_file("/root/carried.lpb", 0o600, &carried).unwrap();
     host.start();

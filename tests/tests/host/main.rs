@@ -1,6 +1,7 @@
 //! A whole host: the agent and the loader, over real sockets, against a real TLS server on loopback and a kernel in memory.
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
+mod assignments;
 mod check;
 mod life;
 mod network;

@@ -41,6 +41,8 @@ pub(crate) struct Shelf {
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
+    /// How hosts are assigned.
+    pub(crate) assign: Option<Assign>,
     /// Where requests for objects are sent instead.
     pub(crate) redirect: Option<String>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
@@ -51,11 +53,12 @@ pub(crate) struct Shelf {
     pub(crate) ranges: bool,
 }
 
+type Assign = Box<dyn Fn(HostId) -> Vec<u8> + Send>;
 type Shared = Arc<Mutex<Shelf>>;
 
 /// An operator with a server.
 pub(crate) struct Site {
-    pub(crate) operator: Ed25519KeyPair,
+    pub(crate) operator: Arc<Ed25519KeyPair>,
     pub(crate) shelf: Shared,
     pub(crate) url: String,
     pub(crate) ca: String,
@@ -82,7 +85,9 @@ impl Site {
         let server = axum_server::bind_rustls("127.0.0.1:0".parse().unwrap(), tls.await.unwrap());
         tokio::spawn(server.handle(handle.clone()).serve(routes.into_make_service()));
         let address = handle.listening().await.unwrap();
-        let operator = Ed25519KeyPair::generate().unwrap();
+        let operator = Arc::new(Ed25519KeyPair::generate().unwrap());
+        let key = Arc::clone(&operator);
+        shelf.lock().unwrap().assign = Some(Box::new(move |host| assign(host, "stable", 1, &key)));
         Self { operator, shelf, url: format!("https://{address}"), ca: certified.cert.pem(), handle }
     }
 
@@ -131,6 +136,7 @@ fn error(status: StatusCode, code: &str) -> Response {
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
+    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host));
     shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
     match request.token.expose().as_str() {
         TOKEN => {}
@@ -139,7 +145,8 @@ async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>)
         _ => return error(StatusCode::UNAUTHORIZED, "unknown-token"),
     }
     let machine_token = Redacted::new("machine-token".to_owned());
-    Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap() }).into_response()
+    let assignment = String::from_utf8(assigned.unwrap()).unwrap();
+    Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap(), assignment }).into_response()
 }
 
 async fn serve_document(
@@ -316,6 +323,7 @@ impl Host {
                 administrator: self.path().to_owned(),
                 package: self.path().join("keys"),
             },
+            machine: None,
             state_directory: self.path().join("loader"),
             policy: self.config.policy.clone(),
             transition_timeout: self.config.transition_timeout,

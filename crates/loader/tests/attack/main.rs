@@ -2,6 +2,7 @@
 //! Every attack first sees the same thing, unattacked, being loaded.
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
+mod assignments;
 mod bundles;
 mod documents;
 mod modules;
