@@ -105,6 +105,10 @@ impl Agent {
         &self.config
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The keyed hash of this machine's id.
     pub(crate) fn machine(&self) -> &str {
         &self.machine
@@ -122,7 +126,8 @@ impl Agent {
         let livepatches = self.kernel.livepatches();
         let live = self.live().clone();
         let enabled = state.enrolment.is_some();
-        let vendor_problem = live.view.vendor_problem.clone().filter(|_| enabled);
+        let stale = live.view.operator_problem.clone().or(live.view.vendor_problem.clone());
+        let vendor_problem = stale.filter(|_| enabled);
         let loader_problem = live.view.problem.clone().filter(|p| enabled || p.code != "trust-missing");
         let loader_problem = loader_problem.or(vendor_problem).map(Problem::from);
         status::status(status::Facts {
@@ -223,14 +228,16 @@ impl Agent {
             return Err(Problem::new("no-server", "no server is configured", hint));
         };
         // Without the loader, or keys in it, the token would be spent for nothing.
-        let View { problem, host, .. } = self.ask(AgentRequest::Status, Vec::new()).await?;
-        if let Some(problem) = problem {
+        let view = self.ask(AgentRequest::Status, Vec::new()).await?;
+        if let Some(problem) = view.problem.clone() {
             return Err(problem.into());
         }
         // Only root can have it drawn.
-        let host = host.ok_or_else(not_enabled)?;
+        let host = view.host.ok_or_else(not_enabled)?;
         let client = self.server.as_ref().map_err(Clone::clone)?;
         self.store.set_aside()?;
+        // The key that signs assignments may be a new one.
+        self.update_operator(&url, &view).await?;
         let answer = client.enroll(&url, token, self.machine.clone(), host).await?;
         // Without it the loader takes no document.
         self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
@@ -335,7 +342,7 @@ impl Agent {
                 return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
             }
         };
-        let view = self.ask(AgentRequest::Note, envelope).await?;
+        let view = self.note(enrolment, &view, envelope).await?;
         let noted = view.document.as_ref().zip(etag).map(|(document, etag)| Noted {
             build_id: kernel.build_id.clone(),
             channel: document.channel.clone(),

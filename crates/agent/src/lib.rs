@@ -10,6 +10,7 @@ mod agent;
 mod arguments;
 mod machine;
 mod not_covered;
+mod operator;
 mod problem;
 mod run;
 pub mod server;

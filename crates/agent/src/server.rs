@@ -191,7 +191,20 @@ impl ServerClient {
         path: &str,
         limit_bytes: usize,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        let url = format!("{server}/v1/vendor/{repository}/{path}");
+        self.file(format!("{server}/v1/vendor/{repository}/{path}"), limit_bytes).await
+    }
+
+    /// Asks for a file of the operator's, of at most so many bytes; none: the server does not have it.
+    pub async fn operator_file(
+        &self,
+        server: &str,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        self.file(format!("{server}/v1/operator/{path}"), limit_bytes).await
+    }
+
+    async fn file(&self, url: String, limit_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
         let response = self.http.get(url).send().await.map_err(unreachable)?;
         match response.status() {
             StatusCode::OK => read_capped(response, limit_bytes).await.map(Some),

@@ -3,7 +3,7 @@
 use livepatch_manifest::assignment::MAX_ASSIGNMENT_BYTES;
 use livepatch_manifest::bundle::{MAX_BUNDLE_BYTES, MAX_MODULE_BYTES};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
-use livepatch_trust::MAX_TARGETS_BYTES;
+use livepatch_trust::{MAX_ROOT_BYTES, MAX_TARGETS_BYTES};
 
 /// Kind (1 byte) and length of the body (4 bytes, big-endian).
 pub const HEAD_BYTES: usize = 5;
@@ -37,6 +37,8 @@ pub enum AgentRequest {
     Metadata,
     /// Take the operator's assignment of this host in the body, an envelope.
     Assign,
+    /// Take the next root of the operator's in the body.
+    OperatorRoot,
 }
 
 /// What root may ask.
@@ -68,6 +70,7 @@ impl Request for AgentRequest {
             Self::Update,
             Self::Metadata,
             Self::Assign,
+            Self::OperatorRoot,
         ];
         all.into_iter().find(|request| request.kind() == kind)
     }
@@ -81,6 +84,7 @@ impl Request for AgentRequest {
             Self::Update => 5,
             Self::Metadata => 6,
             Self::Assign => 7,
+            Self::OperatorRoot => 8,
         }
     }
 
@@ -89,6 +93,7 @@ impl Request for AgentRequest {
             Self::Status | Self::Converge | Self::Update => 0,
             Self::Note => MAX_ENVELOPE_BYTES as u32,
             Self::Assign => MAX_ASSIGNMENT_BYTES as u32,
+            Self::OperatorRoot => MAX_ROOT_BYTES as u32,
             Self::Apply => MAX_MODULE_BYTES as u32,
             // The largest kind of file; the loader reads no more than the one that it wants may have.
             Self::Metadata => MAX_TARGETS_BYTES as u32,
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
-        all::<AgentRequest>(7);
+        all::<AgentRequest>(8);
         all::<RootRequest>(7);
     }
 }

@@ -14,7 +14,7 @@ mod vendor;
 pub use client::{AskError, ask};
 pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
 pub use locks::{Lock, LockKind};
-pub use vendor::{RoleSeen, VendorView, WantedFile};
+pub use vendor::{OperatorView, RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
@@ -74,6 +74,12 @@ pub struct View {
     /// Why nothing new is installed as far as the vendor is concerned, whatever it would be.
     #[serde(default)]
     pub vendor_problem: Option<Failure>,
+    /// What is known of the operator's root; none: its one key is pinned here, or the root cannot be used.
+    #[serde(default)]
+    pub operator: Option<OperatorView>,
+    /// Why nothing new is installed as far as the operator's root is concerned.
+    #[serde(default)]
+    pub operator_problem: Option<Failure>,
 }
 
 /// A livepatch that was applied in good health.

@@ -15,7 +15,7 @@ impl Loader {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        let keys = [self.trust()?.operator];
+        let operator = self.operator()?;
         self.store.update_if(|state| {
             if let Some(problem) = self.copied(state) {
                 return Err(problem);
@@ -23,7 +23,8 @@ impl Loader {
             // Drawn when root enabled the host; one that an earlier version enabled has its channel already.
             let host = state.host.as_mut().filter(|_| state.channel != Channel::Closed);
             let host = host.ok_or_else(not_enabled)?;
-            let assignment = HostAssignment::open(envelope, &keys, &host.id, host.assignment)?;
+            let assignment =
+                HostAssignment::open(envelope, &operator.assignments, &host.id, host.assignment)?;
             host.assignment = assignment.version;
             if state.channel != Channel::Pinned(assignment.tier.clone()) {
                 tracing::info!(channel = %assignment.tier, "the operator assigned this host");

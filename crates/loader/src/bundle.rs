@@ -15,7 +15,7 @@ use livepatch_types::{KernelIdentity, PatchVersion, Tier};
 use crate::loader::Brought;
 use crate::requests::read_exactly;
 use crate::state::Channel;
-use crate::{Loader, Problem, Trust, plan};
+use crate::{Loader, Problem, plan};
 
 /// How long what root says counts: for the application that follows at once.
 const ROOTS_WORD: SignedDuration = SignedDuration::from_hours(1);
@@ -48,7 +48,7 @@ impl Loader {
             return Err(Problem::new("host-enabled", message, hint));
         }
         let (kernel, now) = (self.kernel.identity()?, self.clock.now());
-        let offer = Offer::open(&bundle, &kernel, &Trust::vendor(&self.trust)?)?;
+        let offer = Offer::open(&bundle, &kernel, &self.trust.vendor()?)?;
         self.take_carried(&offer.files, &kernel).map_err(of_a_bundle)?;
         let document = offer.document(now)?;
         let version = offer.manifest.version;

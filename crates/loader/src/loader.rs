@@ -19,7 +19,7 @@ use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Channel, Seen, State, StateStore};
 use crate::step::Steps;
 use crate::vendor::Vendors;
-use crate::{Problem, Trust, TrustDirectories, Verdict, verify};
+use crate::{Problem, TrustDirectories, Verdict, verify};
 
 /// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
 const MAX_STEPS: usize = 6;
@@ -129,19 +129,22 @@ impl Loader {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        let (trust, kernel, state) = (self.trust()?, self.kernel.identity()?, self.store.get());
-        let operator = trust.operator.key_id();
-        let keys = std::slice::from_ref(&trust.operator);
+        let (operator, kernel) = (self.operator()?, self.kernel.identity()?);
+        let state = self.store.get();
         if state.channel == Channel::Closed {
             return Err(not_enabled());
         }
-        let document = KernelDocument::open_any_channel(envelope, keys, &kernel)?;
+        let document = KernelDocument::open_any_channel(envelope, &operator.documents, &kernel)?;
         self.check_channel(&state, &document)?;
         self.store.update_if(|state| {
             // Looked at under the lock: two documents at a time must not make the older one the last.
             self.check_channel(state, &document)?;
-            document.check_version(state.seen_version(&operator, &kernel.build_id, &document.channel))?;
-            remember_seen(state, &operator, &document);
+            document.check_version(state.seen_version(
+                &operator.name,
+                &kernel.build_id,
+                &document.channel,
+            ))?;
+            remember_seen(state, &operator.name, &document);
             state.latest_issued = state.latest_issued.max(Some(document.issued));
             state.document = Some(String::from_utf8_lossy(envelope).into_owned());
             Ok(())
@@ -174,7 +177,8 @@ impl Loader {
     pub fn enable(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         self.store.set_aside()?;
-        self.trust()?;
+        self.operator()?;
+        self.trust.vendor()?;
         let host = self.new_host()?;
         self.store.update(|state| enable(state, host))
     }
@@ -254,10 +258,6 @@ impl Loader {
         }
     }
 
-    pub(crate) fn trust(&self) -> Result<Trust, Problem> {
-        Trust::read(&self.trust)
-    }
-
     pub(crate) fn observe(&self) -> Result<Observed, Problem> {
         Ok(Observed {
             build_id: self.kernel.identity()?.build_id,
@@ -269,14 +269,13 @@ impl Loader {
 
     /// The stored document, if it is believed for this kernel. Its age is looked at where it matters.
     pub(crate) fn document(&self, state: &State, kernel: &KernelIdentity) -> Option<KernelDocument> {
-        let (stored, trust) = (state.document.as_ref()?, self.trust().ok()?);
+        let (stored, operator) = (state.document.as_ref()?, self.operator().ok()?);
         let Channel::Pinned(channel) = &state.channel else { return None };
         if self.copied(state).is_some() {
             return None;
         }
-        let seen = state.seen_version(&trust.operator.key_id(), &kernel.build_id, channel);
-        let keys = std::slice::from_ref(&trust.operator);
-        KernelDocument::open(stored.as_bytes(), keys, kernel, channel, seen).ok()
+        let seen = state.seen_version(&operator.name, &kernel.build_id, channel);
+        KernelDocument::open(stored.as_bytes(), &operator.documents, kernel, channel, seen).ok()
     }
 
     /// The module that would be taken now, and is not here.
@@ -387,7 +386,7 @@ impl Loader {
         supplied: Option<&SealedModule>,
         vendor: &Verdict,
     ) -> Result<(), Problem> {
-        let certificates = Trust::vendor(&self.trust)?;
+        let certificates = self.trust.vendor()?;
         let cached;
         let module = match supplied {
             Some(module) => module,

@@ -13,6 +13,7 @@ use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, T
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
+use crate::operator::OperatorRoot;
 use crate::step::{Step, Steps, Unwatched};
 
 const SCHEMA: u32 = 1;
@@ -30,6 +31,9 @@ pub struct State {
     /// Who this host is to its operator; none: root did not enable it, or an earlier version was enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Host>,
+    /// The operator's root, once it was seen: from then on the one pinned key does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorRoot>,
     /// How far each operator's documents were seen.
     pub seen: Vec<Seen>,
     /// The newest signing time of a document that was believed: a clock before it is wrong.
@@ -86,7 +90,7 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// Key id of the operator.
+    /// The operator: the id of its key, or the name of its root.
     pub operator: String,
     /// The kernel.
     pub build_id: BuildId,

@@ -1,4 +1,5 @@
-//! Whom this host believes: two pinned keys. Seam: TUF roots take their place later.
+//! What is pinned on this host: the operator's key or root, the vendor's certificate and root. Of each file the one that the
+//! administrator put in place goes before the one that came with the package.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -19,27 +20,32 @@ pub struct TrustDirectories {
     pub package: PathBuf,
 }
 
-/// The pinned keys.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// Who may say what this host runs.
-    pub operator: VerifyingKey,
-    /// Who may sign modules.
-    pub vendor: Vec<Certificate>,
-}
-
-impl Trust {
-    /// Reads `operator.pub` and `vendor.pem`, each from the first directory that has it: what the administrator put
-    /// in place goes before what came with the package.
-    pub fn read(directories: &TrustDirectories) -> Result<Self, Problem> {
-        let operator = VerifyingKey::parse(&String::from_utf8_lossy(&read(directories, "operator.pub")?))
-            .map_err(|error| wrong("operator.pub", &error))?;
-        Ok(Self { operator, vendor: Self::vendor(directories)? })
+impl TrustDirectories {
+    /// The operator's one key, from `operator.pub`.
+    pub fn operator(&self) -> Result<VerifyingKey, Problem> {
+        VerifyingKey::parse(&String::from_utf8_lossy(&read(self, "operator.pub")?))
+            .map_err(|error| wrong("operator.pub", &error))
     }
 
-    /// Reads `vendor.pem` alone: a host without a server needs no operator.
-    pub fn vendor(directories: &TrustDirectories) -> Result<Vec<Certificate>, Problem> {
-        Certificate::from_pem(&read(directories, "vendor.pem")?).map_err(|error| wrong("vendor.pem", &error))
+    /// Who may sign modules, from `vendor.pem`.
+    pub fn vendor(&self) -> Result<Vec<Certificate>, Problem> {
+        Certificate::from_pem(&read(self, "vendor.pem")?).map_err(|error| wrong("vendor.pem", &error))
+    }
+
+    /// A root that is pinned; none: it is not there.
+    pub(crate) fn root(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
+        for directory in [&self.administrator, &self.package] {
+            let path = directory.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    let message = format!("cannot read {}: {error}", path.display());
+                    return Err(Problem::new("trust-unreadable", message, "make the file readable for root"));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

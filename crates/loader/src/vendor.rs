@@ -9,7 +9,7 @@ mod problems;
 mod store;
 mod verdict;
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use livepatch_loader_api::{VendorView, WantedFile};
 use livepatch_manifest::{KernelDocument, VendorFiles};
@@ -18,7 +18,7 @@ use livepatch_types::KernelIdentity;
 use crate::loader::not_enabled;
 use crate::requests::read_exactly;
 use crate::state::Channel;
-use crate::{Loader, Problem, TrustDirectories};
+use crate::{Loader, Problem};
 
 pub(crate) use kept::Kept;
 pub(crate) use store::{Gate, Vendors};
@@ -73,14 +73,14 @@ impl Loader {
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         self.vendors.reset()?;
-        self.store.update(|state| state.vendor = None)?;
+        self.store.update(|state| (state.vendor, state.operator) = (None, None))?;
         let gate = self.vendor();
         gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
     }
 
     /// What is remembered, and what is wrong with it. The root is pinned when it is seen for the first time.
     pub(crate) fn vendor(&self) -> Gate {
-        let pinned = pinned_root(&self.trust);
+        let pinned = self.trust.root(ROOT_FILE);
         let known = self.store.get().vendor;
         let mut gate = self.vendors.gate(pinned, known.as_ref());
         if let (None, Some(kept)) = (&known, &gate.kept) {
@@ -91,9 +91,13 @@ impl Loader {
         gate
     }
 
-    /// What the vendor says of a document for a kernel, at this time.
+    /// What the vendor says of a document for a kernel, at this time; and whether the operator's root still stands.
     pub(crate) fn verdict(&self, kernel: &KernelIdentity, document: Option<&KernelDocument>) -> Verdict {
-        Verdict::of(&self.vendor(), kernel, document, self.clock.now())
+        let verdict = Verdict::of(&self.vendor(), kernel, document, self.clock.now());
+        match self.operator_stale() {
+            Some(problem) => Verdict { install: Err(problem), ..verdict },
+            None => verdict,
+        }
     }
 
     /// How the vendor's repository looks, and what is wrong with it whatever is offered.
@@ -125,20 +129,4 @@ impl Loader {
         });
         (view, problem)
     }
-}
-
-/// The root that is pinned: what the administrator put in place goes before what came with the package.
-fn pinned_root(directories: &TrustDirectories) -> Result<Option<Vec<u8>>, Problem> {
-    for directory in [&directories.administrator, &directories.package] {
-        let path = directory.join(ROOT_FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                let message = format!("cannot read {}: {error}", path.display());
-                return Err(Problem::new("trust-unreadable", message, "make the file readable for root"));
-            }
-        }
-    }
-    Ok(None)
 }

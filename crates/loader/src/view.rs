@@ -5,7 +5,7 @@ use livepatch_loader_api::{Applied, View};
 use crate::locks::locks as locks_of;
 use crate::plan;
 use crate::state::{Channel, Phase};
-use crate::{Loader, Problem, Trust};
+use crate::{Loader, Problem};
 
 impl Loader {
     /// How things are now. Waits for nothing but a file of its own.
@@ -26,7 +26,8 @@ impl Loader {
         let locks = kernel.as_ref().ok().zip(boot_id.as_ref());
         // Of whom a host without a server applies livepatches is the vendor alone.
         let of_root = state.channel == Channel::Closed && !state.is_idle();
-        let trust = if of_root { Trust::vendor(&self.trust).err() } else { self.trust().err() };
+        let operator = if of_root { None } else { self.operator().err() };
+        let trust = operator.or_else(|| self.trust.vendor().err());
         let problem = self.store.problem().or_else(|| self.copied(&state)).or(trust);
         View {
             enabled: state.channel != Channel::Closed,
@@ -46,6 +47,8 @@ impl Loader {
             document,
             vendor,
             vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),
+            operator: self.operator_view(),
+            operator_problem: self.operator_stale().as_ref().map(Problem::to_failure),
         }
     }
 }
