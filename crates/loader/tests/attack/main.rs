@@ -6,6 +6,7 @@ mod assignments;
 mod bundles;
 mod documents;
 mod modules;
+mod operator;
 #[path = "../support/repository.rs"]
 mod repository;
 #[path = "../support/mod.rs"]

@@ -38,7 +38,7 @@ pub(crate) struct Repository {
     pub(crate) allowance: KernelAllowance,
 }
 
-fn pair(seed: u8) -> Ed25519KeyPair {
+pub(crate) fn pair(seed: u8) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn sign(content: &impl Serialize, seeds: &[u8]) -> Vec<u8> {
     file.to_bytes()
 }
 
-fn role_keys(seeds: &[u8], threshold: usize) -> RoleKeys {
+pub(crate) fn role_keys(seeds: &[u8], threshold: usize) -> RoleKeys {
     RoleKeys { keyids: seeds.iter().map(|&seed| key(seed).id()).collect(), threshold }
 }
 
