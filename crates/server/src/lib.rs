@@ -24,6 +24,7 @@ mod data_dir;
 mod failure;
 mod import;
 mod known_kernels;
+mod operator;
 mod output;
 mod publish;
 mod repositories;
