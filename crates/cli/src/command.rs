@@ -135,7 +135,7 @@ enum Command {
     },
     /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
     SecureBoot(SecureBoot),
-    /// Show which vendor's repository this host is held to, what of it was seen, and what it allows here; for root
+    /// Show which vendor's repository and operator's root this host is held to, what was seen, what is allowed here; for root
     Trust(Trust),
 }
 

@@ -5,6 +5,7 @@ mod assignments;
 mod check;
 mod life;
 mod network;
+mod operator;
 mod policy;
 #[path = "../../../crates/loader/tests/support/repository.rs"]
 mod repository;

@@ -39,6 +39,8 @@ pub(crate) struct Shelf {
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
     /// The files of the vendor's repository.
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
+    /// The operator's roots.
+    pub(crate) operator: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
     /// How hosts are assigned.
@@ -79,6 +81,7 @@ impl Site {
             .route("/v1/kernels/{channel}/{build_id}", get(serve_document))
             .route("/v1/objects/{digest}", get(serve_object))
             .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
+            .route("/v1/operator/{*path}", get(serve_operator))
             .route("/v1/reports", post(take_report))
             .with_state(Arc::clone(&shelf));
         let handle = axum_server::Handle::new();
@@ -216,6 +219,15 @@ async fn serve_vendor(
     let mut shelf = shelf.lock().unwrap();
     shelf.asked.push(format!("vendor {repository} {path}"));
     match shelf.vendor.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
+async fn serve_operator(State(shelf): State<Shared>, UrlPath(path): UrlPath<String>) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    shelf.asked.push(format!("operator {path}"));
+    match shelf.operator.get(&path) {
         Some(bytes) => bytes.clone().into_response(),
         None => error(StatusCode::NOT_FOUND, "not-found"),
     }

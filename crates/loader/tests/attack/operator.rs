@@ -2,39 +2,17 @@
 
 use livepatch_loader_api::{AgentRequest, RootRequest};
 use livepatch_manifest::KernelDocument;
-use livepatch_trust::{Header, RepositoryName, Role, RoleKeys, Root};
+use livepatch_trust::{Role, RoleKeys, Root};
 
-use crate::repository::{Repository, key, pair, role_keys, sign};
+use crate::repository::{OPERATOR_KEYS as ROOT_KEYS, Repository, key, operator_root, pair, role_keys, sign};
 use crate::signing::*;
 use crate::stage::*;
 
-/// Two of two sign the root; one documents, another one assignments.
-const ROOT_KEYS: [u8; 2] = [31, 32];
+/// One key of documents, another one of assignments.
 const DOCUMENTS: u8 = 33;
 const ASSIGNMENTS: u8 = 34;
 /// What takes the place of the key of documents.
 const NEXT: u8 = 35;
-
-/// A root by which these keys sign documents and assignments.
-fn operator_root(version: u64, documents: &[u8], assignments: &[u8]) -> Root {
-    let (issued, expires) =
-        ("2026-11-23T00:00:00Z".parse().unwrap(), "2027-11-23T00:00:00Z".parse().unwrap());
-    let mut seeds = [&ROOT_KEYS[..], documents, assignments].concat();
-    seeds.sort_unstable();
-    seeds.dedup();
-    let roles = [
-        (Role::Root, role_keys(&ROOT_KEYS, 2)),
-        (Role::Documents, role_keys(documents, 1)),
-        (Role::Assignments, role_keys(assignments, 1)),
-    ];
-    Root {
-        header: Header::new(Role::Root, version, issued, expires),
-        repository: RepositoryName::parse("example-fleet").unwrap(),
-        consistent_snapshot: true,
-        keys: seeds.into_iter().map(|seed| (key(seed).id(), key(seed))).collect(),
-        roles: roles.into(),
-    }
-}
 
 fn first_root() -> Vec<u8> {
     sign(&operator_root(1, &[DOCUMENTS], &[ASSIGNMENTS]), &ROOT_KEYS)
