@@ -6,11 +6,13 @@ use livepatch_types::Sha256Digest;
 const KEY: &[u8] = b"livepatch host, version 1";
 
 /// Which machine this is: a keyed hash of the machine id and of the UUID that the firmware gives (DMI), so that neither a
-/// copied disk nor a copied machine id alone passes for it. None: neither can be read.
+/// copied disk nor a copied machine id alone passes for it. None: there is no machine id (yet). Firmware without a UUID
+/// counts as one that says nothing.
 pub fn machine(machine_id: &Path, product_uuid: &Path) -> Option<Sha256Digest> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_lowercase();
     let (id, uuid) = (read(machine_id), read(product_uuid));
-    if id.is_empty() && uuid.is_empty() {
+    // What machine-id(5) has before the first boot is over.
+    if id.is_empty() || id == "uninitialized" {
         return None;
     }
     // A line each: no id can pass for another one with a part of the UUID.
@@ -28,7 +30,7 @@ mod tests {
         let (id, uuid) = (directory.path().join("id"), directory.path().join("uuid"));
         assert_eq!(machine(&id, &uuid), None);
         let mut seen = Vec::new();
-        for (id_text, uuid_text) in [("a", ""), ("", "a"), ("a", "b"), ("b", "b"), ("a\nb", "")] {
+        for (id_text, uuid_text) in [("a", ""), ("a", "b"), ("b", "b"), ("a\nb", "")] {
             std::fs::write(&id, id_text).unwrap();
             std::fs::write(&uuid, uuid_text).unwrap();
             let this = machine(&id, &uuid).unwrap();
@@ -37,9 +39,10 @@ mod tests {
         }
         std::fs::write(&id, "B\n").unwrap();
         std::fs::write(&uuid, "B\n").unwrap();
-        assert_eq!(machine(&id, &uuid), Some(seen[3]), "white space and case are the same");
-        std::fs::write(&id, "\n").unwrap();
-        std::fs::remove_file(&uuid).unwrap();
-        assert_eq!(machine(&id, &uuid), None);
+        assert_eq!(machine(&id, &uuid), Some(seen[2]), "white space and case are the same");
+        for none in ["\n", "uninitialized\n"] {
+            std::fs::write(&id, none).unwrap();
+            assert_eq!(machine(&id, &uuid), None);
+        }
     }
 }
