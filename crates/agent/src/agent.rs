@@ -339,6 +339,7 @@ impl Agent {
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             DocumentAnswer::NotModified => {
                 let view = self.update_vendor(enrolment, view).await?;
+                let view = self.update_log(enrolment, view).await?;
                 return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
             }
         };
@@ -351,6 +352,7 @@ impl Agent {
         });
         self.store.update(|state| state.noted = noted)?;
         let view = self.update_vendor(enrolment, view).await?;
+        let view = self.update_log(enrolment, view).await?;
         view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 

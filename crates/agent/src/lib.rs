@@ -8,6 +8,7 @@
 
 mod agent;
 mod arguments;
+mod log;
 mod machine;
 mod not_covered;
 mod operator;

@@ -204,6 +204,16 @@ impl ServerClient {
         self.file(format!("{server}/v1/operator/{path}"), limit_bytes).await
     }
 
+    /// Asks for a file of the transparency log, of at most so many bytes; none: the server does not have it.
+    pub async fn log_file(
+        &self,
+        server: &str,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        self.file(format!("{server}/{path}"), limit_bytes).await
+    }
+
     async fn file(&self, url: String, limit_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
         let response = self.http.get(url).send().await.map_err(unreachable)?;
         match response.status() {

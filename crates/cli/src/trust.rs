@@ -5,8 +5,8 @@ use std::io::Write;
 
 use clap::Subcommand;
 use livepatch_api::daemon::Failure;
-use livepatch_loader_api::{OperatorView, RootRequest, VendorView, View};
-use livepatch_types::PatchVersion;
+use livepatch_loader_api::{LogView, OperatorView, RootRequest, VendorView, View};
+use livepatch_types::{PatchVersion, plural};
 use serde::Serialize;
 
 use crate::act::Daemons;
@@ -35,6 +35,7 @@ struct Shown {
     schema: u32,
     vendor: Option<VendorView>,
     operator: Option<OperatorView>,
+    log: Option<LogView>,
     problem: Option<Failure>,
 }
 
@@ -44,12 +45,12 @@ impl Trust {
             Some(TrustCommand::Reset) => RootRequest::ResetTrust,
             None => RootRequest::Status,
         };
-        let View { vendor, vendor_problem, operator, operator_problem, problem, .. } =
+        let View { vendor, vendor_problem, operator, operator_problem, log, problem, .. } =
             daemons.loader(request)?;
         // Of the loader's other problems only this page explains those of the root.
         let of_the_root = problem.filter(|problem| problem.code.starts_with("operator-"));
         let problem = vendor_problem.or(operator_problem).or(of_the_root);
-        let shown = Shown { schema: 1, vendor, operator, problem };
+        let shown = Shown { schema: 1, vendor, operator, log, problem };
         let text = match self.format {
             Format::Text => text(&shown),
             Format::Json => {
@@ -96,6 +97,16 @@ fn text(shown: &Shown) -> String {
                 format!("{repository}, root version {root}, expires {}", time(*expires))
             }
             None => "no operator-root.json is pinned, the key in operator.pub alone counts".into(),
+        },
+    );
+    row(
+        "log",
+        match &shown.log {
+            Some(LogView { name, size: 0, .. }) => format!("{name}, nothing of it was seen yet"),
+            Some(LogView { name, size, .. }) => {
+                format!("{name}, {} seen", plural(*size as usize, "entry", "entries"))
+            }
+            None => "no log.vkey is pinned, nobody asks here what is in a log".into(),
         },
     );
     if let Some(problem) = &shown.problem {

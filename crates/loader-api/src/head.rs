@@ -5,6 +5,8 @@ use livepatch_manifest::bundle::{MAX_BUNDLE_BYTES, MAX_MODULE_BYTES};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_trust::{MAX_ROOT_BYTES, MAX_TARGETS_BYTES};
 
+/// Largest [`crate::Logged`], in bytes: a proof, and a hash for each level of a tree, as text.
+pub const MAX_LOGGED_BYTES: usize = 256 << 10;
 /// Kind (1 byte) and length of the body (4 bytes, big-endian).
 pub const HEAD_BYTES: usize = 5;
 
@@ -39,6 +41,8 @@ pub enum AgentRequest {
     Assign,
     /// Take the next root of the operator's in the body.
     OperatorRoot,
+    /// Take note that what the operator offers is in the transparency log: a [`crate::Logged`] in the body.
+    Logged,
 }
 
 /// What root may ask.
@@ -71,6 +75,7 @@ impl Request for AgentRequest {
             Self::Metadata,
             Self::Assign,
             Self::OperatorRoot,
+            Self::Logged,
         ];
         all.into_iter().find(|request| request.kind() == kind)
     }
@@ -85,6 +90,7 @@ impl Request for AgentRequest {
             Self::Metadata => 6,
             Self::Assign => 7,
             Self::OperatorRoot => 8,
+            Self::Logged => 9,
         }
     }
 
@@ -94,6 +100,7 @@ impl Request for AgentRequest {
             Self::Note => MAX_ENVELOPE_BYTES as u32,
             Self::Assign => MAX_ASSIGNMENT_BYTES as u32,
             Self::OperatorRoot => MAX_ROOT_BYTES as u32,
+            Self::Logged => MAX_LOGGED_BYTES as u32,
             Self::Apply => MAX_MODULE_BYTES as u32,
             // The largest kind of file; the loader reads no more than the one that it wants may have.
             Self::Metadata => MAX_TARGETS_BYTES as u32,
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
-        all::<AgentRequest>(8);
+        all::<AgentRequest>(9);
         all::<RootRequest>(7);
     }
 }

@@ -9,11 +9,13 @@
 mod client;
 mod head;
 mod locks;
+mod log;
 mod vendor;
 
 pub use client::{AskError, ask};
-pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
+pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, MAX_LOGGED_BYTES, Request, RootRequest};
 pub use locks::{Lock, LockKind};
+pub use log::{LogView, Logged};
 pub use vendor::{OperatorView, RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
@@ -80,6 +82,9 @@ pub struct View {
     /// Why nothing new is installed as far as the operator's root is concerned.
     #[serde(default)]
     pub operator_problem: Option<Failure>,
+    /// What is known of the transparency log; none: no key of a log is pinned here, or it cannot be used.
+    #[serde(default)]
+    pub log: Option<LogView>,
 }
 
 /// A livepatch that was applied in good health.

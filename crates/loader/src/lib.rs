@@ -16,6 +16,7 @@ mod execute;
 pub mod guard;
 mod loader;
 mod locks;
+mod log;
 mod machine;
 mod marker;
 mod objects;

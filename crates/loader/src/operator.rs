@@ -99,7 +99,7 @@ fn check(root: &Root) -> Result<(), Refusal> {
 impl Loader {
     /// Who speaks for the operator now. The root is pinned when it is seen for the first time.
     pub(crate) fn operator(&self) -> Result<Operator, Problem> {
-        let pinned = self.trust.root(ROOT_FILE)?;
+        let pinned = self.trust.optional(ROOT_FILE)?;
         let pinned = pinned.map(|bytes| OperatorRoot::pin(&bytes)).transpose().map_err(|refusal| {
             let message = format!("{ROOT_FILE} in the trust directory: {refusal}");
             Problem::new("trust-unreadable", message, "put the operator's metadata/1.root.json there")

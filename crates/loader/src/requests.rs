@@ -15,6 +15,9 @@ pub fn answer_agent(loader: &Loader, head: Head<AgentRequest>, body: &mut dyn Re
         AgentRequest::Apply => loader.apply(head.body_bytes.into(), body),
         AgentRequest::Update => loader.begin_update(),
         AgentRequest::Metadata => loader.take_metadata(head.body_bytes, body),
+        AgentRequest::Logged => {
+            read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_logged(&bytes))
+        }
         AgentRequest::OperatorRoot => {
             read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_operator_root(&bytes))
         }

@@ -34,6 +34,9 @@ pub struct State {
     /// The operator's root, once it was seen: from then on the one pinned key does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorRoot>,
+    /// The head of the transparency log that was believed last, and what was proven to be in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSeen>,
     /// How far each operator's documents were seen.
     pub seen: Vec<Seen>,
     /// The newest signing time of a document that was believed: a clock before it is wrong.
@@ -59,6 +62,20 @@ pub struct State {
     /// The vendor's repository, once its root was seen: from then on nothing is installed without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<RepositoryName>,
+}
+
+/// What was seen of the transparency log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSeen {
+    /// Its name.
+    pub name: String,
+    /// How many entries the head has.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Sha256Digest,
+    /// Modules that are in it: the last ones.
+    pub proven: Vec<Sha256Digest>,
 }
 
 /// Which of the operator's documents are taken. Only root moves it, but for a signed assignment.

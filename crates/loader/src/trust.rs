@@ -32,8 +32,8 @@ impl TrustDirectories {
         Certificate::from_pem(&read(self, "vendor.pem")?).map_err(|error| wrong("vendor.pem", &error))
     }
 
-    /// A root that is pinned; none: it is not there.
-    pub(crate) fn root(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
+    /// A file that need not be there: a root, or the key of a log.
+    pub(crate) fn optional(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
         for directory in [&self.administrator, &self.package] {
             let path = directory.join(name);
             match std::fs::read(&path) {

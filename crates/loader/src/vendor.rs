@@ -80,7 +80,7 @@ impl Loader {
 
     /// What is remembered, and what is wrong with it. The root is pinned when it is seen for the first time.
     pub(crate) fn vendor(&self) -> Gate {
-        let pinned = self.trust.root(ROOT_FILE);
+        let pinned = self.trust.optional(ROOT_FILE);
         let known = self.store.get().vendor;
         let mut gate = self.vendors.gate(pinned, known.as_ref());
         if let (None, Some(kept)) = (&known, &gate.kept) {
@@ -91,10 +91,11 @@ impl Loader {
         gate
     }
 
-    /// What the vendor says of a document for a kernel, at this time; and whether the operator's root still stands.
+    /// What the vendor says of a document for a kernel, at this time; and what the operator's root and the log
+    /// have against it.
     pub(crate) fn verdict(&self, kernel: &KernelIdentity, document: Option<&KernelDocument>) -> Verdict {
         let verdict = Verdict::of(&self.vendor(), kernel, document, self.clock.now());
-        match self.operator_stale() {
+        match self.operator_stale().or_else(|| self.not_in_the_log(document)) {
             Some(problem) => Verdict { install: Err(problem), ..verdict },
             None => verdict,
         }

@@ -21,6 +21,7 @@ impl Loader {
             .filter(|applied| kernel.as_ref().is_ok_and(|kernel| kernel.build_id == applied.build_id));
         let in_progress =
             state.in_progress.as_ref().filter(|progress| Some(&progress.boot_id) == boot_id.as_ref());
+        let document_target = document.as_ref().and_then(|document| document.target.clone());
         let (vendor, vendor_problem) = self.vendor_view(kernel.as_ref().ok(), document.as_ref());
         let in_progress = in_progress.filter(|progress| progress.phase != Phase::Reverting);
         let locks = kernel.as_ref().ok().zip(boot_id.as_ref());
@@ -47,6 +48,7 @@ impl Loader {
             document,
             vendor,
             vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),
+            log: self.log_view(&state, document_target.as_ref()),
             operator: self.operator_view(),
             operator_problem: self.operator_stale().as_ref().map(Problem::to_failure),
         }
