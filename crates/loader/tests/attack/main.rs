@@ -5,6 +5,9 @@
 mod assignments;
 mod bundles;
 mod documents;
+#[path = "../support/log.rs"]
+mod log;
+mod logs;
 mod modules;
 mod operator;
 #[path = "../support/repository.rs"]
