@@ -16,7 +16,7 @@ use livepatch_types::{CheckState, Clock, KernelIdentity, PatchVersion, Redacted}
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
-use crate::{Problem, status};
+use crate::{Problem, log, status};
 
 /// How long the loader may take for an answer: two transitions of the longest kind, and the cancelling of them.
 const LOADER_BOUND: Duration = Duration::from_secs(15 * 60);
@@ -207,6 +207,7 @@ impl Agent {
         }
         let online = matches!(checked, Some(Ok(())));
         let converged = self.converge(&enrolment, online).await;
+        let converged = log::explained(converged, checked.as_ref());
         self.note_patch(&converged);
         self.report(&enrolment);
         match checked {

@@ -63,6 +63,19 @@ impl Agent {
     }
 }
 
+/// Why the kernel does not run what it should, when the loader only knows that there was no proof: what was wrong with it.
+pub(crate) fn explained(
+    converged: Result<(), Problem>,
+    checked: Option<&Result<(), Problem>>,
+) -> Result<(), Problem> {
+    match (converged, checked) {
+        (Err(known), Some(Err(why))) if known.code == "log-not-proven" && why.code.starts_with("log-") => {
+            Err(why.clone())
+        }
+        (converged, _) => converged,
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "its callers map errors with it")]
 fn inconsistent(refusal: livepatch_transparency::Refusal) -> Problem {
     let message = format!("the transparency log: {refusal}");

@@ -25,7 +25,7 @@ pub(crate) struct Trust {
 
 #[derive(Debug, Subcommand)]
 enum TrustCommand {
-    /// Set what was seen of repository and operator's root aside, lost, corrupt or not, and begin anew from the pinned roots
+    /// Set what was seen of repository, operator's root and log aside, lost or corrupt, and begin anew from what is pinned
     Reset,
 }
 

@@ -73,7 +73,7 @@ impl Loader {
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         self.vendors.reset()?;
-        self.store.update(|state| (state.vendor, state.operator) = (None, None))?;
+        self.store.update(|state| (state.vendor, state.operator, state.log) = (None, None, None))?;
         let gate = self.vendor();
         gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
     }

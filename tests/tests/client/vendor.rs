@@ -1,4 +1,4 @@
-//! A host that pins the vendor's root beside the operator's key: only what both say reaches the kernel. The repository is
+//! A host that pins the vendor's root and the log beside the operator's key: only what both say reaches the kernel. The repository is
 //! made with the commands of docs/trust.md, the server is the real one.
 
 use std::process::Command;
@@ -101,6 +101,7 @@ fn only_what_operator_and_vendor_say_is_loaded() {
     let server = site.serve(port);
     let host = Host::boot_with(&kernel, patches, &site, port, |initramfs| {
         initramfs.file("/etc/livepatch/trust/vendor-root.json", 0o644, repository.root()).unwrap();
+        initramfs.file_from("/etc/livepatch/trust/log.vkey", 0o644, &site.file("log.vkey")).unwrap();
     });
     host.start();
 
@@ -124,7 +125,7 @@ fn only_what_operator_and_vendor_say_is_loaded() {
     host.expect(&["refresh"], 0);
     assert_eq!((host.problem(), host.checks(), host.applications(MODULE)), (None, [0, 0], 1));
     let trust = host.expect(&["trust"], 0).text();
-    assert!(trust.contains("debian-12-6.1"), "{trust}");
+    assert!(trust.contains("debian-12-6.1") && trust.contains(" entries seen"), "{trust}");
 
     // The root file goes away: what runs stays.
     host.shell("mv /etc/livepatch/trust/vendor-root.json /run/");

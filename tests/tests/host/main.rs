@@ -4,6 +4,9 @@
 mod assignments;
 mod check;
 mod life;
+#[path = "../../../crates/loader/tests/support/log.rs"]
+mod log;
+mod logs;
 mod network;
 mod operator;
 mod policy;

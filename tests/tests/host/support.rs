@@ -11,7 +11,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -39,6 +39,8 @@ pub(crate) struct Shelf {
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
     /// The files of the vendor's repository.
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
+    /// What is served of the log, by path.
+    pub(crate) log: BTreeMap<String, Vec<u8>>,
     /// The operator's roots.
     pub(crate) operator: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
@@ -82,6 +84,8 @@ impl Site {
             .route("/v1/objects/{digest}", get(serve_object))
             .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
             .route("/v1/operator/{*path}", get(serve_operator))
+            .route("/v1/log/proofs/{module}", get(serve_log))
+            .route("/tile/{*path}", get(serve_log))
             .route("/v1/reports", post(take_report))
             .with_state(Arc::clone(&shelf));
         let handle = axum_server::Handle::new();
@@ -231,6 +235,17 @@ async fn serve_operator(State(shelf): State<Shared>, UrlPath(path): UrlPath<Stri
         Some(bytes) => bytes.clone().into_response(),
         None => error(StatusCode::NOT_FOUND, "not-found"),
     }
+}
+
+async fn serve_log(State(shelf): State<Shared>, uri: Uri) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    let path = uri.path().trim_start_matches('/').to_owned();
+    let answer = match shelf.log.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    };
+    shelf.asked.push(format!("log {path}"));
+    answer
 }
 
 /// A body that breaks off behind its bytes, or not.

@@ -1,5 +1,5 @@
 use livepatch_api::daemon::Failure;
-use livepatch_loader_api::{OperatorView, RoleSeen, VendorView, View};
+use livepatch_loader_api::{LogView, OperatorView, RoleSeen, VendorView, View};
 use livepatch_types::PatchVersion;
 
 use crate::support::*;
@@ -32,8 +32,10 @@ fn trust_is_shown_as_the_loader_sees_it() {
         timestamp   version 41, expires 2027-11-23 00:00:00 UTC\n\
         allowed     1.1, 1.2\n\
         withdrawn   none\n";
-    let operator = "operator    example-fleet, root version 2, expires 2027-11-23 00:00:00 UTC\n";
-    let one_key = "operator    no operator-root.json is pinned, the key in operator.pub alone counts\n";
+    let operator = "operator    example-fleet, root version 2, expires 2027-11-23 00:00:00 UTC\n\
+        log         log.example/fleet, 1 entry seen\n";
+    let one_key = "operator    no operator-root.json is pinned, the key in operator.pub alone counts\n\
+        log         no log.vkey is pinned, nobody asks here what is in a log\n";
     let cases = [
         (
             None,
@@ -62,7 +64,13 @@ fn trust_is_shown_as_the_loader_sees_it() {
                 expires: "2027-11-23T00:00:00Z".parse().unwrap(),
             });
             let (seen, vendor_problem) = (vendor.clone(), vendor_problem.clone());
-            let view = View { vendor: seen, vendor_problem, operator, ..View::default() };
+            let log = vendor.as_ref().map(|_| LogView {
+                name: "log.example/fleet".into(),
+                keys: vec![],
+                size: 1,
+                wants: None,
+            });
+            let view = View { vendor: seen, vendor_problem, operator, log, ..View::default() };
             loader_with(directory.path(), None, Some(view));
             let output = livepatch(directory.path(), arguments, "");
             assert_eq!((output.status.code(), text(&output.stdout)), (Some(exit), expected.as_str()));

@@ -5,8 +5,7 @@ use std::ops::Range;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_manifest::sha256;
 use livepatch_transparency::{
-    BundleEvent, Checkpoint, Entry, Event, LogKey, LoggedProof, consistency_ranges, inclusion_ranges,
-    leaf_hash, node_hash,
+    BundleEvent, Checkpoint, Entry, Event, LogKey, LoggedProof, inclusion_ranges, leaf_hash, node_hash,
 };
 use livepatch_types::{KernelIdentity, Sha256Digest};
 
@@ -43,7 +42,8 @@ impl Log {
         self.entries.len() as u64
     }
 
-    fn hash(&self, range: Range<u64>) -> Sha256Digest {
+    /// The hash of all entries in a range.
+    pub(crate) fn hash(&self, range: Range<u64>) -> Sha256Digest {
         let length = range.end - range.start;
         if length == 1 {
             return leaf_hash(&self.entries[range.start as usize]);
@@ -63,10 +63,5 @@ impl Log {
     pub(crate) fn proof(&self, index: u64, key: &Ed25519KeyPair) -> LoggedProof {
         let hashes = inclusion_ranges(index, self.size()).into_iter().map(|range| self.hash(range)).collect();
         LoggedProof { entry: self.entries[index as usize].clone(), index, hashes, note: self.head(key) }
-    }
-
-    /// That it grew out of what it was at this size.
-    pub(crate) fn since(&self, size: u64) -> Vec<Sha256Digest> {
-        consistency_ranges(size, self.size()).into_iter().map(|range| self.hash(range)).collect()
     }
 }
