@@ -1,7 +1,7 @@
 //! The transparency log: a host with the key of a log in a trust directory installs only what was proven to be in that
 //! log, under a head that grew out of the one that it saw before. So nobody can offer a host what others do not see.
 
-use livepatch_loader_api::{LogView, Logged, MAX_LOGGED_BYTES};
+use livepatch_loader_api::{LogView, Logged};
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_transparency::{BundleEvent, Event, LogKey, LoggedProof, Proven, Refusal, verify_consistency};
 use livepatch_types::{KernelIdentity, Sha256Digest};
@@ -23,9 +23,6 @@ impl Loader {
             Problem::new("log-not-pinned", message, "nothing is to be done; proofs are not asked for")
         })?;
         let wrong = |why: String| Problem::new("log-bad-proof", format!("the proof: {why}"), SERVER);
-        if bytes.len() > MAX_LOGGED_BYTES {
-            return Err(wrong("it is too long".into()));
-        }
         let Logged { proof, consistency } =
             serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
         let proof = LoggedProof::parse(proof.as_bytes()).map_err(of_the_log)?;

@@ -112,6 +112,32 @@ fn a_bundle_is_applied_without_any_server() {
 }
 
 #[test]
+fn the_settings_of_the_host_count_and_a_refusal_clears_no_hold() {
+    let (mut stage, mut repository) = running();
+    repository.allow("1.2", &good("1.2"));
+    let next = good_bundle("1.2", repository.files());
+    let hold = |stage: &mut Stage, id: Option<&str>| {
+        stage.policy.held_cves = id.map(|id| id.parse().unwrap()).into_iter().collect();
+        stage.restart();
+    };
+    hold(&mut stage, Some("CVE-2026-0001"));
+    assert_eq!(apply(&stage, &next), "held-by-policy");
+    stage.is_untouched();
+    // Windows do not count: root asks now.
+    stage.policy.windows = vec!["daily 02:00-03:00 UTC".parse().unwrap()];
+    hold(&mut stage, None);
+    assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "ok");
+    hold(&mut stage, Some("CVE-2026-0001"));
+    assert_eq!(apply(&stage, &next), "held-by-policy");
+    assert_eq!((stage.view().held, stage.livepatches()), (Some(version("1.1")), vec![]));
+    hold(&mut stage, None);
+    // What is there of locks can be cleared without any server.
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "not-enabled");
+    assert_eq!((apply(&stage, &next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+#[test]
 fn attack_bundle_on_the_agents_socket() {
     unattacked();
     let (stage, mut repository) = running();

@@ -107,6 +107,28 @@ fn attack_livepatch_that_is_not_in_the_log() {
     });
 }
 
+/// What was proven is forgotten after 16 others, and proven again.
+#[test]
+fn attack_flood_of_proofs() {
+    unattacked();
+    let (stage, mut log) = running();
+    let next = offered(&stage);
+    let place = log.publish("1.2", &kernel(1), &next);
+    let bring_next =
+        |log: &Log, place, seen| bring(&stage, &log.proof(place, &stage.operator), since(log, seen));
+    assert_eq!(bring_next(&log, place, 3), "ok");
+    for number in 0..16 {
+        assert_eq!(stage.view().log.unwrap().wants, None, "{number}");
+        let seen = log.size();
+        let other = log.publish("9.9", &kernel(1), &[number]);
+        assert_eq!(bring_next(&log, other, seen), "ok");
+    }
+    assert!(stage.view().log.unwrap().wants.is_some());
+    assert_eq!(stage.converge(), "log-not-proven");
+    assert_eq!(bring_next(&log, place, log.size()), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
 #[test]
 fn attack_log_that_took_something_back() {
     refused("log-shrunk", |stage, log, _| {

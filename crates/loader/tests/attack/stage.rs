@@ -30,6 +30,8 @@ pub(crate) struct Stage {
     clock: Arc<SetClock>,
     /// Which machine the loader finds itself on.
     pub(crate) machine: Option<Sha256Digest>,
+    /// What its owner allows.
+    pub(crate) policy: Policy,
     pub(crate) operator: Ed25519KeyPair,
     loader: Arc<Loader>,
     starts: u32,
@@ -47,11 +49,21 @@ impl Stage {
         let kernel = Arc::new(FakeKernel::new(kernel(1)));
         let clock = Arc::new(SetClock(Mutex::new(NOW.parse().unwrap())));
         let machine = Some(Sha256Digest::from_bytes([1; 32]));
-        let loader = loader(directory.path(), &kernel, &clock, machine);
+        let loader = loader(directory.path(), &kernel, &clock, machine, Policy::default());
         let nowhere = PathBuf::new();
         let (agents, roots) = (nowhere.clone(), nowhere);
-        let mut stage =
-            Self { directory, kernel, clock, machine, operator, loader, starts: 0, agents, roots };
+        let mut stage = Self {
+            directory,
+            kernel,
+            clock,
+            machine,
+            policy: Policy::default(),
+            operator,
+            loader,
+            starts: 0,
+            agents,
+            roots,
+        };
         let me = rustix::process::getuid().as_raw();
         stage.serve(&Peers::of(&[me]), &Peers::of(&[me]));
         stage
@@ -82,7 +94,8 @@ impl Stage {
 
     /// The loader is started anew, as after a crash or a boot.
     pub(crate) fn restart(&mut self) {
-        self.loader = loader(self.directory.path(), &self.kernel, &self.clock, self.machine);
+        self.loader =
+            loader(self.directory.path(), &self.kernel, &self.clock, self.machine, self.policy.clone());
         let me = rustix::process::getuid().as_raw();
         self.serve(&Peers::of(&[me]), &Peers::of(&[me]));
         // Why it does less than it might is for the log.
@@ -178,6 +191,7 @@ fn loader(
     kernel: &Arc<FakeKernel>,
     clock: &Arc<SetClock>,
     machine: Option<Sha256Digest>,
+    policy: Policy,
 ) -> Arc<Loader> {
     Loader::new(Parts {
         kernel: Arc::clone(kernel) as _,
@@ -186,7 +200,7 @@ fn loader(
         trust: TrustDirectories { administrator: directory.to_owned(), package: directory.join("none") },
         machine,
         state_directory: directory.join("state"),
-        policy: Policy::default(),
+        policy,
         transition_timeout: Duration::from_secs(5),
         soak: Duration::ZERO,
         panic_directories: Vec::new(),
