@@ -20,9 +20,9 @@ impl Loader {
             if let Some(problem) = self.copied(state) {
                 return Err(problem);
             }
-            // Drawn when root enabled the host; one that an earlier version enabled has its channel already.
-            let host = state.host.as_mut().filter(|_| state.channel != Channel::Closed);
-            let host = host.ok_or_else(not_enabled)?;
+            // Drawn when root enabled the host, forgotten when root disables it; one that an earlier version enabled has its
+            // channel already.
+            let host = state.host.as_mut().ok_or_else(not_enabled)?;
             let assignment =
                 HostAssignment::open(envelope, &operator.assignments, &host.id, host.assignment)?;
             host.assignment = assignment.version;

@@ -138,13 +138,15 @@ fn attack_enrolment_copied_to_another_machine() {
     unattacked();
     let mut stage = Stage::running();
     let host = stage.view().host.unwrap();
+    let document = stage.document(2, "1.2", &good("1.2"));
+    assert_eq!(stage.note(&document), "ok");
     stage.machine = Some(Sha256Digest::from_bytes([2; 32]));
     stage.kernel.reboot(kernel(1));
     stage.restart();
     // What was healthy comes back; nothing new is taken.
     assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
     assert_eq!(stage.view().problem.unwrap().code, "host-copied");
-    let document = stage.document(2, "1.2", &good("1.2"));
+    assert_eq!((stage.view().document, stage.apply(&good("1.2"))), (None, "module-not-wanted".into()));
     assert_eq!(stage.note(&document), "host-copied");
     assert_eq!(stage.assign(&assign(host, "stable", 9, &stage.operator)), "host-copied");
     stage.insist(&document, &good("1.2"));

@@ -151,6 +151,9 @@ fn attack_older_document_after_the_key_was_exchanged() {
     for seed in [DOCUMENTS, NEXT] {
         assert_eq!(stage.note(&by(seed, &offer(8, "1.2"))), "document-rollback");
     }
+    // So it is with assignments, whose key stays alone.
+    let host = stage.view().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "beta", 0, &pair(ASSIGNMENTS))), "assignment-rollback");
     stage.is_untouched();
 }
 
