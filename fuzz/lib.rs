@@ -1,11 +1,11 @@
 //! What the targets and the maker of their seeds share.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use livepatch_manifest::VerifyingKey;
+use livepatch_manifest::{HostAssignment, VerifyingKey, assignment};
 use livepatch_manifest::document::PAYLOAD_TYPE;
 use livepatch_manifest::envelope::{assemble, signing_input};
 use livepatch_transparency::{Checkpoint, LogKey};
-use livepatch_types::{Architecture, BuildId, KernelIdentity, KernelRelease, Tier};
+use livepatch_types::{Architecture, BuildId, HostId, KernelIdentity, KernelRelease, Tier};
 
 /// The key that the `envelope` target trusts. No secret: it signs nothing else.
 fn key() -> Ed25519KeyPair {
@@ -22,6 +22,16 @@ pub fn verifying_key() -> VerifyingKey {
 pub fn sign_envelope(payload: &[u8]) -> Vec<u8> {
     let signature = key().sign(&signing_input(PAYLOAD_TYPE, payload)).as_ref().to_vec();
     assemble(PAYLOAD_TYPE, payload, &[(verifying_key().key_id(), signature)])
+}
+
+/// An assignment of a host, signed by the trusted key.
+pub fn assign(host: HostId) -> Vec<u8> {
+    let tier = Tier::parse("stable").expect("a tier");
+    let issued = jiff::Timestamp::UNIX_EPOCH;
+    let assignment = HostAssignment { schema: 1, critical: vec![], host, tier, cohort: None, version: 1, issued };
+    let payload = assignment.to_payload();
+    let signature = key().sign(&signing_input(assignment::PAYLOAD_TYPE, &payload)).as_ref().to_vec();
+    assemble(assignment::PAYLOAD_TYPE, &payload, &[(verifying_key().key_id(), signature)])
 }
 
 /// The same key as that of a log.

@@ -2,11 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use livepatch_manifest::{Bundle, PatchManifest};
+use livepatch_manifest::{Bundle, PatchManifest, VendorFiles};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(bundle) = Bundle::parse(data) {
         assert_eq!(bundle.to_bytes(), data);
+        if let Ok(Some(files)) = bundle.parsed_vendor() {
+            assert_eq!(VendorFiles::parse(&files.to_bytes()).as_ref(), Ok(&files));
+        }
     }
     // The digest of the module keeps most mutants out; the manifest is reached without it too.
     if let Ok(manifest) = serde_json::from_slice::<PatchManifest>(data) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use livepatch_fuzz::{kernel, sign_envelope, verifying_key};
+use livepatch_fuzz::{assign, kernel, sign_envelope, verifying_key};
 use livepatch_kernel::{FakeKernel, ThreadPause};
 use livepatch_loader::{Loader, Parts, TrustDirectories, answer_agent};
 use livepatch_loader_api::{AgentRequest, HEAD_BYTES, Head, Request, RootRequest};
@@ -32,6 +32,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
             administrator: directory.path().to_owned(),
             package: directory.path().to_owned(),
         },
+        machine: None,
         state_directory: directory.path().join("state"),
         policy: Policy::default(),
         transition_timeout: Duration::from_secs(1),
@@ -40,6 +41,8 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
         steps: Arc::new(livepatch_loader::step::Unwatched),
     });
     loader.enable().expect("a loader");
+    let host = loader.view().host.expect("an id");
+    loader.take_assignment(&assign(host)).expect("an assignment");
     Host { kernel, loader, _directory: directory }
 });
 

@@ -33,7 +33,7 @@ pub(crate) struct Recipe {
     /// How the programs are compiled
     #[arg(long, value_enum, default_value_t)]
     pub(crate) profile: Profile,
-    /// Directory with vendor.pem, operator.pub and perhaps vendor-root.json, which hosts with these packages then trust
+    /// Directory with vendor.pem, operator.pub and perhaps vendor-root.json, operator-root.json and log.vkey, which hosts with these packages then trust
     #[arg(long, value_name = "DIR")]
     pub(crate) keys: Option<PathBuf>,
     /// Version of the packages, if not that of the workspace

@@ -19,8 +19,6 @@ use crate::state::{Enrolment, Noted, StateStore, write_atomically};
 use crate::telemetry::QueueFile;
 use crate::{Problem, status};
 
-/// What the loader says as long as it misses metadata that the operator's document names.
-const VENDOR_BEHIND: &str = "vendor-behind";
 /// How long the loader may take for an answer: two transitions of the longest kind, and the cancelling of them.
 const LOADER_BOUND: Duration = Duration::from_secs(15 * 60);
 
@@ -198,7 +196,8 @@ impl Agent {
         let livepatches = self.kernel.livepatches();
         let live = self.live().clone();
         let enabled = state.enrolment.is_some();
-        let vendor_problem = live.view.vendor_problem.clone().filter(|_| enabled);
+        let stale = live.view.operator_problem.clone().or(live.view.vendor_problem.clone());
+        let vendor_problem = stale.filter(|_| enabled);
         let loader_problem = live.view.problem.clone().filter(|p| enabled || p.code != "trust-missing");
         let loader_problem = loader_problem.or(vendor_problem).map(Problem::from);
         status::status(status::Facts {
@@ -294,13 +293,7 @@ impl Agent {
             self.note_check(checked);
         }
         let online = matches!(checked, Some(Ok(())));
-        let mut converged = self.converge(&enrolment, online).await;
-        if let (Some(Err(cause)), Err(problem)) = (&checked, &converged)
-            && problem.code == VENDOR_BEHIND
-        {
-            // That metadata is missing is what came of it; what was wrong with it is the reason.
-            converged = Err(cause.clone());
-        }
+        let converged = with_cause(self.converge(&enrolment, online).await, checked.as_ref());
         self.note_patch(&converged);
         self.report(&enrolment);
         match checked {
@@ -322,12 +315,19 @@ impl Agent {
             return Err(Problem::new("no-server", "no server is configured", hint));
         };
         // Without the loader, or keys in it, the token would be spent for nothing.
-        if let Some(problem) = self.ask(AgentRequest::Status, Vec::new()).await?.problem {
+        let view = self.ask(AgentRequest::Status, Vec::new()).await?;
+        if let Some(problem) = view.problem.clone() {
             return Err(problem.into());
         }
+        // Only root can have it drawn.
+        let host = view.host.ok_or_else(not_enabled)?;
         let client = self.server.as_ref().map_err(Clone::clone)?;
         self.store.set_aside()?;
-        let answer = client.enroll(&url, token, self.machine.clone()).await?;
+        // The key that signs assignments may be a new one.
+        self.update_operator(&url, &view).await?;
+        let answer = client.enroll(&url, token, self.machine.clone(), host).await?;
+        // Without it the loader takes no document.
+        self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
         self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
         self.reports.forget();
@@ -363,10 +363,12 @@ impl Agent {
         self.round(Reach::Server).await
     }
 
-    /// Looks how the loader sees the host: root has had it do something.
+    /// Looks how the loader sees the host: root has had it do something, on a host without a server too.
     pub async fn look(self: &Arc<Self>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
-        self.must_be_enabled()?;
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
         self.ask(AgentRequest::Status, Vec::new()).await?;
         self.note_patch(&Ok(()));
         if let Some(enrolment) = self.store.get().enrolment {
@@ -447,7 +449,7 @@ impl Agent {
             return Err(problem);
         }
         let view = self.ask(AgentRequest::Status, Vec::new()).await?;
-        if let Some(problem) = view.problem {
+        if let Some(problem) = view.problem.clone() {
             return Err(problem.into());
         }
         let client = self.server.as_ref().map_err(Clone::clone)?;
@@ -474,10 +476,11 @@ impl Agent {
             DocumentAnswer::Document { envelope, etag } => (envelope, etag),
             DocumentAnswer::NotModified => {
                 let view = self.update_vendor(url, view).await?;
+                let view = self.update_log(url, view).await?;
                 return view.document_problem.map_or(Ok(()), |problem| Err(problem.into()));
             }
         };
-        let view = self.ask(AgentRequest::Note, envelope).await?;
+        let view = self.note(url, &view, envelope).await?;
         let etag = etag.filter(|_| of_server);
         let noted = view.document.as_ref().zip(etag).map(|(document, etag)| Noted {
             build_id: kernel.build_id.clone(),
@@ -487,6 +490,7 @@ impl Agent {
         });
         self.store.update(|state| state.noted = noted)?;
         let view = self.update_vendor(url, view).await?;
+        let view = self.update_log(url, view).await?;
         view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 
@@ -609,4 +613,18 @@ fn explained(error: &livepatch_kernel::KernelError) -> Problem {
 pub(crate) fn running(view: &View, livepatches: &[Livepatch]) -> Option<PatchVersion> {
     let mut enabled = livepatches.iter().filter(|patch| patch.enabled && view.loaded.contains(&patch.name));
     enabled.find_map(|patch| PatchVersion::of_module(&patch.name))
+}
+
+/// Why the kernel does not run what it should, when the loader only knows that metadata or a proof is missing: what was
+/// wrong with it.
+fn with_cause(converged: Result<(), Problem>, checked: Option<&Result<(), Problem>>) -> Result<(), Problem> {
+    match (converged, checked) {
+        (Err(missing), Some(Err(cause)))
+            if missing.code == "vendor-behind"
+                || (missing.code == "log-not-proven" && cause.code.starts_with("log-")) =>
+        {
+            Err(cause.clone())
+        }
+        (converged, _) => converged,
+    }
 }

@@ -9,9 +9,11 @@
 mod agent;
 mod arguments;
 mod coverage;
+mod log;
 mod machine;
 mod mirrors;
 mod not_covered;
+mod operator;
 mod problem;
 mod run;
 pub mod server;

@@ -7,7 +7,7 @@ use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedK
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, ObjectError, bundle::MAX_MODULE_BYTES};
 use livepatch_settings::Config;
-use livepatch_types::{BuildId, Redacted, Tier};
+use livepatch_types::{BuildId, HostId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
@@ -87,8 +87,9 @@ impl ServerClient {
         server: &str,
         token: Redacted<String>,
         machine: String,
+        host: HostId,
     ) -> Result<EnrollResponse, Problem> {
-        let request = EnrollRequest { token, machine };
+        let request = EnrollRequest { token, machine, host };
         let response =
             self.http.post(format!("{server}/v1/enroll")).json(&request).send().await.map_err(unreachable)?;
         let answer = read_json(response).await?;
@@ -199,7 +200,30 @@ impl ServerClient {
         path: &str,
         limit_bytes: usize,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        let url = format!("{server}/v1/vendor/{repository}/{path}");
+        self.file(format!("{server}/v1/vendor/{repository}/{path}"), limit_bytes).await
+    }
+
+    /// Asks for a file of the operator's, of at most so many bytes; none: the server does not have it.
+    pub async fn operator_file(
+        &self,
+        server: &str,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        self.file(format!("{server}/v1/operator/{path}"), limit_bytes).await
+    }
+
+    /// Asks for a file of the transparency log, of at most so many bytes; none: the server does not have it.
+    pub async fn log_file(
+        &self,
+        server: &str,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        self.file(format!("{server}/{path}"), limit_bytes).await
+    }
+
+    async fn file(&self, url: String, limit_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
         let response = self.http.get(url).send().await.map_err(unreachable)?;
         match response.status() {
             StatusCode::OK => read_capped(response, limit_bytes).await.map(Some),

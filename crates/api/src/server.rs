@@ -16,7 +16,7 @@
 
 mod report;
 
-use livepatch_types::{Redacted, Tier};
+use livepatch_types::{HostId, Redacted, Tier};
 use serde::{Deserialize, Serialize};
 
 pub use report::{
@@ -35,6 +35,8 @@ pub struct EnrollRequest {
     pub token: Redacted<String>,
     /// Keyed hash of /etc/machine-id: 64 hexadecimal digits. Never the id itself.
     pub machine: String,
+    /// The random id that the loader drew when root enabled the host. The server signs an assignment of it.
+    pub host: HostId,
 }
 
 /// The host has joined.
@@ -44,6 +46,8 @@ pub struct EnrollResponse {
     pub machine_token: Redacted<String>,
     /// The tier that the enrolment token fixes; also the channel to poll.
     pub tier: Tier,
+    /// The same for the loader: the operator's signed assignment of the host, an envelope.
+    pub assignment: String,
 }
 
 /// What went wrong, for people, and a word for programs.

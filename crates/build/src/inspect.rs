@@ -1,6 +1,6 @@
 //! What a bundle holds, for people and programs.
 
-use livepatch_manifest::{Bundle, BundleError, PatchManifest, PatchSources, VmProof, sha256};
+use livepatch_manifest::{Bundle, BundleError, PatchManifest, PatchSources, VendorFiles, VmProof, sha256};
 use livepatch_types::{CveCoverage, Sha256Digest, plural};
 use serde::Serialize;
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub(crate) struct Inspected<'b> {
     /// The build report: toolchain with its packages, findings, units.
     report: Option<Value>,
     proof: Option<VmProof>,
+    /// Files of the vendor's repository that it carries, for hosts without a server.
+    vendor: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,6 +36,7 @@ struct Sizes {
     report_bytes: usize,
     sources_bytes: usize,
     proof_bytes: usize,
+    vendor_bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,6 +64,7 @@ pub(crate) fn inspect(bundle: &Bundle) -> Result<Inspected<'_>, BundleError> {
         None => None,
     };
     let sources = bundle.parsed_sources()?;
+    let vendor = bundle.parsed_vendor()?;
     let source_patches = sources.iter().flat_map(|sources| &sources.patches).map(|patch| SourceReference {
         cves: patch.cves.iter().map(ToString::to_string).collect(),
         upstream: patch.upstream.clone(),
@@ -85,11 +89,13 @@ pub(crate) fn inspect(bundle: &Bundle) -> Result<Inspected<'_>, BundleError> {
             report_bytes: length(&bundle.report),
             sources_bytes: length(&bundle.sources),
             proof_bytes: length(&bundle.proof),
+            vendor_bytes: length(&bundle.vendor),
         },
         source_patches: source_patches.collect(),
         fidelity,
         report,
         proof: bundle.parsed_proof()?,
+        vendor: vendor.iter().flat_map(VendorFiles::paths).map(str::to_owned).collect(),
         sources,
     })
 }
@@ -123,8 +129,11 @@ impl Inspected<'_> {
             ("report", sizes.report_bytes),
             ("sources", sizes.sources_bytes),
             ("proof", sizes.proof_bytes),
+            ("vendor", sizes.vendor_bytes),
         ];
         let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        let carried = if self.vendor.is_empty() { "none".to_owned() } else { self.vendor.join(" ") };
+        lines.push(("carries", carried));
         lines.push(("bytes", format!("{} ({})", sizes.bundle_bytes, parts.join(", "))));
     }
 

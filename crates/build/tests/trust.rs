@@ -158,6 +158,44 @@ fn nothing_is_released_below_the_threshold() {
 }
 
 #[test]
+fn what_the_repository_says_travels_in_the_bundle() {
+    let ceremony = Ceremony::new();
+    ceremony.vendor();
+    ceremony.bundle("0101010101010101010101010101010101010101");
+    let unknown = ceremony.fail("livepatch-build trust attach vendor livepatch.lpb", 7);
+    assert!(unknown.starts_with("error: "), "{unknown}");
+    let release = "livepatch-build trust sign vendor/staged/targets.json --key targets.key.pem
+         livepatch-build trust release vendor --key release.key.pem\n";
+    ceremony.succeed(&format!(
+        "livepatch-build trust allow vendor livepatch.lpb --certificate livepatch.cert.pem\n{release}"
+    ));
+    let said = ceremony.succeed("livepatch-build trust attach vendor livepatch.lpb --output carried.lpb");
+    assert!(said.starts_with(
+        "wrote carried.lpb: livepatch 1.1 with what debian-12-6.1 says of 6.1.0-50-amd64, until "
+    ));
+    let (plain, carried) = (ceremony.path("livepatch.lpb"), ceremony.path("carried.lpb"));
+    let [plain, carried] = [plain, carried].map(|path| Bundle::parse(&fs::read(path).unwrap()).unwrap());
+    let files = carried.parsed_vendor().unwrap().unwrap();
+    let paths: Vec<_> = files.paths().collect();
+    assert_eq!(paths[..3], ["metadata/1.root.json", "metadata/2.snapshot.json", "metadata/2.targets.json"]);
+    assert_eq!((paths[3], paths.len()), ("metadata/timestamp.json", 5));
+    for path in paths {
+        let served = fs::read(ceremony.path("vendor").join(path)).unwrap();
+        assert_eq!(files.get(path), Some(served.as_slice()), "{path}");
+    }
+    assert_eq!(Bundle { vendor: None, ..carried }, plain, "all else is as it was");
+    let inspected = ceremony.succeed("livepatch-build inspect carried.lpb");
+    assert!(inspected.contains("\ncarries    metadata/1.root.json metadata/2.snapshot.json "), "{inspected}");
+    assert!(ceremony.succeed("livepatch-build inspect livepatch.lpb").contains("\ncarries    none\n"));
+
+    ceremony.succeed(&format!(
+        "livepatch-build trust withdraw vendor 1.1 --kernel 0101010101010101010101010101010101010101\n{release}"
+    ));
+    let refusal = ceremony.fail("livepatch-build trust attach vendor livepatch.lpb", 7);
+    assert!(refusal.contains("withdr"), "{refusal}");
+}
+
+#[test]
 fn a_key_that_was_taken_away_does_not_come_back() {
     let ceremony = Ceremony::new();
     ceremony.vendor();

@@ -56,14 +56,26 @@ impl Daemons<'_> {
         self.refresh()
     }
 
+    /// Applies the livepatch of a bundle; how the loader sees the host then. The agent is told to look, if there is one.
+    pub(crate) fn apply_bundle(&self, bundle: &[u8]) -> Result<View, CliError> {
+        let view = self.say(RootRequest::ApplyBundle, bundle)?;
+        // A host without a server may do without the agent.
+        let _ = self.agent("/look", "");
+        Ok(view)
+    }
+
     fn agent(&self, path: &str, body: &str) -> Result<Status, CliError> {
         ask(&self.agent.join("livepatchd-priv.sock"), request("POST", path, body), ACT_DEADLINE)
     }
 
     /// Says something to the loader; how it sees the host then.
     pub(crate) fn loader(&self, request: RootRequest) -> Result<View, CliError> {
+        self.say(request, &[])
+    }
+
+    fn say(&self, request: RootRequest, body: &[u8]) -> Result<View, CliError> {
         let socket = self.loader.join(ROOT_SOCKET);
-        let answer = livepatch_loader_api::ask(&socket, request, &[], ACT_DEADLINE);
+        let answer = livepatch_loader_api::ask(&socket, request, body, ACT_DEADLINE);
         let answer = answer.map_err(|error| match error {
             AskError::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => {
                 CliError::NotPermitted

@@ -21,7 +21,9 @@ use crate::text::open_text;
 use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
 use crate::wait::{Until, wait};
-use crate::{CliError, Exit, bug_report, doctor, hold, reboot_required, status_text, telemetry, token};
+use crate::{
+    CliError, Exit, bug_report, bundle, doctor, hold, reboot_required, status_text, telemetry, token,
+};
 
 /// Livepatches for the running kernel.
 #[derive(Debug, Parser)]
@@ -98,7 +100,11 @@ enum Command {
     /// Disable and unload the livepatch; it is held back until `apply` or another version
     Revert,
     /// Apply what is offered: at once, and even if it was reverted here or a host went down with it
-    Apply,
+    Apply {
+        /// Apply the livepatch of this bundle, on a host without a server: `livepatch-build trust attach` makes such
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
     /// What keeps livepatches from this kernel: held back, blocked after a crash, stalled
     #[command(subcommand)]
     Locks(Locks),
@@ -144,7 +150,7 @@ enum Command {
     },
     /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
     SecureBoot(SecureBoot),
-    /// Show which vendor's repository this host is held to, what of it was seen, and what it allows here; for root
+    /// Show which vendor's repository and operator's root this host is held to, what was seen, what is allowed here; for root
     Trust(Trust),
 }
 
@@ -301,7 +307,8 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Locks(locks) => locks.run(&daemons, out),
-        Command::Apply => done(&daemons.apply()?, out),
+        Command::Apply { bundle: None } => done(&daemons.apply()?, out),
+        Command::Apply { bundle: Some(path) } => bundle::apply(&daemons, path, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
         Command::Trust(trust) => trust.run(&daemons, out),
     }

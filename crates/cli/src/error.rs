@@ -71,6 +71,14 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// The bundle cannot be read.
+    #[error("cannot read the bundle {path}: {why}")]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
     /// There is no certificate of who signs livepatches.
     #[error("cannot read the certificate of who signs livepatches: {0}")]
     VendorCertificate(String),
@@ -111,6 +119,7 @@ impl CliError {
             | Self::Answer(_)
             | Self::Config { .. }
             | Self::Write { .. }
+            | Self::Bundle { .. }
             | Self::VendorCertificate(_)
             | Self::NoUefi
             | Self::NoMokutil
@@ -140,6 +149,7 @@ impl CliError {
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }
+            Self::Bundle { .. } => vec!["`livepatch-build trust attach` makes it: one file, of a livepatch".into()],
             Self::VendorCertificate(_) => {
                 vec!["put it as vendor.pem into /etc/livepatch/trust; its owner must let everybody read it".into()]
             }

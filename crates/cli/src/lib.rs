@@ -6,6 +6,7 @@
 
 mod act;
 mod bug_report;
+mod bundle;
 mod client;
 mod command;
 mod cves;

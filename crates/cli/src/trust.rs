@@ -1,12 +1,12 @@
-//! `livepatch trust`: the vendor's repository as the loader sees it. Asks the loader alone.
+//! `livepatch trust`: the vendor's repository and the operator's root as the loader sees them. Asks the loader alone.
 
 use std::fmt::Write as _;
 use std::io::Write;
 
 use clap::Subcommand;
 use livepatch_api::daemon::Failure;
-use livepatch_loader_api::{RootRequest, VendorView, View};
-use livepatch_types::PatchVersion;
+use livepatch_loader_api::{LogView, OperatorView, RootRequest, VendorView, View};
+use livepatch_types::{PatchVersion, plural};
 use serde::Serialize;
 
 use crate::act::Daemons;
@@ -25,7 +25,7 @@ pub(crate) struct Trust {
 
 #[derive(Debug, Subcommand)]
 enum TrustCommand {
-    /// Set what was seen of the repository aside, lost, corrupt or not, and begin anew from the pinned root
+    /// Set what was seen of repository, operator's root and log aside, lost or corrupt, and begin anew from what is pinned
     Reset,
 }
 
@@ -34,6 +34,8 @@ enum TrustCommand {
 struct Shown {
     schema: u32,
     vendor: Option<VendorView>,
+    operator: Option<OperatorView>,
+    log: Option<LogView>,
     problem: Option<Failure>,
 }
 
@@ -43,8 +45,12 @@ impl Trust {
             Some(TrustCommand::Reset) => RootRequest::ResetTrust,
             None => RootRequest::Status,
         };
-        let View { vendor, vendor_problem, .. } = daemons.loader(request)?;
-        let shown = Shown { schema: 1, vendor, problem: vendor_problem };
+        let View { vendor, vendor_problem, operator, operator_problem, log, problem, .. } =
+            daemons.loader(request)?;
+        // Of the loader's other problems only this page explains those of the root.
+        let of_the_root = problem.filter(|problem| problem.code.starts_with("operator-"));
+        let problem = vendor_problem.or(operator_problem).or(of_the_root);
+        let shown = Shown { schema: 1, vendor, operator, log, problem };
         let text = match self.format {
             Format::Text => text(&shown),
             Format::Json => {
@@ -83,6 +89,26 @@ fn text(shown: &Shown) -> String {
         }
         None => row("repository", "not known".into()),
     }
+    row(
+        "operator",
+        match &shown.operator {
+            Some(operator) => {
+                let OperatorView { repository, root, expires } = operator;
+                format!("{repository}, root version {root}, expires {}", time(*expires))
+            }
+            None => "no operator-root.json is pinned, the key in operator.pub alone counts".into(),
+        },
+    );
+    row(
+        "log",
+        match &shown.log {
+            Some(LogView { name, size: 0, .. }) => format!("{name}, nothing of it was seen yet"),
+            Some(LogView { name, size, .. }) => {
+                format!("{name}, {} seen", plural(*size as usize, "entry", "entries"))
+            }
+            None => "no log.vkey is pinned, nobody asks here what is in a log".into(),
+        },
+    );
     if let Some(problem) = &shown.problem {
         text.push('\n');
         text.push_str(&problem_text(problem));

@@ -1,9 +1,12 @@
 //! The first five bytes of a request.
 
-use livepatch_manifest::bundle::MAX_MODULE_BYTES;
+use livepatch_manifest::assignment::MAX_ASSIGNMENT_BYTES;
+use livepatch_manifest::bundle::{MAX_BUNDLE_BYTES, MAX_MODULE_BYTES};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
-use livepatch_trust::MAX_TARGETS_BYTES;
+use livepatch_trust::{MAX_ROOT_BYTES, MAX_TARGETS_BYTES};
 
+/// Largest [`crate::Logged`], in bytes: a proof, and a hash for each level of a tree, as text.
+pub const MAX_LOGGED_BYTES: usize = 256 << 10;
 /// Kind (1 byte) and length of the body (4 bytes, big-endian).
 pub const HEAD_BYTES: usize = 5;
 
@@ -34,6 +37,12 @@ pub enum AgentRequest {
     Update,
     /// The file of the vendor's that is wanted; an empty body: it is not there.
     Metadata,
+    /// Take the operator's assignment of this host in the body, an envelope.
+    Assign,
+    /// Take the next root of the operator's in the body.
+    OperatorRoot,
+    /// Take note that what the operator offers is in the transparency log: a [`crate::Logged`] in the body.
+    Logged,
 }
 
 /// What root may ask.
@@ -41,7 +50,7 @@ pub enum AgentRequest {
 pub enum RootRequest {
     /// How things are. No body.
     Status,
-    /// From now on take the operator's documents, in the channel of the first one. No body.
+    /// From now on take the operator's documents, in the channel that the operator assigns. No body.
     Enable,
     /// Disable and unload the livepatch, and hold it back. No body.
     Revert,
@@ -51,11 +60,23 @@ pub enum RootRequest {
     Disable,
     /// Set what is remembered of the vendor's repository aside, and begin anew from the pinned root. No body.
     ResetTrust,
+    /// Apply the livepatch of the bundle in the body: root stands in for the operator, on a host that has no server.
+    ApplyBundle,
 }
 
 impl Request for AgentRequest {
     fn from_kind(kind: u8) -> Option<Self> {
-        let all = [Self::Status, Self::Note, Self::Converge, Self::Apply, Self::Update, Self::Metadata];
+        let all = [
+            Self::Status,
+            Self::Note,
+            Self::Converge,
+            Self::Apply,
+            Self::Update,
+            Self::Metadata,
+            Self::Assign,
+            Self::OperatorRoot,
+            Self::Logged,
+        ];
         all.into_iter().find(|request| request.kind() == kind)
     }
 
@@ -67,6 +88,9 @@ impl Request for AgentRequest {
             Self::Apply => 4,
             Self::Update => 5,
             Self::Metadata => 6,
+            Self::Assign => 7,
+            Self::OperatorRoot => 8,
+            Self::Logged => 9,
         }
     }
 
@@ -74,6 +98,9 @@ impl Request for AgentRequest {
         match self {
             Self::Status | Self::Converge | Self::Update => 0,
             Self::Note => MAX_ENVELOPE_BYTES as u32,
+            Self::Assign => MAX_ASSIGNMENT_BYTES as u32,
+            Self::OperatorRoot => MAX_ROOT_BYTES as u32,
+            Self::Logged => MAX_LOGGED_BYTES as u32,
             Self::Apply => MAX_MODULE_BYTES as u32,
             // The largest kind of file; the loader reads no more than the one that it wants may have.
             Self::Metadata => MAX_TARGETS_BYTES as u32,
@@ -83,7 +110,15 @@ impl Request for AgentRequest {
 
 impl Request for RootRequest {
     fn from_kind(kind: u8) -> Option<Self> {
-        let all = [Self::Status, Self::Enable, Self::Revert, Self::Clear, Self::Disable, Self::ResetTrust];
+        let all = [
+            Self::Status,
+            Self::Enable,
+            Self::Revert,
+            Self::Clear,
+            Self::Disable,
+            Self::ResetTrust,
+            Self::ApplyBundle,
+        ];
         all.into_iter().find(|request| request.kind() == kind)
     }
 
@@ -95,11 +130,15 @@ impl Request for RootRequest {
             Self::Clear => 19,
             Self::Disable => 20,
             Self::ResetTrust => 21,
+            Self::ApplyBundle => 22,
         }
     }
 
     fn max_body_bytes(self) -> u32 {
-        0
+        match self {
+            Self::ApplyBundle => MAX_BUNDLE_BYTES as u32,
+            _ => 0,
+        }
     }
 }
 
@@ -178,7 +217,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
-        all::<AgentRequest>(6);
-        all::<RootRequest>(6);
+        all::<AgentRequest>(9);
+        all::<RootRequest>(7);
     }
 }

@@ -9,19 +9,21 @@
 mod client;
 mod head;
 mod locks;
+mod log;
 mod passed;
 mod vendor;
 
 pub use client::{AskError, ask};
-pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, Request, RootRequest};
+pub use head::{AgentRequest, HEAD_BYTES, Head, HeadError, MAX_LOGGED_BYTES, Request, RootRequest};
 pub use locks::{Lock, LockKind};
+pub use log::{LogView, Logged};
 pub use passed::{MOST_PASSED, Passed, Point};
-pub use vendor::{RoleSeen, VendorView, WantedFile};
+pub use vendor::{OperatorView, RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
-use livepatch_types::{ModuleName, PatchVersion, Tier};
+use livepatch_types::{HostId, ModuleName, PatchVersion, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Where the loader's sockets are.
@@ -46,7 +48,10 @@ pub struct View {
     /// Whether root has enabled the host: documents are taken.
     #[serde(default)]
     pub enabled: bool,
-    /// The channel that the host is held to; none: no document was believed since root enabled the host.
+    /// Who this host is to its operator: drawn when root enabled it. None: it was not, or by an earlier version.
+    #[serde(default)]
+    pub host: Option<HostId>,
+    /// The channel that the host is held to; none: the operator has not assigned it to one.
     pub channel: Option<Tier>,
     /// The document that is believed for the running kernel.
     pub document: Option<KernelDocument>,
@@ -76,6 +81,15 @@ pub struct View {
     /// Why nothing new is installed as far as the vendor is concerned, whatever it would be.
     #[serde(default)]
     pub vendor_problem: Option<Failure>,
+    /// What is known of the operator's root; none: its one key is pinned here, or the root cannot be used.
+    #[serde(default)]
+    pub operator: Option<OperatorView>,
+    /// Why nothing new is installed as far as the operator's root is concerned.
+    #[serde(default)]
+    pub operator_problem: Option<Failure>,
+    /// What is known of the transparency log; none: no key of a log is pinned here, or it cannot be used.
+    #[serde(default)]
+    pub log: Option<LogView>,
 }
 
 /// A livepatch that was applied in good health.

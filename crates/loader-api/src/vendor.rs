@@ -1,4 +1,4 @@
-//! What the loader says of the vendor's repository.
+//! What the loader says of the vendor's repository, and of the operator's root.
 
 use jiff::Timestamp;
 use livepatch_trust::{RepositoryName, Role};
@@ -22,6 +22,17 @@ pub struct VendorView {
     pub behind: bool,
     /// The file that is taken next; none: no update has begun, or the last one is over.
     pub wants: Option<WantedFile>,
+}
+
+/// What is known of the operator's root that is pinned on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// Its name.
+    pub repository: RepositoryName,
+    /// The newest root: the next one has the next version.
+    pub root: u64,
+    /// After this instant nothing new is installed; what runs stays.
+    pub expires: Timestamp,
 }
 
 /// Metadata of a role.

@@ -9,14 +9,19 @@
 //! says, or does not say, unloads a livepatch, but a signed withdrawal.
 
 mod arguments;
+mod assignment;
+mod bundle;
 pub mod evidence;
 mod execute;
 pub mod guard;
 mod journal;
 mod loader;
 mod locks;
+mod log;
+mod machine;
 mod marker;
 mod objects;
+mod operator;
 mod peers;
 pub mod plan;
 mod problem;
@@ -32,8 +37,9 @@ mod view;
 pub use arguments::Arguments;
 pub use loader::{Loader, Parts};
 pub use locks::panic_directories;
+pub use machine::machine;
 pub use peers::{Peers, uid_of};
 pub use problem::Problem;
 pub use requests::{answer_agent, answer_root};
-pub use trust::{Trust, TrustDirectories};
+pub use trust::TrustDirectories;
 pub use vendor::Verdict;

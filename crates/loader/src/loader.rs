@@ -10,8 +10,9 @@ use livepatch_kernel::{Kernel, Pause, SealedModule};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
 use livepatch_modsig::verify_module;
 use livepatch_settings::{Asker, Policy};
-use livepatch_types::{Clock, KernelIdentity, ModuleName};
+use livepatch_types::{BuildId, Clock, KernelIdentity, ModuleName, Sha256Digest};
 
+use crate::assignment::enable;
 use crate::execute::Executor;
 use crate::journal::Journal;
 use crate::objects::ObjectCache;
@@ -19,7 +20,7 @@ use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Channel, Seen, State, StateStore};
 use crate::step::Steps;
 use crate::vendor::Vendors;
-use crate::{Problem, Trust, TrustDirectories, Verdict, verify};
+use crate::{Problem, TrustDirectories, Verdict, verify};
 
 /// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
 const MAX_STEPS: usize = 6;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where the pinned keys are.
     pub trust: TrustDirectories,
+    /// Which machine this is ([`crate::machine`]); none: it cannot be told.
+    pub machine: Option<Sha256Digest>,
     /// Where state and cache are.
     pub state_directory: PathBuf,
     /// What the owner of the host allows, and when.
@@ -51,13 +54,23 @@ pub struct Parts {
     pub steps: Arc<dyn Steps>,
 }
 
+/// What somebody brought for one round.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Brought<'a> {
+    /// A module. It is used if its bytes are those of what is to be loaded.
+    pub(crate) module: Option<&'a SealedModule>,
+    /// What root says in the operator's place.
+    pub(crate) document: Option<&'a KernelDocument>,
+}
+
 /// The loader of one host. One change of the kernel runs at a time; looking never waits for it.
 pub struct Loader {
     pub(crate) kernel: Arc<dyn Kernel>,
     pause: Arc<dyn Pause>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) trust: TrustDirectories,
-    policy: Policy,
+    pub(crate) machine: Option<Sha256Digest>,
+    pub(crate) policy: Policy,
     /// Until when root waits for no window and no delay.
     root_asked: Mutex<Option<Instant>>,
     transition_timeout: Duration,
@@ -72,7 +85,7 @@ pub struct Loader {
     /// Commands of root that wait for `work`: nothing else of the agent's gets in before them.
     root_waits: AtomicUsize,
     /// One module at a time is read into memory.
-    supply: Mutex<()>,
+    pub(crate) supply: Mutex<()>,
 }
 
 impl Loader {
@@ -90,6 +103,7 @@ impl Loader {
             pause: parts.pause,
             clock: parts.clock,
             trust: parts.trust,
+            machine: parts.machine,
             policy: parts.policy,
             root_asked: Mutex::new(None),
             transition_timeout: parts.transition_timeout,
@@ -110,7 +124,7 @@ impl Loader {
     pub fn start(&self) -> Result<(), Problem> {
         let _work = self.lock_work();
         self.recover()?;
-        self.go_on(None)
+        self.go_on(Brought::default())
     }
 
     /// Takes note of a document of the operator's, for the running kernel and the channel of this host.
@@ -118,27 +132,22 @@ impl Loader {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        let (trust, kernel, state) = (self.trust()?, self.kernel.identity()?, self.store.get());
-        let operator = trust.operator.key_id();
-        let keys = std::slice::from_ref(&trust.operator);
+        let (operator, kernel) = (self.operator()?, self.kernel.identity()?);
+        let state = self.store.get();
         if state.channel == Channel::Closed {
             return Err(not_enabled());
         }
-        let document = KernelDocument::open_any_channel(envelope, keys, &kernel)?;
-        if let Channel::Pinned(channel) = &state.channel {
-            document.check_channel(channel)?;
-        }
+        let document = KernelDocument::open_any_channel(envelope, &operator.documents, &kernel)?;
+        self.check_channel(&state, &document)?;
         self.store.update_if(|state| {
             // Looked at under the lock: two documents at a time must not make the older one the last.
-            if state.channel == Channel::Closed {
-                return Err(not_enabled());
-            }
-            if let Channel::Pinned(channel) = &state.channel {
-                document.check_channel(channel)?;
-            }
-            document.check_version(state.seen_version(&operator, &kernel.build_id, &document.channel))?;
-            remember_seen(state, &operator, &document);
-            state.channel = Channel::Pinned(document.channel.clone());
+            self.check_channel(state, &document)?;
+            document.check_version(state.seen_version(
+                &operator.name,
+                &kernel.build_id,
+                &document.channel,
+            ))?;
+            remember_seen(state, &operator.name, &document);
             state.latest_issued = state.latest_issued.max(Some(document.issued));
             state.document = Some(String::from_utf8_lossy(envelope).into_owned());
             Ok(())
@@ -148,7 +157,7 @@ impl Loader {
     /// Does what is signed, with what is there.
     pub fn converge(&self) -> Result<(), Problem> {
         let _work = self.lock_for_agent()?;
-        self.go_on(None)
+        self.go_on(Brought::default())
     }
 
     /// The same with a module of so many bytes that is still to be read. It is not read when it is not wanted.
@@ -164,19 +173,17 @@ impl Loader {
         let module = SealedModule::from_reader(source.take(bytes), bytes)?;
         wanted.check(module.bytes())?;
         let _work = self.lock_for_agent()?;
-        self.go_on(Some(&module))
+        self.go_on(Brought { module: Some(&module), document: None })
     }
 
     /// Root: documents are taken from now on. A state that cannot be read is set aside.
     pub fn enable(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         self.store.set_aside()?;
-        self.trust()?;
-        self.store.update(|state| {
-            if state.channel == Channel::Closed {
-                state.channel = Channel::Open;
-            }
-        })
+        self.operator()?;
+        self.trust.vendor()?;
+        let host = self.new_host()?;
+        self.store.update(|state| enable(state, host))
     }
 
     /// Root: disables and unloads the livepatch, and holds it back until [`Loader::clear`] or another version.
@@ -186,10 +193,11 @@ impl Loader {
             return Err(problem);
         }
         let (observed, state) = (self.observe()?, self.store.get());
-        if state.channel == Channel::Closed {
+        let running = plan::running(&observed, &state);
+        if state.channel == Channel::Closed && running.is_none() {
             return Err(not_enabled());
         }
-        let Some(version) = plan::running(&observed, &state) else {
+        let Some(version) = running else {
             return Err(Problem::new("nothing-to-revert", "no livepatch of ours is applied", ""));
         };
         // Held first: a loader that dies in between must not bring it back.
@@ -207,16 +215,24 @@ impl Loader {
     pub fn clear(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         let build_id = self.kernel.identity()?.build_id;
-        if self.store.get().channel == Channel::Closed && self.store.problem().is_none() {
+        let state = self.store.get();
+        // A host without a server has locks too, of what root applied from a bundle.
+        let locked = state != State { held: None, stalled: None, blocked: vec![], ..state.clone() };
+        if state.channel == Channel::Closed && !locked && self.store.problem().is_none() {
             return Err(not_enabled());
         }
-        self.store.update(|state| {
-            (state.held, state.stalled) = (None, None);
-            state.blocked.retain(|blocked| blocked.build_id != build_id);
-        })?;
+        self.forget_locks(&build_id)?;
         let until = Instant::now().checked_add(ROOT_ASKS);
         *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner) = until;
         Ok(())
+    }
+
+    /// Forgets holds, stalls, and the crash guards of a kernel.
+    pub(crate) fn forget_locks(&self, build_id: &BuildId) -> Result<(), Problem> {
+        self.store.update(|state| {
+            (state.held, state.stalled) = (None, None);
+            state.blocked.retain(|blocked| blocked.build_id != *build_id);
+        })
     }
 
     /// Root: reverts what is applied and takes no more documents. What was seen and withdrawn stays known.
@@ -228,7 +244,8 @@ impl Loader {
             self.executor(&self.kernel.identity()?).remove(version, self.clock.now())?;
         }
         self.store.update(|state| {
-            (state.channel, state.document, state.applied) = (Channel::Closed, None, None);
+            (state.channel, state.host) = (Channel::Closed, None);
+            (state.document, state.applied) = (None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
             (state.soaking, state.healthy_before) = (None, None);
         })?;
@@ -245,10 +262,6 @@ impl Loader {
         }
     }
 
-    pub(crate) fn trust(&self) -> Result<Trust, Problem> {
-        Trust::read(&self.trust)
-    }
-
     pub(crate) fn observe(&self) -> Result<Observed, Problem> {
         Ok(Observed {
             build_id: self.kernel.identity()?.build_id,
@@ -260,11 +273,13 @@ impl Loader {
 
     /// The stored document, if it is believed for this kernel. Its age is looked at where it matters.
     pub(crate) fn document(&self, state: &State, kernel: &KernelIdentity) -> Option<KernelDocument> {
-        let (stored, trust) = (state.document.as_ref()?, self.trust().ok()?);
+        let (stored, operator) = (state.document.as_ref()?, self.operator().ok()?);
         let Channel::Pinned(channel) = &state.channel else { return None };
-        let seen = state.seen_version(&trust.operator.key_id(), &kernel.build_id, channel);
-        let keys = std::slice::from_ref(&trust.operator);
-        KernelDocument::open(stored.as_bytes(), keys, kernel, channel, seen).ok()
+        if self.copied(state).is_some() {
+            return None;
+        }
+        let seen = state.seen_version(&operator.name, &kernel.build_id, channel);
+        KernelDocument::open(stored.as_bytes(), &operator.documents, kernel, channel, seen).ok()
     }
 
     /// The module that would be taken now, and is not here.
@@ -311,11 +326,12 @@ impl Loader {
     }
 
     /// Plans and acts until there is nothing to do or something stands in the way.
-    fn go_on(&self, supplied: Option<&SealedModule>) -> Result<(), Problem> {
+    pub(crate) fn go_on(&self, brought: Brought<'_>) -> Result<(), Problem> {
+        let Brought { module: supplied, document: of_root } = brought;
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        if self.store.get().channel == Channel::Closed {
+        if self.store.get().is_idle() && of_root.is_none() {
             return Ok(());
         }
         let kernel = self.kernel.identity()?;
@@ -324,12 +340,15 @@ impl Loader {
         let mut install_problem = None;
         for _ in 0..MAX_STEPS {
             let (state, observed) = (self.store.get(), self.observe()?);
-            let document = self.document(&state, &kernel);
+            let document = of_root.cloned().or_else(|| self.document(&state, &kernel));
             let target = document.as_ref().and_then(|document| document.target.as_ref());
             let here = target.is_some_and(|t| self.objects.holds(&t.module) || brought(&t.module).is_some());
             let obtainable = here && install_problem.is_none();
             let verdict = self.verdict(&kernel, document.as_ref());
-            let desired = Desired { obtainable, ..self.desired(document.as_ref(), &verdict) };
+            let mut desired = Desired { obtainable, ..self.desired(document.as_ref(), &verdict) };
+            if of_root.is_some() {
+                desired.asker = Asker::Root;
+            }
             let plan = plan::plan(&observed, desired, &state, self.clock.now());
             tracing::info!(action = plan.action.word(), reason = plan.reason, "planned");
             match plan.action {
@@ -371,7 +390,7 @@ impl Loader {
         supplied: Option<&SealedModule>,
         vendor: &Verdict,
     ) -> Result<(), Problem> {
-        let trust = self.trust()?;
+        let certificates = self.trust.vendor()?;
         let cached;
         let module = match supplied {
             Some(module) => module,
@@ -380,8 +399,8 @@ impl Loader {
                 &cached
             }
         };
-        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &trust.vendor)?;
-        let signer = verify_module(module.bytes(), &trust.vendor)?.signer.key_id_hex();
+        let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &certificates)?;
+        let signer = verify_module(module.bytes(), &certificates)?.signer.key_id_hex();
         vendor.check_module(kernel, target.version, module.bytes(), &signer, self.kernel.modules()?)?;
         if supplied.is_some() {
             // Only now: what is not the vendor's does not get to the disk.

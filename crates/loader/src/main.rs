@@ -13,7 +13,8 @@ use livepatch_kernel::{LinuxKernel, ThreadPause};
 use livepatch_loader::server::{PEER_BOUND, bind, serve};
 use livepatch_loader::step::Unwatched;
 use livepatch_loader::{
-    Arguments, Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root, panic_directories, uid_of,
+    Arguments, Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root, machine, panic_directories,
+    uid_of,
 };
 use livepatch_loader_api::{AGENT_SOCKET, ROOT_SOCKET};
 use livepatch_settings::Config;
@@ -82,6 +83,7 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         kernel: Arc::new(LinuxKernel::default()),
         pause: Arc::new(ThreadPause),
         clock: Arc::new(SystemClock),
+        machine: machine("/etc/machine-id".as_ref(), "/sys/class/dmi/id/product_uuid".as_ref()),
         trust: TrustDirectories { administrator: arguments.trust_dir, package: arguments.keys_dir },
         state_directory: arguments.state_dir,
         policy: config.policy,

@@ -15,12 +15,21 @@ pub fn answer_agent(loader: &Loader, head: Head<AgentRequest>, body: &mut dyn Re
         AgentRequest::Apply => loader.apply(head.body_bytes.into(), body),
         AgentRequest::Update => loader.begin_update(),
         AgentRequest::Metadata => loader.take_metadata(head.body_bytes, body),
+        AgentRequest::Logged => {
+            read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_logged(&bytes))
+        }
+        AgentRequest::OperatorRoot => {
+            read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_operator_root(&bytes))
+        }
+        AgentRequest::Assign => {
+            read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_assignment(&bytes))
+        }
     };
     answer(loader, &format!("{:?}", head.request), done)
 }
 
 /// A command of root's.
-pub fn answer_root(loader: &Loader, head: Head<RootRequest>, _: &mut dyn Read) -> Answer {
+pub fn answer_root(loader: &Loader, head: Head<RootRequest>, body: &mut dyn Read) -> Answer {
     let done = match head.request {
         RootRequest::Status => Ok(()),
         RootRequest::Enable => loader.enable(),
@@ -28,6 +37,7 @@ pub fn answer_root(loader: &Loader, head: Head<RootRequest>, _: &mut dyn Read) -
         RootRequest::Clear => loader.clear(),
         RootRequest::Disable => loader.disable(),
         RootRequest::ResetTrust => loader.reset_trust(),
+        RootRequest::ApplyBundle => loader.apply_bundle(head.body_bytes, body),
     };
     answer(loader, &format!("root's {:?}", head.request), done)
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use livepatch_manifest::Target;
 use livepatch_trust::RepositoryName;
-use livepatch_types::{BuildId, ModuleName, PatchVersion, Tier};
+use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
+use crate::operator::OperatorRoot;
 use crate::step::{Step, Steps, Unwatched};
 
 const SCHEMA: u32 = 1;
@@ -27,6 +28,15 @@ pub struct State {
     pub schema: u32,
     /// Whose documents are taken.
     pub channel: Channel,
+    /// Who this host is to its operator; none: root did not enable it, or an earlier version was enabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
+    /// The operator's root, once it was seen: from then on the one pinned key does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorRoot>,
+    /// The head of the transparency log that was believed last, and what was proven to be in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSeen>,
     /// How far each operator's documents were seen.
     pub seen: Vec<Seen>,
     /// The newest signing time of a document that was believed: a clock before it is wrong.
@@ -54,24 +64,50 @@ pub struct State {
     pub vendor: Option<RepositoryName>,
 }
 
-/// Which of the operator's documents are taken. Only root moves it, but for the step from `Open` to `Pinned`.
+/// What was seen of the transparency log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSeen {
+    /// Its name.
+    pub name: String,
+    /// How many entries the head has.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Sha256Digest,
+    /// Modules that are in it: the last ones.
+    pub proven: Vec<Sha256Digest>,
+}
+
+/// Which of the operator's documents are taken. Only root moves it, but for a signed assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channel {
     /// None: root has not enabled this host.
     #[default]
     Closed,
-    /// Those of the channel that the first believed one names.
+    /// None yet: the operator has not assigned this host to a channel.
     Open,
-    /// Those of this channel. Seam: an assignment of the host, signed by the operator, takes the place of the first.
+    /// Those of this channel.
     Pinned(Tier),
+}
+
+/// Who this host is to its operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Drawn at random when root enabled the host.
+    pub id: HostId,
+    /// The machine that it was drawn on: on another one this state is a copy. None: it could not be told.
+    pub machine: Option<Sha256Digest>,
+    /// The highest version of an assignment that was believed; 0: none.
+    pub assignment: u64,
 }
 
 /// What was seen of the documents of one kernel and channel by one operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// Key id of the operator.
+    /// The operator: the id of its key, or the name of its root.
     pub operator: String,
     /// The kernel.
     pub build_id: BuildId,
@@ -213,6 +249,11 @@ impl State {
             seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel
         };
         self.seen.iter().find(same).map_or(0, |seen| seen.version)
+    }
+
+    /// Whether there is nothing to do without root: no document is taken, and nothing is or was being applied.
+    pub fn is_idle(&self) -> bool {
+        self.channel == Channel::Closed && self.applied.is_none() && self.in_progress.is_none()
     }
 
     /// Everything ever withdrawn for a kernel.

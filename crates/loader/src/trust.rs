@@ -1,4 +1,5 @@
-//! Whom this host believes: two pinned keys. Seam: TUF roots take their place later.
+//! What is pinned on this host: the operator's key or root, the vendor's certificate and root. Of each file the one that the
+//! administrator put in place goes before the one that came with the package.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -19,38 +20,46 @@ pub struct TrustDirectories {
     pub package: PathBuf,
 }
 
-/// The pinned keys.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// Who may say what this host runs.
-    pub operator: VerifyingKey,
-    /// Who may sign modules.
-    pub vendor: Vec<Certificate>,
+impl TrustDirectories {
+    /// The operator's one key, from `operator.pub`.
+    pub fn operator(&self) -> Result<VerifyingKey, Problem> {
+        VerifyingKey::parse(&String::from_utf8_lossy(&read(self, "operator.pub")?))
+            .map_err(|error| wrong("operator.pub", &error))
+    }
+
+    /// Who may sign modules, from `vendor.pem`.
+    pub fn vendor(&self) -> Result<Vec<Certificate>, Problem> {
+        Certificate::from_pem(&read(self, "vendor.pem")?).map_err(|error| wrong("vendor.pem", &error))
+    }
+
+    /// A file that need not be there: a root, or the key of a log.
+    pub(crate) fn optional(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
+        for directory in [&self.administrator, &self.package] {
+            let path = directory.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    let message = format!("cannot read {}: {error}", path.display());
+                    return Err(Problem::new("trust-unreadable", message, "make the file readable for root"));
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
-impl Trust {
-    /// Reads `operator.pub` and `vendor.pem`, each from the first directory that has it: what the administrator put
-    /// in place goes before what came with the package.
-    pub fn read(directories: &TrustDirectories) -> Result<Self, Problem> {
-        let TrustDirectories { administrator, package } = directories;
-        let read = |name: &str| {
-            let path = administrator.join(name);
-            let bytes = std::fs::read(&path).or_else(|error| match error.kind() {
-                ErrorKind::NotFound => std::fs::read(package.join(name)).map_err(|_| error),
-                _ => Err(error),
-            });
-            bytes.map_err(|error| {
-                let message = format!("cannot read {}: {error}", path.display());
-                Problem::new("trust-missing", message, HINT)
-            })
-        };
-        let (operator, vendor) = (read("operator.pub")?, read("vendor.pem")?);
-        let wrong = |name: &str, error: &dyn std::fmt::Display| {
-            Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
-        };
-        let operator = VerifyingKey::parse(&String::from_utf8_lossy(&operator))
-            .map_err(|error| wrong("operator.pub", &error))?;
-        let vendor = Certificate::from_pem(&vendor).map_err(|error| wrong("vendor.pem", &error))?;
-        Ok(Self { operator, vendor })
-    }
+fn read(directories: &TrustDirectories, name: &str) -> Result<Vec<u8>, Problem> {
+    let path = directories.administrator.join(name);
+    let bytes = std::fs::read(&path).or_else(|error| match error.kind() {
+        ErrorKind::NotFound => std::fs::read(directories.package.join(name)).map_err(|_| error),
+        _ => Err(error),
+    });
+    bytes.map_err(|error| {
+        Problem::new("trust-missing", format!("cannot read {}: {error}", path.display()), HINT)
+    })
+}
+
+fn wrong(name: &str, error: &dyn std::fmt::Display) -> Problem {
+    Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
 }

@@ -9,16 +9,16 @@ mod problems;
 mod store;
 mod verdict;
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use livepatch_loader_api::{VendorView, WantedFile};
-use livepatch_manifest::KernelDocument;
+use livepatch_manifest::{KernelDocument, VendorFiles};
 use livepatch_types::KernelIdentity;
 
 use crate::loader::not_enabled;
 use crate::requests::read_exactly;
 use crate::state::Channel;
-use crate::{Loader, Problem, TrustDirectories};
+use crate::{Loader, Problem};
 
 pub(crate) use kept::Kept;
 pub(crate) use store::{Gate, Vendors};
@@ -54,18 +54,33 @@ impl Loader {
         self.vendors.take(&bytes, &self.kernel.identity()?)
     }
 
+    /// Takes the files that came with a bundle. A host that goes by the certificate alone has nobody who says that its
+    /// livepatch was not withdrawn, since no operator does: it takes none.
+    pub(crate) fn take_carried(&self, files: &VendorFiles, kernel: &KernelIdentity) -> Result<(), Problem> {
+        let Gate { kept, problem } = self.vendor();
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let kept = kept.ok_or_else(|| {
+            let message = "no root of the vendor's is pinned on this host, and without a server its word is needed";
+            let hint = "put the vendor's metadata/1.root.json as vendor-root.json into /etc/livepatch/trust (docs/trust.md)";
+            Problem::new("vendor-not-pinned", message, hint)
+        })?;
+        self.vendors.take_all(&kept, kernel, |path| files.get(path).map(<[u8]>::to_vec))
+    }
+
     /// Root: sets aside what is remembered, and begins anew from the pinned root, if there is one.
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         self.vendors.reset()?;
-        self.store.update(|state| state.vendor = None)?;
+        self.store.update(|state| (state.vendor, state.operator, state.log) = (None, None, None))?;
         let gate = self.vendor();
         gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
     }
 
     /// What is remembered, and what is wrong with it. The root is pinned when it is seen for the first time.
     pub(crate) fn vendor(&self) -> Gate {
-        let pinned = pinned_root(&self.trust);
+        let pinned = self.trust.optional(ROOT_FILE);
         let known = self.store.get().vendor;
         let mut gate = self.vendors.gate(pinned, known.as_ref());
         if let (None, Some(kept)) = (&known, &gate.kept) {
@@ -76,9 +91,14 @@ impl Loader {
         gate
     }
 
-    /// What the vendor says of a document for a kernel, at this time.
+    /// What the vendor says of a document for a kernel, at this time; and what the operator's root and the log
+    /// have against it.
     pub(crate) fn verdict(&self, kernel: &KernelIdentity, document: Option<&KernelDocument>) -> Verdict {
-        Verdict::of(&self.vendor(), kernel, document, self.clock.now())
+        let verdict = Verdict::of(&self.vendor(), kernel, document, self.clock.now());
+        match self.operator_stale().or_else(|| self.not_in_the_log(document)) {
+            Some(problem) => Verdict { install: Err(problem), ..verdict },
+            None => verdict,
+        }
     }
 
     /// How the vendor's repository looks, and what is wrong with it whatever is offered.
@@ -110,20 +130,4 @@ impl Loader {
         });
         (view, problem)
     }
-}
-
-/// The root that is pinned: what the administrator put in place goes before what came with the package.
-fn pinned_root(directories: &TrustDirectories) -> Result<Option<Vec<u8>>, Problem> {
-    for directory in [&directories.administrator, &directories.package] {
-        let path = directory.join(ROOT_FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                let message = format!("cannot read {}: {error}", path.display());
-                return Err(Problem::new("trust-unreadable", message, "make the file readable for root"));
-            }
-        }
-    }
-    Ok(None)
 }

@@ -21,12 +21,18 @@ impl Loader {
             .filter(|applied| kernel.as_ref().is_ok_and(|kernel| kernel.build_id == applied.build_id));
         let in_progress =
             state.in_progress.as_ref().filter(|progress| Some(&progress.boot_id) == boot_id.as_ref());
+        let document_target = document.as_ref().and_then(|document| document.target.clone());
         let (vendor, vendor_problem) = self.vendor_view(kernel.as_ref().ok(), document.as_ref());
         let in_progress = in_progress.filter(|progress| progress.phase != Phase::Reverting);
         let locks = kernel.as_ref().ok().zip(boot_id.as_ref());
-        let problem = self.store.problem().or_else(|| self.trust().err());
+        // Of whom a host without a server applies livepatches is the vendor alone.
+        let of_root = state.channel == Channel::Closed && !state.is_idle();
+        let operator = if of_root { None } else { self.operator().err() };
+        let trust = operator.or_else(|| self.trust.vendor().err());
+        let problem = self.store.problem().or_else(|| self.copied(&state)).or(trust);
         View {
             enabled: state.channel != Channel::Closed,
+            host: state.host.as_ref().map(|host| host.id),
             channel: match &state.channel {
                 Channel::Pinned(tier) => Some(tier.clone()),
                 Channel::Closed | Channel::Open => None,
@@ -43,6 +49,9 @@ impl Loader {
             document,
             vendor,
             vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),
+            log: self.log_view(&state, document_target.as_ref()),
+            operator: self.operator_view(),
+            operator_problem: self.operator_stale().as_ref().map(Problem::to_failure),
         }
     }
 }

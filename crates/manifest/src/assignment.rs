@@ -12,6 +12,8 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.livepatch.host-assignment+json";
 
 /// Members that a writer may list in `critical` and this reader understands. None yet.
 const UNDERSTOOD: [&str; 0] = [];
+/// Largest envelope with an assignment, in bytes.
+pub const MAX_ASSIGNMENT_BYTES: usize = 16 << 10;
 /// Longest cohort key, in characters.
 const MAX_COHORT_CHARS: usize = 64;
 
@@ -31,7 +33,7 @@ pub struct HostAssignment {
     /// the replicas of a cluster, have keys by which they go one after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cohort: Option<String>,
-    /// Rises with every new assignment of this host; a host never goes back.
+    /// Rises with every new assignment of this host; a host never goes back. Servers take the second of the signing.
     pub version: u64,
     /// When it was signed.
     pub issued: Timestamp,

@@ -4,12 +4,18 @@
 //! offset  size  field (integers are little-endian)
 //! 0       8     magic "LPBUNDLE"
 //! 8       4     format version, 1
-//! 12      4     number of sections, 2 to 6
+//! 12      4     number of sections, 2 to 7
 //! 16      16·n  table: kind u32, reserved u32 (0), length in bytes u64; kinds strictly ascending
 //! …             the sections, back to back, in the order of the table; the file ends with the last
 //! ```
+//!
+//! Readers before section 7 (`vendor`) refuse a bundle that has it by its kind; one without it has the same bytes as ever.
 
-use crate::{ModuleObject, PatchManifest, PatchSources, VmProof, sha256};
+mod sections;
+
+use crate::{ModuleObject, PatchManifest, PatchSources, VendorFiles, VmProof, sha256};
+
+pub use sections::Sections;
 
 const MAGIC: &[u8; 8] = b"LPBUNDLE";
 const FORMAT_VERSION: u32 = 1;
@@ -19,22 +25,25 @@ const ENTRY_BYTES: usize = 16;
 /// Largest module that a bundle, a server or a host accepts, in bytes.
 pub const MAX_MODULE_BYTES: u64 = 32 << 20;
 /// Largest bundle, in bytes: all caps together.
-pub const MAX_BUNDLE_BYTES: u64 = MAX_MODULE_BYTES + (10 << 20);
+pub const MAX_BUNDLE_BYTES: u64 = MAX_MODULE_BYTES + (14 << 20);
 
 /// Kind, name and cap in bytes of each section. `manifest` and `module` must be there.
-const SECTIONS: [(u32, &str, u64); 6] = [
+const SECTIONS: [(u32, &str, u64); 7] = [
     (1, "manifest", 256 << 10),
     (2, "module", MAX_MODULE_BYTES),
     (3, "signature", 16 << 10),
     (4, "report", 4 << 20),
     (5, "sources", MAX_SOURCES_BYTES),
     (6, "proof", MAX_PROOF_BYTES),
+    (7, "vendor", MAX_VENDOR_BYTES),
 ];
 
 /// Largest section of source patches, in bytes.
 pub const MAX_SOURCES_BYTES: u64 = 4 << 20;
 /// Largest proof, its kernel log included, in bytes.
 pub const MAX_PROOF_BYTES: u64 = 1 << 20;
+/// Largest section of the vendor's metadata, in bytes.
+pub const MAX_VENDOR_BYTES: u64 = 4 << 20;
 
 /// Sections whose digests stand in the manifest.
 const NAMED_IN_MANIFEST: [&str; 3] = ["report", "sources", "proof"];
@@ -90,6 +99,9 @@ pub struct Bundle {
     pub sources: Option<Vec<u8>>,
     /// What happened in a virtual machine (JSON, [`VmProof`]).
     pub proof: Option<Vec<u8>>,
+    /// What the vendor's repository says of the kernel (JSON, [`VendorFiles`]). It is signed for itself, and newer than
+    /// the manifest, which does not name it.
+    pub vendor: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -107,6 +119,7 @@ impl Bundle {
             report,
             sources: None,
             proof: None,
+            vendor: None,
         };
         bundle.renewed()
     }
@@ -122,6 +135,13 @@ impl Bundle {
     pub fn with_proof(mut self, proof: &VmProof) -> Result<Self, BundleError> {
         self.proof = Some(serde_json::to_vec(proof).map_err(|e| BundleError::Part("proof", e.to_string()))?);
         self.renewed()
+    }
+
+    /// The same with what the vendor's repository says today; as signed as before.
+    pub fn with_vendor(mut self, files: &VendorFiles) -> Result<Self, BundleError> {
+        self.vendor = Some(files.to_bytes());
+        self.check_caps()?;
+        Ok(self)
     }
 
     /// The same with another module, which the manifest then names; not signed.
@@ -141,6 +161,11 @@ impl Bundle {
         parse_part("proof", self.proof.as_deref())
     }
 
+    /// The vendor's metadata, if the bundle has any.
+    pub fn parsed_vendor(&self) -> Result<Option<VendorFiles>, BundleError> {
+        self.vendor.as_deref().map(VendorFiles::parse).transpose()
+    }
+
     /// Makes the manifest's bytes anew, which no signature fits any more.
     fn renewed(mut self) -> Result<Self, BundleError> {
         self.signature = None;
@@ -158,69 +183,9 @@ impl Bundle {
 
     /// Reads a bundle; checks structure, caps, and that the module is the one in the manifest. Verifies no signature.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let word = |at: usize| -> Option<u32> {
-            bytes.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(u32::from_le_bytes)
-        };
-        let long = |at: usize| -> Option<u64> {
-            bytes.get(at..at + 8).and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_le_bytes)
-        };
-        let short = || BundleError::Length { declared: HEADER_BYTES as u64, actual: bytes.len() as u64 };
-        if bytes.get(..8) != Some(MAGIC.as_slice()) {
-            return Err(BundleError::NotABundle);
-        }
-        let format = word(8).ok_or_else(short)?;
-        if format != FORMAT_VERSION {
-            return Err(BundleError::Format(format));
-        }
-        let count = word(12).ok_or_else(short)? as usize;
-        if count > SECTIONS.len() {
-            return Err(BundleError::Table(format!(
-                "{count} sections where at most {} exist",
-                SECTIONS.len()
-            )));
-        }
-        let mut offset = HEADER_BYTES + count * ENTRY_BYTES;
-        let mut parts: [Option<&[u8]>; SECTIONS.len()] = [None; SECTIONS.len()];
-        let mut previous = 0;
-        for index in 0..count {
-            let at = HEADER_BYTES + index * ENTRY_BYTES;
-            let (Some(kind), Some(reserved), Some(length)) = (word(at), word(at + 4), long(at + 8)) else {
-                return Err(BundleError::Length { declared: offset as u64, actual: bytes.len() as u64 });
-            };
-            let Some(slot) = SECTIONS.iter().position(|(known, _, _)| *known == kind) else {
-                return Err(BundleError::Table(format!("unknown section kind {kind}")));
-            };
-            let (_, name, cap) = SECTIONS[slot];
-            if kind <= previous {
-                return Err(BundleError::Table(format!("section {name} is out of order or there twice")));
-            }
-            if reserved != 0 {
-                return Err(BundleError::Table(format!("a reserved field of section {name} is not 0")));
-            }
-            if length > cap {
-                return Err(BundleError::Table(format!(
-                    "section {name} has {length} bytes where {cap} are allowed"
-                )));
-            }
-            let end = offset + length as usize;
-            parts[slot] = Some(
-                bytes
-                    .get(offset..end)
-                    .ok_or(BundleError::Length { declared: end as u64, actual: bytes.len() as u64 })?,
-            );
-            (offset, previous) = (end, kind);
-        }
-        if offset != bytes.len() {
-            return Err(BundleError::Length { declared: offset as u64, actual: bytes.len() as u64 });
-        }
-        let [Some(manifest_bytes), Some(module), signature, report, sources, proof] = parts else {
-            return Err(BundleError::Table("manifest or module is missing".into()));
-        };
-        let manifest: PatchManifest = serde_json::from_slice(manifest_bytes)
-            .map_err(|error| BundleError::Manifest(error.to_string()))?;
-        if manifest.schema != 1 {
-            return Err(BundleError::Manifest(format!("schema {} is not 1", manifest.schema)));
-        }
+        let Sections { manifest: manifest_bytes, module, signature, report, sources, proof, vendor } =
+            Sections::read(bytes)?;
+        let manifest = PatchManifest::parse(manifest_bytes)?;
         let bundle = Self {
             manifest,
             manifest_bytes: manifest_bytes.to_vec(),
@@ -229,6 +194,7 @@ impl Bundle {
             report: report.map(<[u8]>::to_vec),
             sources: sources.map(<[u8]>::to_vec),
             proof: proof.map(<[u8]>::to_vec),
+            vendor: vendor.map(<[u8]>::to_vec),
         };
         bundle.check_module()?;
         bundle.check_named()?;
@@ -263,6 +229,7 @@ impl Bundle {
             (4, self.report.as_deref()),
             (5, self.sources.as_deref()),
             (6, self.proof.as_deref()),
+            (7, self.vendor.as_deref()),
         ]
     }
 
@@ -314,6 +281,18 @@ impl Bundle {
             return Err(BundleError::Module(format!("SHA-256 {actual} where {} is stated", stated.sha256)));
         }
         Ok(())
+    }
+}
+
+impl PatchManifest {
+    /// Reads a manifest.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|error| BundleError::Manifest(error.to_string()))?;
+        if manifest.schema == 1 {
+            return Ok(manifest);
+        }
+        Err(BundleError::Manifest(format!("schema {} is not 1", manifest.schema)))
     }
 }
 

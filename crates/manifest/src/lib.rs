@@ -1,6 +1,7 @@
 //! Floor 1: what is signed and how it is laid out.
 //!
-//! - [`Bundle`]: the one file that the builder makes: module, manifest, report, source patches, proof, signature.
+//! - [`Bundle`]: the one file that the builder makes: module, manifest, report, source patches, proof, signature,
+//!   and what else a host needs that has no server.
 //! - [`KernelDocument`]: what a server tells hosts of one kernel in one channel, inside a signed [`envelope`].
 //! - [`HostAssignment`]: what an operator decided about one host, inside a signed envelope.
 //!
@@ -13,6 +14,7 @@ pub mod document;
 pub mod envelope;
 mod evidence;
 mod patch;
+mod vendor_files;
 
 pub use assignment::{AssignmentError, HostAssignment};
 pub use bundle::{Bundle, BundleError};
@@ -23,6 +25,7 @@ pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry
 pub use patch::{
     CveEntry, ModuleObject, ObjectError, ObjectName, PatchManifest, PatchedFunction, PatchedObject,
 };
+pub use vendor_files::VendorFiles;
 
 /// SHA-256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> livepatch_types::Sha256Digest {

@@ -103,6 +103,52 @@ fn what_the_manifest_names_is_what_is_in_the_bundle() {
     assert_eq!(Bundle::parse(&unnamed.to_bytes()), Err(BundleError::Section("proof")));
 }
 
+#[test]
+fn a_bundle_without_the_vendors_metadata_has_the_same_bytes_as_ever() {
+    let golden = include_bytes!("bundle/before-vendor.lpb");
+    assert_eq!(bundle().to_bytes(), golden);
+    assert_eq!(Bundle::parse(golden).unwrap(), bundle());
+}
+
+#[test]
+fn the_vendors_metadata_travels_in_a_bundle() {
+    let file = |path: &str, text: &str| (path.to_owned(), text.as_bytes().to_vec());
+    let files =
+        VendorFiles::new([file("metadata/1.root.json", "{}"), file("metadata/timestamp.json", "{\"a\":1}")]);
+    let files = files.unwrap();
+    let signed = Bundle { signature: Some(vec![1, 2, 3]), ..bundle() };
+    let with = signed.clone().with_vendor(&files).unwrap();
+    // The signature stays: the manifest does not name what is signed for itself.
+    assert_eq!((&with.signature, &with.manifest_bytes), (&signed.signature, &signed.manifest_bytes));
+    let golden = include_bytes!("bundle/with-vendor.lpb");
+    assert_eq!(with.to_bytes(), golden);
+    let read = Bundle::parse(golden).unwrap();
+    assert_eq!(read, with);
+    // Readers before it know six kinds, and refuse the seventh by its number.
+    assert_eq!(golden[12..16], [5, 0, 0, 0]);
+    assert_eq!(golden[16 + 4 * 16..][..4], [7, 0, 0, 0]);
+    let read = read.parsed_vendor().unwrap().unwrap();
+    assert_eq!(read.get("metadata/timestamp.json"), Some(&b"{\"a\":1}"[..]));
+    assert_eq!(read.get("metadata/2.root.json"), None);
+    assert_eq!(read.paths().count(), 2);
+    assert_eq!(bundle().parsed_vendor(), Ok(None));
+
+    let part = |why: &str| BundleError::Part("vendor", why.to_owned());
+    assert_eq!(VendorFiles::new([("a".into(), vec![0xff])]), Err(part("a is not text")));
+    let many = (0..261).map(|number| (number.to_string(), vec![]));
+    assert_eq!(VendorFiles::new(many), Err(part("261 files where 260 are allowed")));
+    assert!(VendorFiles::new((0..260).map(|number| (number.to_string(), vec![]))).is_ok());
+    let later = br#"{"schema":2,"files":{}}"#;
+    assert_eq!(VendorFiles::parse(later), Err(part("schema 2 is not 1")));
+    for text in
+        ["", "[]", r#"{"schema":1}"#, r#"{"schema":1,"files":{"a":1}}"#, r#"{"schema":1,"files":{},"x":1}"#]
+    {
+        assert!(matches!(VendorFiles::parse(text.as_bytes()), Err(BundleError::Part("vendor", _))), "{text}");
+    }
+    let large = VendorFiles::new([("a".into(), vec![b'a'; 4 << 20])]).unwrap();
+    assert!(matches!(bundle().with_vendor(&large), Err(BundleError::Table(_))));
+}
+
 /// As version 0.1.0 made them: the manifest names nothing.
 fn bundle_of_old() -> Bundle {
     let mut old = bundle();

@@ -174,7 +174,10 @@ pub enum Vendor {
 /// Commands on the operator's root.
 #[derive(Debug, Subcommand)]
 pub enum Operator {
+    /// Make a key that takes the place of this server's, once a root names it: operator-next.pub is for that root.
+    NewKey,
     /// Take an operator's root (`livepatch-build trust init --kind operator`) that names this server's key, and serve it.
+    /// One that names the key of `new-key` puts that in the place of the server's; then restart the server.
     Import {
         /// The repository.
         directory: PathBuf,

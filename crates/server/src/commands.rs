@@ -13,7 +13,7 @@ use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
 use crate::publish::publish;
 use crate::serve::serve;
-use crate::{DataDir, Exit, Failure, arguments, log, machines, token, vendor};
+use crate::{DataDir, Exit, Failure, arguments, log, machines, operator, token, vendor};
 
 /// Most characters in the name of a token.
 const MAX_NAME_CHARS: usize = 64;
@@ -57,13 +57,9 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
         Command::Vendor(Vendor::List(how)) => list_vendors(&data, how.format),
         Command::Vendor(Vendor::Import { directory }) => import_vendor(&data, &directory, now).await,
         Command::Vendor(Vendor::Repositories(how)) => list_repositories(&data, how.format),
+        Command::Operator(Operator::NewKey) => print(&operator::new_key(&data)?),
         Command::Operator(Operator::Import { directory }) => {
-            let key = data.key()?;
-            let import = data.repositories().check_operator(&directory, key.public(), now)?;
-            log_roots(&data.store().await?, import.roots(), now).await?;
-            let state = import.take()?;
-            let version = state.root().header.version;
-            print(&format!("serving root {version} of operator {}\n", state.root().repository))
+            print(&operator::import(&data, &directory, now).await?)
         }
         Command::Machine(Machine::List(how)) => {
             machines::list_machines(&data, how.unhealthy, how.list.format, now).await
@@ -227,7 +223,11 @@ async fn withdraw(data: &DataDir, version: PatchVersion, now: Timestamp) -> Resu
 }
 
 /// The log says which roots are believed before they are.
-async fn log_roots(log: &dyn TransparencyLog, roots: &[KeyEvent], now: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn log_roots(
+    log: &dyn TransparencyLog,
+    roots: &[KeyEvent],
+    now: Timestamp,
+) -> Result<(), Failure> {
     for root in roots {
         log.log_key(root, now).await?;
     }

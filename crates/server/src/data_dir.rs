@@ -62,6 +62,14 @@ impl DataDir {
     pub fn operator_public_key(&self) -> PathBuf {
         self.root.join("operator.pub")
     }
+    /// The key that takes the place of the signing key when a root of the operator's names it.
+    pub fn next_operator_key(&self) -> PathBuf {
+        self.root.join("operator-next.key")
+    }
+    /// Its public half, for the root.
+    pub fn next_operator_public_key(&self) -> PathBuf {
+        self.root.join("operator-next.pub")
+    }
     /// The log's name and key, for those who verify what the log says.
     pub fn log_key(&self) -> PathBuf {
         self.root.join("log.vkey")
@@ -102,13 +110,21 @@ impl DataDir {
     }
     /// Reads the signing key.
     pub fn key(&self) -> Result<OperatorKey, Failure> {
-        let path = self.operator_key();
-        OperatorKey::read(&path).map_err(|error| {
-            Failure::new(Exit::Setup, error)
-                .context(format!("cannot use {}", path.display()))
-                .hint("the file must be the Ed25519 key that `init` made, with mode 600")
-        })
+        read_key(&self.operator_key())
     }
+    /// Reads the key that is to take its place, if there is one.
+    pub fn next_key(&self) -> Result<Option<OperatorKey>, Failure> {
+        let path = self.next_operator_key();
+        if path.exists() { read_key(&path).map(Some) } else { Ok(None) }
+    }
+}
+
+fn read_key(path: &Path) -> Result<OperatorKey, Failure> {
+    OperatorKey::read(path).map_err(|error| {
+        Failure::new(Exit::Setup, error)
+            .context(format!("cannot use {}", path.display()))
+            .hint("the file must be an Ed25519 key that this program made, with mode 600")
+    })
 }
 
 /// Reads a file that has `limit` bytes at most.

@@ -23,8 +23,12 @@ pub enum Plan {
     Sign(Box<KernelDocument>),
 }
 
-/// Whether a document was issued by now and has more than half of its time left.
-fn is_fresh(document: &StoredDocument, now: Timestamp) -> bool {
+/// Whether a document was issued by now, has more than half of its time left, and is signed by the key of this id: the
+/// key may be another one than yesterday.
+fn is_fresh(document: &StoredDocument, key_id: &str, now: Timestamp) -> bool {
+    if !String::from_utf8_lossy(&document.body).contains(key_id) {
+        return false;
+    }
     let half = document.issued.duration_until(document.expires) / 2;
     document.issued <= now && document.issued.duration_until(now) < half
 }
@@ -59,12 +63,18 @@ fn digest(content: &KernelDocument) -> Sha256Digest {
 }
 
 /// Decides whether the stored document still stands. The version rises if and only if the content changes.
-pub fn plan(facts: &DocumentFacts, tier: &Tier, vendor: Option<&VendorMetadata>, now: Timestamp) -> Plan {
+pub fn plan(
+    facts: &DocumentFacts,
+    tier: &Tier,
+    vendor: Option<&VendorMetadata>,
+    key_id: &str,
+    now: Timestamp,
+) -> Plan {
     let content = content(facts, tier, vendor);
     let version = match &facts.stored {
         None => 1,
         Some(stored) if stored.content_sha256 != digest(&content) => stored.version + 1,
-        Some(stored) if is_fresh(stored, now) => {
+        Some(stored) if is_fresh(stored, key_id, now) => {
             return Plan::Keep(StoredDocument { revision: facts.revision, ..stored.clone() });
         }
         Some(stored) => stored.version,
@@ -84,17 +94,18 @@ pub async fn current(
     now: Timestamp,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let key_id = key.public().key_id();
     let Some(state) = store.document(build_id, tier).await? else { return Ok(None) };
     if let Some(stored) = state.stored
         && stored.revision == state.revision
-        && is_fresh(&stored, now)
+        && is_fresh(&stored, &key_id, now)
     {
         return Ok(Some(stored.body));
     }
     for _ in 0..ATTEMPTS {
         let Some(facts) = store.document_facts(build_id, tier).await? else { return Ok(None) };
         let vendor = repositories.newest_for(build_id);
-        let document = match plan(&facts, tier, vendor.as_ref(), now) {
+        let document = match plan(&facts, tier, vendor.as_ref(), &key_id, now) {
             Plan::Keep(document) => document,
             Plan::Sign(document) => {
                 let body = key.sign(&document);
@@ -140,7 +151,7 @@ mod tests {
     }
 
     fn signed(facts: &DocumentFacts, now: Timestamp) -> StoredDocument {
-        let Plan::Sign(document) = plan(facts, &Tier::parse("stable").unwrap(), None, now) else {
+        let Plan::Sign(document) = plan(facts, &Tier::parse("stable").unwrap(), None, "", now) else {
             panic!("kept")
         };
         StoredDocument {
@@ -165,9 +176,12 @@ mod tests {
         later.revision = 4;
         let noted = StoredDocument { revision: 4, ..first.clone() };
         assert_eq!(
-            plan(&later, &tier, None, at(83)),
+            plan(&later, &tier, None, "", at(83)),
             Plan::Keep(noted),
             "another revision, the same content"
+        );
+        assert!(
+            matches!(plan(&later, &tier, None, "another key", at(83)), Plan::Sign(document) if document.version == 1)
         );
         let renewed = signed(&later, at(84));
         assert_eq!(

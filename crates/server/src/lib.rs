@@ -26,6 +26,7 @@ mod health;
 mod import;
 mod known_kernels;
 mod machines;
+mod operator;
 mod output;
 mod publish;
 mod repositories;

@@ -142,8 +142,8 @@ impl Repositories {
         Import::new(target, files, records, roots, served)
     }
 
-    /// Verifies an operator's root in a directory; nothing is taken yet. It must name the key that signs documents here,
-    /// else no host would believe them.
+    /// Verifies an operator's root in a directory; nothing is taken yet. It must name the key that signs documents and
+    /// assignments here, else no host would believe them.
     pub fn check_operator(
         &self,
         from: &Path,
@@ -164,15 +164,17 @@ impl Repositories {
             return Err(refused(from, &Refusal::WrongKind(Kind::Operator)));
         }
         state.check_time(now).map_err(|refusal| refused(from, &refusal))?;
-        let documents_key = PublicKey::Ed25519(*key.as_bytes());
-        if !state.root().keys_of(Role::Documents).any(|(_, known)| *known == documents_key) {
-            return Err(Failure::refused(format!(
-                "the root does not name the key {} of this server for documents",
-                documents_key.id()
-            ))
-            .hint(
-                "give the server's operator.pub to `livepatch-build trust rotate --role documents --add`",
-            ));
+        let online = PublicKey::Ed25519(*key.as_bytes());
+        for role in [Role::Documents, Role::Assignments] {
+            if !state.root().keys_of(role).any(|(_, known)| *known == online) {
+                return Err(Failure::refused(format!(
+                    "the root does not name the key {} of this server for {role}",
+                    online.id()
+                ))
+                .hint(format!(
+                    "give the server's operator.pub to `livepatch-build trust rotate --role {role} --add`"
+                )));
+            }
         }
         let roots = root_events(KeyPurpose::OperatorRoot, &state, known_root, &files);
         Import::new(target, files, vec![("state.json", state.to_bytes())], roots, state)

@@ -3,14 +3,15 @@ use std::path::Path;
 use anyhow::Context as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use livepatch_manifest::{KernelDocument, VerifyingKey, document, envelope};
+use jiff::Timestamp;
+use livepatch_manifest::{HostAssignment, KernelDocument, VerifyingKey, assignment, document, envelope};
 use livepatch_transparency::{Checkpoint, LogKey};
-use livepatch_types::Redacted;
+use livepatch_types::{HostId, Redacted, Tier};
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// The operator's online key: it signs kernel documents and the log's head.
+/// The operator's online key: it signs kernel documents, assignments of hosts and the log's head.
 #[derive(Debug)]
 pub struct OperatorKey {
     pair: Ed25519KeyPair,
@@ -62,12 +63,22 @@ impl OperatorKey {
 
     /// The signed envelope of a document.
     pub fn sign(&self, kernel_document: &KernelDocument) -> Vec<u8> {
-        let payload = kernel_document.to_payload();
-        let signature = self.pair.sign(&envelope::signing_input(document::PAYLOAD_TYPE, &payload));
-        envelope::assemble(
-            document::PAYLOAD_TYPE,
-            &payload,
-            &[(self.public.key_id(), signature.as_ref().to_vec())],
-        )
+        self.envelope(document::PAYLOAD_TYPE, &kernel_document.to_payload())
+    }
+
+    /// The signed envelope of a host's assignment to a tier. Its version is the time, in whole seconds: of two
+    /// assignments of a host the later one counts, and nothing needs to be remembered for that.
+    pub fn assign(&self, host: HostId, tier: &Tier, now: Timestamp) -> Vec<u8> {
+        let issued = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let version = u64::try_from(issued.as_second()).unwrap_or(0);
+        let tier = tier.clone();
+        let assignment =
+            HostAssignment { schema: 1, critical: vec![], host, tier, cohort: None, version, issued };
+        self.envelope(assignment::PAYLOAD_TYPE, &assignment.to_payload())
+    }
+
+    fn envelope(&self, payload_type: &str, payload: &[u8]) -> Vec<u8> {
+        let signature = self.pair.sign(&envelope::signing_input(payload_type, payload));
+        envelope::assemble(payload_type, payload, &[(self.public.key_id(), signature.as_ref().to_vec())])
     }
 }

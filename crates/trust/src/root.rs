@@ -179,7 +179,7 @@ impl Root {
     }
 
     /// Whether nothing that the keys of a role signed under `self` can be valid under `next`: too few of them are left.
-    pub(crate) fn is_renounced_by(&self, next: &Self, role: Role) -> bool {
+    pub fn is_renounced_by(&self, next: &Self, role: Role) -> bool {
         let before: BTreeSet<_> = self.keys_of(role).map(|(id, _)| id).collect();
         next.keys_of(role).filter(|(id, _)| before.contains(id)).count() < next.threshold(role)
     }

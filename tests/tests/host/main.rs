@@ -1,12 +1,17 @@
 //! A whole host: the agent and the loader, over real sockets, against a real TLS server on loopback and a kernel in memory.
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
+mod assignments;
 mod attacks;
 mod check;
 mod coverage;
 mod life;
+#[path = "../../../crates/loader/tests/support/log.rs"]
+mod log;
+mod logs;
 mod mirrors;
 mod network;
+mod operator;
 mod policy;
 #[path = "../../../crates/loader/tests/support/repository.rs"]
 mod repository;

@@ -13,7 +13,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -42,6 +42,10 @@ pub(crate) struct Shelf {
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
     /// The files of the vendor's repository.
     pub(crate) vendor: BTreeMap<String, Vec<u8>>,
+    /// What is served of the log, by path.
+    pub(crate) log: BTreeMap<String, Vec<u8>>,
+    /// The operator's roots.
+    pub(crate) operator: BTreeMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
     pub(crate) reports: Vec<Report>,
     /// The bodies of all requests with a report, those that were not taken too.
@@ -51,6 +55,8 @@ pub(crate) struct Shelf {
     /// A kernel, and how many modules it had loaded when each report came.
     pub(crate) watched: Option<Arc<FakeKernel>>,
     pub(crate) loads: Vec<usize>,
+    /// How hosts are assigned.
+    pub(crate) assign: Option<Assign>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
     pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
     /// After how many bytes an object breaks off, answer by answer.
@@ -123,11 +129,12 @@ async fn with_tricks(State(shelf): State<Shared>, request: Request, next: Next) 
     }
 }
 
+type Assign = Box<dyn Fn(HostId) -> Vec<u8> + Send>;
 type Shared = Arc<Mutex<Shelf>>;
 
 /// An operator with a server.
 pub(crate) struct Site {
-    pub(crate) operator: Ed25519KeyPair,
+    pub(crate) operator: Arc<Ed25519KeyPair>,
     pub(crate) shelf: Shared,
     pub(crate) url: String,
     pub(crate) ca: String,
@@ -148,6 +155,9 @@ impl Site {
             .route("/v1/kernels/{channel}/{build_id}", get(serve_document))
             .route("/v1/objects/{digest}", get(serve_object))
             .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
+            .route("/v1/operator/{*path}", get(serve_operator))
+            .route("/v1/log/proofs/{module}", get(serve_log))
+            .route("/tile/{*path}", get(serve_log))
             .route("/v1/reports", post(take_report))
             .layer(from_fn_with_state(Arc::clone(&shelf), with_tricks))
             .with_state(Arc::clone(&shelf));
@@ -155,7 +165,9 @@ impl Site {
         let server = axum_server::bind_rustls("127.0.0.1:0".parse().unwrap(), tls.await.unwrap());
         tokio::spawn(server.handle(handle.clone()).serve(routes.into_make_service()));
         let address = handle.listening().await.unwrap();
-        let operator = Ed25519KeyPair::generate().unwrap();
+        let operator = Arc::new(Ed25519KeyPair::generate().unwrap());
+        let key = Arc::clone(&operator);
+        shelf.lock().unwrap().assign = Some(Box::new(move |host| assign(host, "stable", 1, &key)));
         Self { operator, shelf, url: format!("https://{address}"), ca: certified.cert.pem(), handle }
     }
 
@@ -217,6 +229,7 @@ fn error(status: StatusCode, code: &str) -> Response {
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
+    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host));
     shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
     match request.token.expose().as_str() {
         TOKEN => {}
@@ -225,7 +238,8 @@ async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>)
         _ => return error(StatusCode::UNAUTHORIZED, "unknown-token"),
     }
     let machine_token = Redacted::new("machine-token".to_owned());
-    Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap() }).into_response()
+    let assignment = String::from_utf8(assigned.unwrap()).unwrap();
+    Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap(), assignment }).into_response()
 }
 
 async fn serve_document(
@@ -295,6 +309,26 @@ async fn serve_vendor(
         Some(bytes) => bytes.clone().into_response(),
         None => error(StatusCode::NOT_FOUND, "not-found"),
     }
+}
+
+async fn serve_operator(State(shelf): State<Shared>, UrlPath(path): UrlPath<String>) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    shelf.asked.push(format!("operator {path}"));
+    match shelf.operator.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
+async fn serve_log(State(shelf): State<Shared>, uri: Uri) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    let path = uri.path().trim_start_matches('/').to_owned();
+    let answer = match shelf.log.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    };
+    shelf.asked.push(format!("log {path}"));
+    answer
 }
 
 /// A body that breaks off behind its bytes, or not.
@@ -429,6 +463,7 @@ impl Host {
                 administrator: self.path().to_owned(),
                 package: self.path().join("keys"),
             },
+            machine: None,
             state_directory: self.path().join("loader"),
             policy: self.config.policy.clone(),
             transition_timeout: self.config.transition_timeout,

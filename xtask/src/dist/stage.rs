@@ -78,7 +78,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The keys that hosts trust, the certificate in both of its forms, and the root of the vendor's repository if there is one.
+    /// The keys that hosts trust, the certificate in both of its forms, and of roots and the log's key what there is.
     fn carry(&self, keys: &Path) -> Result<(), Error> {
         let directory = self.root.join("usr/share/livepatch/keys");
         copy(&keys.join("operator.pub"), &directory.join("operator.pub"), 0o644)?;
@@ -87,8 +87,13 @@ impl<'a> Stage<'a> {
         let der = der_of_pem(&pem).ok_or(Error::NoCertificate { path })?;
         write(&directory.join("vendor.pem"), pem.as_bytes())?;
         write(&directory.join("vendor.x509"), &der)?;
-        let root = keys.join("vendor-root.json");
-        if root.exists() { copy(&root, &directory.join("vendor-root.json"), 0o644) } else { Ok(()) }
+        for optional in ["vendor-root.json", "operator-root.json", "log.vkey"] {
+            let path = keys.join(optional);
+            if path.exists() {
+                copy(&path, &directory.join(optional), 0o644)?;
+            }
+        }
+        Ok(())
     }
 
     /// Copyright and changelog, as Debian wants them.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use jiff::SignedDuration;
+use livepatch_manifest::VendorFiles;
 use livepatch_modsig::{verify_detached, verify_module};
 use livepatch_trust::{KernelAllowance, KeyId, Kind, RepositoryName, Role, TargetName, Targets};
 use livepatch_types::{Architecture, BuildId, Clock, PatchVersion, plural};
@@ -49,6 +50,8 @@ pub(crate) enum TrustCommand {
     Withdraw(KernelChange),
     /// Stage targets by which no livepatch below this one is installed any more
     Lowest(KernelChange),
+    /// Put what the repository says of a bundle's kernel into the bundle, for `livepatch apply --bundle`
+    Attach(AttachArguments),
     /// Check a repository as a host does, with every file. Exits with 0, or with 7
     Verify(LookArguments),
     /// Show keys, versions, what is allowed, and what waits for signatures
@@ -249,6 +252,17 @@ pub(crate) struct AllowArguments {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct AttachArguments {
+    /// The repository
+    directory: PathBuf,
+    /// The bundle, whose module the repository allows
+    bundle: PathBuf,
+    /// File to write instead of the bundle's own
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct KernelChange {
     /// The repository
     directory: PathBuf,
@@ -310,6 +324,7 @@ pub(crate) fn run(command: &TrustCommand, clock: &dyn Clock) -> Result<String, S
         TrustCommand::Lowest(change) => {
             change_kernel(change, clock, |allowance, version| allowance.lowest = Some(version))
         }
+        TrustCommand::Attach(arguments) => attach(arguments, clock),
         TrustCommand::Verify(arguments) => verify(arguments, clock),
         TrustCommand::Show(arguments) => {
             let shown = show::Shown::of(&Repository::open(&arguments.directory)?, clock.now())?;
@@ -422,6 +437,31 @@ fn allow(arguments: &AllowArguments, clock: &dyn Clock) -> Result<String, Shown>
     let mut allowance = known.unwrap_or_else(|| KernelAllowance::empty(kernel));
     edit::allow(&mut allowance, &bundle, &certificate.key_id_hex())?;
     stage_allowance(&repository, &mut targets, &allowance)
+}
+
+fn attach(arguments: &AttachArguments, clock: &dyn Clock) -> Result<String, Shown> {
+    let bundle = parse_bundle(&arguments.bundle)?;
+    let (version, kernel) = (bundle.manifest.version, bundle.manifest.kernel.clone());
+    let (vendor, carried) = Repository::open(&arguments.directory)?.files_for(&kernel)?;
+    // What no host would take is not handed out.
+    let allowed = carried.allowance.listed(&kernel, version);
+    allowed.and_then(|patch| patch.module.check(&bundle.module, "the module")).map_err(TrustError::from)?;
+    vendor.check_time(clock.now()).map_err(TrustError::from)?;
+    let until = vendor.expiries().into_iter().map(|(_, expires)| expires).min();
+    let files = VendorFiles::new(carried.files);
+    let bundle = files.and_then(|files| bundle.with_vendor(&files)).map_err(|error| {
+        let smaller = "the metadata does not go into a bundle: give the hosts a server, or a newer root";
+        signing_error(error, smaller)
+    })?;
+    let output = arguments.output.as_ref().unwrap_or(&arguments.bundle);
+    write(output, &bundle.to_bytes())?;
+    let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
+    Ok(format!(
+        "wrote {}: livepatch {version} with what {} says of {}{until}\n",
+        output.display(),
+        vendor.state().root().repository,
+        kernel.release
+    ))
 }
 
 fn change_kernel(

@@ -18,6 +18,7 @@ use livepatch_trust::{
     MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES, METADATA, Refusal, Role, Root, SignedFile, Snapshot, State,
     TARGETS, TargetName, Targets, TimestampRole, Update, Vendor,
 };
+use livepatch_types::KernelIdentity;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -39,6 +40,15 @@ pub enum Verified {
     Vendor(Box<Vendor>, Vec<KernelAllowance>),
     /// An operator's root.
     Operator(Box<State>),
+}
+
+/// What travels with a livepatch to a host that has no server.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// The files by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// What they allow for the kernel.
+    pub allowance: KernelAllowance,
 }
 
 /// Most bytes of a role's metadata.
@@ -317,6 +327,23 @@ impl Repository {
     /// Verifies what hosts get, from the first root on, with every target.
     pub fn verify(&self) -> Result<Verified, TrustError> {
         self.verify_with(|path| self.published(path))
+    }
+
+    /// What a host needs to learn what is allowed for a kernel, whichever root it began with.
+    pub fn files_for(&self, kernel: &KernelIdentity) -> Result<(Vendor, Carried), TrustError> {
+        let mut files = BTreeMap::new();
+        let mut read = |path: &str| {
+            let bytes = self.published(path)?;
+            files.insert(path.to_owned(), bytes.clone());
+            Some(bytes)
+        };
+        let first = self.metadata_path(Role::Root, 1);
+        let state = State::pin(&read(&first).ok_or(Refusal::Missing(first))?)?;
+        let vendor = Update::run(state, |wanted| read(&wanted.path))?;
+        let file = vendor.kernel_file(kernel)?;
+        let bytes = read(&file.path).ok_or(Refusal::Missing(file.path))?;
+        let allowance = vendor.allowance(kernel, &bytes)?;
+        Ok((vendor, Carried { files, allowance }))
     }
 
     fn verify_with(&self, read: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Verified, TrustError> {

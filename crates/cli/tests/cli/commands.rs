@@ -174,7 +174,7 @@ fn help() {
       doctor                   Say what keeps this host from being covered and what to do: exit code 0 nothing, 1 something; changes nothing
       bug-report               Show what those who help need to know of this host, with names, addresses and secrets taken out
       secure-boot              Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
-      trust                    Show which vendor's repository this host is held to, what of it was seen, and what it allows here; for root
+      trust                    Show which vendor's repository and operator's root this host is held to, what was seen, what is allowed here; for root
       help                     Print this message or the help of the given subcommand(s)
 
     Options:

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
 mod bug_report;
+mod bundle;
 mod commands;
 mod cves_and_holds;
 mod doctor;

@@ -1,5 +1,5 @@
 use livepatch_api::daemon::Failure;
-use livepatch_loader_api::{RoleSeen, VendorView, View, WantedFile};
+use livepatch_loader_api::{LogView, OperatorView, RoleSeen, VendorView, View, WantedFile};
 use livepatch_types::PatchVersion;
 
 use crate::support::*;
@@ -35,6 +35,10 @@ fn trust_is_shown_as_the_loader_sees_it() {
     let wanted = WantedFile { path: "metadata/2.root.json".into(), limit_bytes: 65536, may_be_absent: true };
     let wants =
         VendorView { wants: Some(wanted), withdrawn: vec![PatchVersion::parse("1.0").unwrap()], ..vendor() };
+    let operator = "operator    example-fleet, root version 2, expires 2027-11-23 00:00:00 UTC\n\
+        log         log.example/fleet, 1 entry seen\n";
+    let one_key = "operator    no operator-root.json is pinned, the key in operator.pub alone counts\n\
+        log         no log.vkey is pinned, nobody asks here what is in a log\n";
     let cases = [
         (Some(wants), None, 0, rows.replace("none", "1.0")),
         (
@@ -42,21 +46,35 @@ fn trust_is_shown_as_the_loader_sees_it() {
             None,
             0,
             "repository  none: no vendor-root.json is pinned, the vendor's certificate alone counts\n"
-                .to_owned(),
+                .to_owned()
+                + one_key,
         ),
-        (Some(vendor()), None, 0, rows.to_owned()),
+        (Some(vendor()), None, 0, format!("{rows}{operator}")),
         (
             Some(vendor()),
             Some(problem),
             1,
-            format!("{rows}\nproblem: expired (vendor-expired)\nhint: the publisher must renew it\n"),
+            format!(
+                "{rows}{operator}\nproblem: expired (vendor-expired)\nhint: the publisher must renew it\n"
+            ),
         ),
     ];
     for (vendor, vendor_problem, exit, expected) in cases {
         for arguments in [&["trust"][..], &["trust", "reset"]] {
             let directory = tempfile::tempdir().unwrap();
-            let view =
-                View { vendor: vendor.clone(), vendor_problem: vendor_problem.clone(), ..View::default() };
+            let operator = vendor.as_ref().map(|_| OperatorView {
+                repository: "example-fleet".parse().unwrap(),
+                root: 2,
+                expires: "2027-11-23T00:00:00Z".parse().unwrap(),
+            });
+            let (seen, vendor_problem) = (vendor.clone(), vendor_problem.clone());
+            let log = vendor.as_ref().map(|_| LogView {
+                name: "log.example/fleet".into(),
+                keys: vec![],
+                size: 1,
+                wants: None,
+            });
+            let view = View { vendor: seen, vendor_problem, operator, log, ..View::default() };
             loader_with(directory.path(), None, Some(view));
             let output = livepatch(directory.path(), arguments, "");
             assert_eq!((output.status.code(), text(&output.stdout)), (Some(exit), expected.as_str()));
@@ -65,6 +83,7 @@ fn trust_is_shown_as_the_loader_sees_it() {
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             fits("trust", &output.stdout);
             assert_eq!((json["schema"].as_u64(), json["vendor"].is_null()), (Some(1), vendor.is_none()));
+            assert_eq!(json["operator"].is_null(), vendor.is_none());
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use livepatch_trust::{Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
+use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
 use livepatch_types::KernelIdentity;
 
 use super::{Kept, ROOT_FILE};
@@ -156,11 +156,41 @@ impl Vendors {
                 (from, vendor, kernel, Some(allowance))
             }
         };
+        self.end(&mut inner, &from, &vendor, &kernel, allowance)
+    }
+
+    /// An update from files that are all at hand: it counts as a whole, or not at all.
+    pub(super) fn take_all(
+        &self,
+        from: &Kept,
+        kernel: &KernelIdentity,
+        read: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<(), Problem> {
+        let vendor = Update::run(from.state.clone(), |wanted| read(&wanted.path))?;
+        let allowance = match vendor.kernel_file(kernel) {
+            Ok(file) => {
+                let bytes = read(&file.path).ok_or(Refusal::Missing(file.path))?;
+                Some(vendor.allowance(kernel, &bytes)?)
+            }
+            Err(Refusal::UnknownKernel(_)) => None,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        self.end(&mut self.lock(), from, &vendor, kernel, allowance)
+    }
+
+    fn end(
+        &self,
+        inner: &mut Inner,
+        from: &Kept,
+        vendor: &Vendor,
+        kernel: &KernelIdentity,
+        allowance: Option<KernelAllowance>,
+    ) -> Result<(), Problem> {
         // Root may have reset it meanwhile: what began before does not come back.
-        if inner.kept.as_ref() != Some(&from) {
+        if inner.kept.as_ref() != Some(from) {
             return Err(not_wanted());
         }
-        let kept = from.updated(&vendor, &kernel, allowance);
+        let kept = from.updated(vendor, kernel, allowance);
         self.write(&kept)?;
         tracing::info!(repository = %kept.repository(), "the vendor's metadata is up to date");
         inner.kept = Some(kept);

@@ -2,8 +2,14 @@
 //! Every attack first sees the same thing, unattacked, being loaded.
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
+mod assignments;
+mod bundles;
 mod documents;
+#[path = "../support/log.rs"]
+mod log;
+mod logs;
 mod modules;
+mod operator;
 #[path = "../support/repository.rs"]
 mod repository;
 #[path = "../support/mod.rs"]

@@ -15,6 +15,7 @@ use livepatch_loader::{Loader, Parts, Peers, TrustDirectories, answer_agent, ans
 use livepatch_loader_api::{AgentRequest, Answer, Head, Request, RootRequest, View};
 use livepatch_manifest::KernelDocument;
 use livepatch_settings::Policy;
+use livepatch_types::Sha256Digest;
 
 use crate::signing::*;
 
@@ -27,6 +28,10 @@ pub(crate) struct Stage {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) kernel: Arc<FakeKernel>,
     clock: Arc<SetClock>,
+    /// Which machine the loader finds itself on.
+    pub(crate) machine: Option<Sha256Digest>,
+    /// What its owner allows.
+    pub(crate) policy: Policy,
     pub(crate) operator: Ed25519KeyPair,
     loader: Arc<Loader>,
     starts: u32,
@@ -43,10 +48,22 @@ impl Stage {
         std::fs::write(directory.path().join("vendor.pem"), VENDOR.x509.to_pem().unwrap()).unwrap();
         let kernel = Arc::new(FakeKernel::new(kernel(1)));
         let clock = Arc::new(SetClock(Mutex::new(NOW.parse().unwrap())));
-        let loader = loader(directory.path(), &kernel, &clock);
+        let machine = Some(Sha256Digest::from_bytes([1; 32]));
+        let loader = loader(directory.path(), &kernel, &clock, machine, Policy::default());
         let nowhere = PathBuf::new();
         let (agents, roots) = (nowhere.clone(), nowhere);
-        let mut stage = Self { directory, kernel, clock, operator, loader, starts: 0, agents, roots };
+        let mut stage = Self {
+            directory,
+            kernel,
+            clock,
+            machine,
+            policy: Policy::default(),
+            operator,
+            loader,
+            starts: 0,
+            agents,
+            roots,
+        };
         let me = rustix::process::getuid().as_raw();
         stage.serve(&Peers::of(&[me]), &Peers::of(&[me]));
         stage
@@ -55,7 +72,7 @@ impl Stage {
     /// One that runs 1.1, by document 1.
     pub(crate) fn running() -> Self {
         let stage = Self::new();
-        assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+        stage.enable();
         let module = good("1.1");
         assert_eq!(stage.note(&stage.document(1, "1.1", &module)), "ok");
         assert_eq!(stage.apply(&module), "ok");
@@ -63,9 +80,22 @@ impl Stage {
         stage
     }
 
+    /// Root enables the host, and the operator assigns it.
+    pub(crate) fn enable(&self) {
+        let answer = root(&self.roots, RootRequest::Enable);
+        assert_eq!(code(&answer), "ok");
+        let host = answer.view.unwrap().host.unwrap();
+        assert_eq!(self.assign(&assign(host, "stable", 1, &self.operator)), "ok");
+    }
+
+    pub(crate) fn assign(&self, envelope: &[u8]) -> String {
+        code(&agent(&self.agents, AgentRequest::Assign, envelope))
+    }
+
     /// The loader is started anew, as after a crash or a boot.
     pub(crate) fn restart(&mut self) {
-        self.loader = loader(self.directory.path(), &self.kernel, &self.clock);
+        self.loader =
+            loader(self.directory.path(), &self.kernel, &self.clock, self.machine, self.policy.clone());
         let me = rustix::process::getuid().as_raw();
         self.serve(&Peers::of(&[me]), &Peers::of(&[me]));
         // Why it does less than it might is for the log.
@@ -156,14 +186,21 @@ impl Stage {
     }
 }
 
-fn loader(directory: &Path, kernel: &Arc<FakeKernel>, clock: &Arc<SetClock>) -> Arc<Loader> {
+fn loader(
+    directory: &Path,
+    kernel: &Arc<FakeKernel>,
+    clock: &Arc<SetClock>,
+    machine: Option<Sha256Digest>,
+    policy: Policy,
+) -> Arc<Loader> {
     Loader::new(Parts {
         kernel: Arc::clone(kernel) as _,
         pause: Arc::new(NoPause),
         clock: Arc::clone(clock) as _,
         trust: TrustDirectories { administrator: directory.to_owned(), package: directory.join("none") },
+        machine,
         state_directory: directory.join("state"),
-        policy: Policy::default(),
+        policy,
         transition_timeout: Duration::from_secs(5),
         soak: Duration::ZERO,
         panic_directories: Vec::new(),
@@ -206,6 +243,10 @@ fn request(socket: &Path, request: impl Request, body: &[u8]) -> Answer {
 
 pub(crate) fn agent(socket: &Path, asked: AgentRequest, body: &[u8]) -> Answer {
     request(socket, asked, body)
+}
+
+pub(crate) fn apply_bundle(socket: &Path, bundle: &[u8]) -> Answer {
+    request(socket, RootRequest::ApplyBundle, bundle)
 }
 
 pub(crate) fn root(socket: &Path, asked: RootRequest) -> Answer {

@@ -12,7 +12,7 @@ fn running() -> (Stage, Repository) {
     let mut repository = Repository::new();
     let stage = Stage::new();
     std::fs::write(stage.directory.path().join("vendor-root.json"), repository.root_file()).unwrap();
-    assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+    stage.enable();
     let module = good("1.1");
     repository.allow("1.1", &module);
     assert_eq!(stage.update(&repository.files()), "ok");
@@ -65,7 +65,7 @@ fn attack_operators_approval_without_the_vendors() {
     // A host that was never told what is allowed installs nothing either.
     let stage = Stage::new();
     std::fs::write(stage.directory.path().join("vendor-root.json"), Repository::new().root_file()).unwrap();
-    assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+    stage.enable();
     let module = good("1.1");
     let envelope = stage.document(1, "1.1", &module);
     assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-unseen".into()));
@@ -459,7 +459,7 @@ fn what_is_remembered_stays_readable() {
     let mut stage = Stage::new();
     let path = stage.directory.path().join("state/vendor.json");
     std::fs::write(stage.directory.path().join("vendor-root.json"), repository.root_file()).unwrap();
-    assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+    stage.enable();
     assert_eq!(stage.update(&repository.release().files()), "ok");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), golden.trim_end(), "the format changed");
     let view = stage.view();

@@ -132,6 +132,8 @@ impl Stage {
         let cut = Arc::new(Cut { root, disk, at, inner: Mutex::default() });
         let loader = loader(directory.path(), &kernel, &clock, Arc::clone(&cut) as _);
         loader.enable().unwrap();
+        let host = loader.view().host.unwrap();
+        loader.take_assignment(&assign(host, "stable", 1, &operator)).unwrap();
         Self { directory, kernel, clock, operator, cut: Some(cut), loader }
     }
 
@@ -234,6 +236,7 @@ fn loader(
         pause: Arc::new(NoPause),
         clock: Arc::clone(clock) as _,
         trust: TrustDirectories { administrator: directory.to_owned(), package: directory.join("none") },
+        machine: None,
         state_directory: directory.join("state"),
         policy: Policy::default(),
         transition_timeout: Duration::from_secs(5),

@@ -8,7 +8,10 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jiff::Timestamp;
 use livepatch_kernel::Pause;
 use livepatch_manifest::envelope::{assemble, signing_input};
-use livepatch_manifest::{CveEntry, KernelDocument, ModuleObject, Target, VerifyingKey, document, sha256};
+use livepatch_manifest::{
+    CveEntry, HostAssignment, KernelDocument, ModuleObject, Target, VerifyingKey, assignment, document,
+    sha256,
+};
 use livepatch_types::*;
 use openssl::asn1::{Asn1Integer, Asn1Time};
 use openssl::bn::BigNum;
@@ -51,14 +54,19 @@ impl Vendor {
     }
 
     pub(crate) fn sign(&self, module: &[u8]) -> Vec<u8> {
+        livepatch_modsig::append(module, &self.signature(module))
+    }
+
+    /// A signature that stands beside what it is over.
+    pub(crate) fn signature(&self, content: &[u8]) -> Vec<u8> {
         let options = CMSOptions::DETACHED
             | CMSOptions::BINARY
             | CMSOptions::NOATTR
             | CMSOptions::CMS_NOCERTS
             | CMSOptions::USE_KEYID;
         let cms =
-            CmsContentInfo::sign(Some(&self.x509), Some(&self.key), None, Some(module), options).unwrap();
-        livepatch_modsig::append(module, &cms.to_der().unwrap())
+            CmsContentInfo::sign(Some(&self.x509), Some(&self.key), None, Some(content), options).unwrap();
+        cms.to_der().unwrap()
     }
 }
 
@@ -131,6 +139,17 @@ pub(crate) fn sign_document(document: &KernelDocument, key: &Ed25519KeyPair) -> 
 pub(crate) fn sign_payload(payload: &[u8], key: &Ed25519KeyPair) -> Vec<u8> {
     let sig = key.sign(&signing_input(document::PAYLOAD_TYPE, payload)).as_ref().to_vec();
     assemble(document::PAYLOAD_TYPE, payload, &[(public(key).key_id(), sig)])
+}
+
+/// The assignment of a host to a tier, in an envelope.
+pub(crate) fn assign(host: HostId, tier: &str, version: u64, key: &Ed25519KeyPair) -> Vec<u8> {
+    let tier = Tier::parse(tier).unwrap();
+    let issued = NOW.parse().unwrap();
+    let assignment =
+        HostAssignment { schema: 1, critical: vec![], host, tier, cohort: None, version, issued };
+    let payload = assignment.to_payload();
+    let sig = key.sign(&signing_input(assignment::PAYLOAD_TYPE, &payload)).as_ref().to_vec();
+    assemble(assignment::PAYLOAD_TYPE, &payload, &[(public(key).key_id(), sig)])
 }
 
 /// A document of version 1 without a target, valid at [`NOW`].

@@ -40,7 +40,7 @@ pub(crate) struct Repository {
     pub(crate) allowance: KernelAllowance,
 }
 
-fn pair(seed: u8) -> Ed25519KeyPair {
+pub(crate) fn pair(seed: u8) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
 }
 
@@ -58,8 +58,32 @@ pub(crate) fn sign(content: &impl Serialize, seeds: &[u8]) -> Vec<u8> {
     file.to_bytes()
 }
 
-fn role_keys(seeds: &[u8], threshold: usize) -> RoleKeys {
+pub(crate) fn role_keys(seeds: &[u8], threshold: usize) -> RoleKeys {
     RoleKeys { keyids: seeds.iter().map(|&seed| key(seed).id()).collect(), threshold }
+}
+
+/// Seeds of the keys of the operator's root: two of two sign it.
+pub(crate) const OPERATOR_KEYS: [u8; 2] = [31, 32];
+
+/// A root by which these keys sign documents and assignments.
+pub(crate) fn operator_root(version: u64, documents: &[u8], assignments: &[u8]) -> Root {
+    let (issued, expires) =
+        ("2026-11-23T00:00:00Z".parse().unwrap(), "2027-11-23T00:00:00Z".parse().unwrap());
+    let mut seeds = [&OPERATOR_KEYS[..], documents, assignments].concat();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let roles = [
+        (Role::Root, role_keys(&OPERATOR_KEYS, 2)),
+        (Role::Documents, role_keys(documents, 1)),
+        (Role::Assignments, role_keys(assignments, 1)),
+    ];
+    Root {
+        header: Header::new(Role::Root, version, issued, expires),
+        repository: RepositoryName::parse("example-fleet").unwrap(),
+        consistent_snapshot: true,
+        keys: seeds.into_iter().map(|seed| (key(seed).id(), key(seed))).collect(),
+        roles: roles.into(),
+    }
 }
 
 /// A livepatch that may run.

@@ -35,11 +35,14 @@ pub(super) async fn enroll(
     };
     let enrolment =
         Enrolment { token, machine, machine_token: machine_token.stored.clone(), at: app.clock.now() };
+    let at = enrolment.at;
     let tier = app.store.enrol(&enrolment).await.inspect_err(|error| {
         tracing::info!(reason = %error, "enrolment refused");
     })?;
     tracing::info!(%tier, "machine enrolled");
-    Ok(Json(EnrollResponse { machine_token: machine_token.text, tier }))
+    let assignment = app.key.assign(request.host, &tier, at);
+    let assignment = String::from_utf8(assignment).map_err(ApiError::internal)?;
+    Ok(Json(EnrollResponse { machine_token: machine_token.text, tier, assignment }))
 }
 
 pub(super) async fn kernel_document(

@@ -259,7 +259,7 @@ fn serve_says_where_and_stops_when_told() {
     let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let machine_token = runtime.block_on(async {
-        let body = serde_json::json!({ "token": token, "machine": "ab".repeat(32) });
+        let body = serde_json::json!({ "token": token, "machine": "ab".repeat(32), "host": "cd".repeat(16) });
         let client = client(&site.data().join("ca.pem"));
         let response = client.post(format!("{url}/v1/enroll")).json(&body).send().await.unwrap();
         response.json::<Value>().await.unwrap()["machine_token"].as_str().unwrap().to_owned()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::*;
 use livepatch_api::server::{EnrollResponse, ErrorBody, MAX_REQUEST_BYTES, PublishedKernel, Report};
-use livepatch_manifest::{KernelDocument, sha256};
+use livepatch_manifest::{HostAssignment, KernelDocument, sha256};
 use livepatch_server::listener::Limits;
 use livepatch_types::*;
 use reqwest::{Response, StatusCode, header};
@@ -19,8 +19,11 @@ pub(crate) async fn error(response: Response, status: StatusCode) -> String {
     response.json::<ErrorBody>().await.unwrap().code
 }
 
+/// What a loader drew.
+pub(crate) const HOST: &str = "0123456789abcdef0123456789abcdef";
+
 pub(crate) async fn enroll(server: &Server, token: &str, machine: &str) -> Response {
-    let body = json!({ "token": token, "machine": machine });
+    let body = json!({ "token": token, "machine": machine, "host": HOST });
     server.client.post(server.url("/v1/enroll")).json(&body).send().await.unwrap()
 }
 
@@ -76,6 +79,14 @@ async fn a_host_enrols_and_reports() {
     }
     let enrolled: EnrollResponse = enroll(&server, &token, MACHINE).await.json().await.unwrap();
     assert_eq!(enrolled.tier, stable());
+    // The operator's word for the loader: this host is in the token's tier.
+    let host = HostId::parse(HOST).unwrap();
+    let open = |enrolled: &EnrollResponse, host: &HostId, seen| {
+        HostAssignment::open(enrolled.assignment.as_bytes(), &[site.operator()], host, seen)
+    };
+    let assignment = open(&enrolled, &host, 0).unwrap();
+    assert_eq!((&assignment.tier, assignment.issued), (&stable(), server.clock.now()));
+    assert!(open(&enrolled, &HostId::from_bytes([0; 16]), 0).is_err());
     let first = enrolled.machine_token.expose().clone();
     assert_eq!(send_report(&server, &first, &json!(report())).await.status(), StatusCode::NO_CONTENT);
     let listed: Value = serde_json::from_str(&site.good(&["machine", "list", "--format", "json"])).unwrap();
@@ -94,7 +105,9 @@ async fn a_host_enrols_and_reports() {
         assert!(send_report(&server, &first, &bad).await.status().is_client_error(), "{bad}");
     }
 
+    server.clock.advance_hours(1);
     let again: EnrollResponse = enroll(&server, &token, MACHINE).await.json().await.unwrap();
+    assert_eq!(open(&again, &host, assignment.version).unwrap().version, assignment.version + 3600);
     let second = again.machine_token.expose();
     let former = send_report(&server, &first, &json!(report())).await;
     assert_eq!(error(former, StatusCode::UNAUTHORIZED).await, "unknown-token", "replaced");
@@ -312,7 +325,7 @@ async fn large_bodies_are_refused() {
     let site = Site::new();
     let token = site.token(&[]);
     let server = site.serve().await;
-    let body = json!({ "token": token, "machine": "0".repeat(MAX_REQUEST_BYTES) });
+    let body = json!({ "token": token, "machine": "0".repeat(MAX_REQUEST_BYTES), "host": HOST });
     let response = server.client.post(server.url("/v1/enroll")).json(&body).send().await.unwrap();
     assert_eq!(error(response, StatusCode::PAYLOAD_TOO_LARGE).await, "too-large");
     let request = server.client.post(server.url("/v1/enroll")).body("{}").send().await.unwrap();

@@ -181,19 +181,26 @@ async fn an_import_never_goes_back_and_never_to_another_repository() {
 async fn the_operators_root_must_name_the_servers_key() {
     let site = Site::new();
     let from = site.directory.path().join("operator");
-    let write = |documents: PublicKey| {
-        let roles = [(Role::Root, public(1)), (Role::Documents, documents), (Role::Assignments, public(3))];
+    let write = |documents: PublicKey, assignments: PublicKey| {
+        let roles = [(Role::Root, public(1)), (Role::Documents, documents), (Role::Assignments, assignments)];
         let root = signed(&root("a-fleet", 1, &roles), 1);
         put(&from, "metadata/1.root.json", &root);
         root
     };
-    write(public(2));
-    let (code, refusal) = site.bad(&["operator", "import", from.to_str().unwrap()]);
-    assert_eq!(code, 3);
-    assert!(refusal.starts_with("error: the root does not name the key "), "{refusal}");
-    assert_eq!(logged_roots(&site), []);
+    let own = PublicKey::Ed25519(*site.operator().as_bytes());
+    for (documents, assignments, role) in
+        [(public(2), own.clone(), "documents"), (own.clone(), public(2), "assignments")]
+    {
+        write(documents, assignments);
+        let (code, refusal) = site.bad(&["operator", "import", from.to_str().unwrap()]);
+        assert_eq!(code, 3);
+        let expected =
+            format!("error: the root does not name the key {} of this server for {role}", own.id());
+        assert!(refusal.starts_with(&expected), "{refusal}");
+        assert_eq!(logged_roots(&site), []);
+    }
 
-    let root = write(PublicKey::Ed25519(*site.operator().as_bytes()));
+    let root = write(own.clone(), own);
     let said = site.good(&["operator", "import", from.to_str().unwrap()]);
     assert_eq!(said, "serving root 1 of operator a-fleet\n");
     let digest = sha256(&root).to_string();
@@ -201,4 +208,45 @@ async fn the_operators_root_must_name_the_servers_key() {
     let server = site.serve().await;
     assert_eq!(server.get("/v1/operator/metadata/1.root.json").await.bytes().await.unwrap(), root);
     assert_eq!(server.get("/v1/operator/state.json").await.status(), 404);
+}
+
+/// The key is exchanged by a root: documents that were signed before are signed anew, and nothing changes but the key.
+#[tokio::test]
+async fn the_servers_key_is_exchanged_by_a_root() {
+    let site = Site::new();
+    site.publish(&VENDOR.bundle("1.1", &kernel(), b"first"), &[]);
+    let former = site.operator();
+    let server = site.serve().await;
+    let before = document(&server, &former).await;
+    let from = site.directory.path().join("operator");
+    let write = |version: u64, key: &VerifyingKey| {
+        let online = PublicKey::Ed25519(*key.as_bytes());
+        let roles = [(Role::Root, public(1)), (Role::Documents, online.clone()), (Role::Assignments, online)];
+        put(&from, &format!("metadata/{version}.root.json"), &signed(&root("a-fleet", version, &roles), 1));
+    };
+    let import = || site.good(&["operator", "import", from.to_str().unwrap()]);
+    write(1, &former);
+    assert_eq!(import(), "serving root 1 of operator a-fleet\n");
+
+    assert!(site.good(&["operator", "new-key"]).contains("operator-next.pub"));
+    let (code, refusal) = site.bad(&["operator", "new-key"]);
+    assert_eq!((code, refusal.lines().next()), (3, Some("error: there is a next key already")));
+    let next = std::fs::read_to_string(site.data().join("operator-next.pub")).unwrap();
+    let next = VerifyingKey::parse(&next).unwrap();
+    // The root of before is as good as before: nothing is exchanged by it.
+    assert_eq!(import(), "serving root 1 of operator a-fleet\n");
+    assert_eq!(site.operator(), former);
+    write(2, &next);
+    assert!(import().starts_with("serving root 2 of operator a-fleet\nthe next key is in the place of"));
+    assert_eq!(site.operator(), next);
+    assert!(
+        !site.data().join("operator-next.key").exists() && !site.data().join("operator-next.pub").exists()
+    );
+    let key = std::fs::metadata(site.data().join("operator.key")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
+
+    let server = site.serve().await;
+    let after = document(&server, &next).await;
+    assert_eq!((after.version, &after.target), (before.version, &before.target));
+    assert!(site.good(&["log", "verify"]).contains("right"));
 }

@@ -1,0 +1,154 @@
+//! The transparency log: a host with the key of a log in a trust directory installs only what was proven to be in that
+//! log, under a head that grew out of the one that it saw before. So nobody can offer a host what others do not see.
+
+use livepatch_loader_api::{LogView, Logged};
+use livepatch_manifest::{KernelDocument, Target};
+use livepatch_transparency::{BundleEvent, Event, LogKey, LoggedProof, Proven, Refusal, verify_consistency};
+use livepatch_types::{KernelIdentity, Sha256Digest};
+
+use crate::loader::not_enabled;
+use crate::state::{Channel, LogSeen, State};
+use crate::{Loader, Problem};
+
+/// Name of the log's key in a trust directory.
+const KEY_FILE: &str = "log.vkey";
+/// So many modules are remembered as proven: what is offered, and what was offered before.
+const MOST_PROVEN: usize = 16;
+
+impl Loader {
+    /// Takes note that a module is in the log.
+    pub fn take_logged(&self, bytes: &[u8]) -> Result<(), Problem> {
+        let keys = self.log_keys()?.ok_or_else(|| {
+            let message = "no key of a transparency log is pinned on this host";
+            Problem::new("log-not-pinned", message, "nothing is to be done; proofs are not asked for")
+        })?;
+        let wrong = |why: String| Problem::new("log-bad-proof", format!("the proof: {why}"), SERVER);
+        let Logged { proof, consistency } =
+            serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+        let proof = LoggedProof::parse(proof.as_bytes()).map_err(of_the_log)?;
+        let proven = verify(&proof, &keys).map_err(of_the_log)?;
+        let kernel = self.kernel.identity()?;
+        let module = module_of(&proven, &kernel)?;
+        self.store.update_if(|state| {
+            if state.channel == Channel::Closed {
+                return Err(not_enabled());
+            }
+            state.log = Some(grown(state.log.as_ref(), &proven, &consistency, module).map_err(of_the_log)?);
+            Ok(())
+        })
+    }
+
+    /// Why something that is offered is not installed as far as the log is concerned.
+    pub(crate) fn not_in_the_log(&self, document: Option<&KernelDocument>) -> Option<Problem> {
+        let target = document?.target.as_ref()?;
+        let state = self.store.get();
+        if state.channel == Channel::Closed {
+            return None;
+        }
+        let keys = match self.log_keys() {
+            Ok(keys) => keys?,
+            Err(problem) => return Some(problem),
+        };
+        (!is_proven(&state, &keys, target)).then(|| {
+            let message = format!("livepatch {} was not proven to be in the transparency log", target.version);
+            let hint = "`livepatch refresh` asks for the proof; if the server has none, tell its operator and those who watch the log";
+            Problem::new("log-not-proven", message, hint)
+        })
+    }
+
+    /// How the log looks.
+    pub(crate) fn log_view(&self, state: &State, target: Option<&Target>) -> Option<LogView> {
+        let keys = self.log_keys().ok().flatten()?;
+        let name = keys.first()?.name().to_owned();
+        let size = state.log.as_ref().filter(|seen| seen.name == name).map_or(0, |seen| seen.size);
+        let wants = target.filter(|target| !is_proven(state, &keys, target));
+        let wants = wants.map(|target| target.module.sha256);
+        Some(LogView { name, keys: keys.iter().map(LogKey::to_text).collect(), size, wants })
+    }
+
+    /// The keys that may sign the log's head: the pinned one; where the operator's root is known, those that sign
+    /// documents today, under the log's name. None: no log is pinned.
+    fn log_keys(&self) -> Result<Option<Vec<LogKey>>, Problem> {
+        let Some(file) = self.trust.optional(KEY_FILE)? else { return Ok(None) };
+        let wrong = |error: Refusal| {
+            let message = format!("{KEY_FILE} in the trust directory: {error}");
+            Problem::new("trust-unreadable", message, "put the log.vkey of the server's operator there")
+        };
+        let pinned = LogKey::parse(&String::from_utf8_lossy(&file)).map_err(wrong)?;
+        if self.store.get().operator.is_none() {
+            return Ok(Some(vec![pinned]));
+        }
+        let keys = self.operator()?.documents;
+        let keys = keys.iter().map(|key| LogKey::new(pinned.name(), *key.as_bytes()));
+        keys.collect::<Result<_, _>>().map(Some).map_err(wrong)
+    }
+}
+
+const SERVER: &str = "the server serves another log than the one that this host saw; tell its operator and those who watch the log";
+
+/// By the first of the keys that it is signed with.
+fn verify(proof: &LoggedProof, keys: &[LogKey]) -> Result<Proven, Refusal> {
+    let mut refusal = Refusal::KeyName;
+    for key in keys {
+        match proof.verify(key) {
+            Err(error @ Refusal::OtherSigner { .. }) => refusal = error,
+            other => return other,
+        }
+    }
+    Err(refusal)
+}
+
+/// The module of a bundle for this kernel.
+fn module_of(proven: &Proven, kernel: &KernelIdentity) -> Result<Sha256Digest, Problem> {
+    match &proven.entry.event {
+        Event::Bundle(BundleEvent { kernel: of, module_sha256, .. }) if of.build_id == kernel.build_id => {
+            Ok(*module_sha256)
+        }
+        Event::Bundle(bundle) => {
+            let message = format!("the proof is for a livepatch for {}", bundle.kernel.release);
+            Err(Problem::new("log-other-bundle", message, SERVER))
+        }
+        _ => Err(of_the_log(Refusal::NotABundle(proven.index))),
+    }
+}
+
+/// What is remembered after a proof: its head must have grown out of the one before.
+fn grown(
+    seen: Option<&LogSeen>,
+    proven: &Proven,
+    consistency: &[Sha256Digest],
+    module: Sha256Digest,
+) -> Result<LogSeen, Refusal> {
+    let head = &proven.checkpoint;
+    let mut modules = match seen {
+        Some(seen) if seen.name == head.origin => {
+            verify_consistency((seen.size, &seen.root), (head.size, &head.root), consistency)?;
+            seen.proven.clone()
+        }
+        // The first head, or root has pinned another log.
+        _ => vec![],
+    };
+    modules.retain(|known| *known != module);
+    modules.push(module);
+    let too_many = modules.len().saturating_sub(MOST_PROVEN);
+    modules.drain(..too_many);
+    Ok(LogSeen { name: head.origin.clone(), size: head.size, root: head.root, proven: modules })
+}
+
+fn is_proven(state: &State, keys: &[LogKey], target: &Target) -> bool {
+    let seen = state.log.as_ref().filter(|seen| keys.iter().any(|key| key.name() == seen.name));
+    seen.is_some_and(|seen| seen.proven.contains(&target.module.sha256))
+}
+
+fn of_the_log(refusal: Refusal) -> Problem {
+    let code = match &refusal {
+        Refusal::OtherSigner { .. } | Refusal::BadSignature(_) => "log-wrong-signer",
+        Refusal::WrongOrigin { .. } => "log-other",
+        Refusal::Shrunk { .. } => "log-shrunk",
+        Refusal::SplitView(_) => "log-split-view",
+        Refusal::Inconsistent { .. } | Refusal::ProofLength { .. } => "log-inconsistent",
+        Refusal::NotIncluded { .. } | Refusal::NotInTree { .. } => "log-not-included",
+        _ => "log-bad-proof",
+    };
+    Problem::new(code, format!("the transparency log: {refusal}"), SERVER)
+}

@@ -1,0 +1,217 @@
+//! Whom of the operator's this host believes: its one key, or the keys that its root names today.
+//!
+//! A host with an `operator-root.json` in a trust directory goes by that root and its successors. Once there was one, there
+//! is no way back to the one key but by root.
+
+use jiff::Timestamp;
+use livepatch_loader_api::OperatorView;
+use livepatch_manifest::VerifyingKey;
+use livepatch_trust::{Kind, PublicKey, Refusal, RepositoryName, Role, Root, State as RootState};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use crate::loader::not_enabled;
+use crate::state::{Channel, State};
+use crate::{Loader, Problem};
+
+/// Name of the pinned root in a trust directory.
+const ROOT_FILE: &str = "operator-root.json";
+const RESET: &str =
+    "`livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays";
+
+/// Who speaks for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Operator {
+    /// What documents that were seen are remembered under: it stays the same while keys are exchanged.
+    pub(crate) name: String,
+    /// Who signs documents.
+    pub(crate) documents: Vec<VerifyingKey>,
+    /// Who signs assignments.
+    pub(crate) assignments: Vec<VerifyingKey>,
+}
+
+/// The operator's newest root that was believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorRoot(RootState);
+
+impl Serialize for OperatorRoot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: serde_json::Value =
+            serde_json::from_slice(&self.0.to_bytes()).map_err(ser::Error::custom)?;
+        value.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for OperatorRoot {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let state = RootState::parse(value.to_string().as_bytes()).map_err(de::Error::custom)?;
+        check(state.root()).map_err(de::Error::custom)?;
+        Ok(Self(state))
+    }
+}
+
+impl OperatorRoot {
+    fn pin(bytes: &[u8]) -> Result<Self, Refusal> {
+        let state = RootState::pin(bytes)?;
+        check(state.root())?;
+        Ok(Self(state))
+    }
+
+    fn repository(&self) -> &RepositoryName {
+        &self.0.root().repository
+    }
+
+    fn name(&self) -> String {
+        format!("root {}", self.repository())
+    }
+
+    fn keys(&self, role: Role) -> Vec<VerifyingKey> {
+        self.0.root().keys_of(role).filter_map(|(_, key)| envelope_key(key)).collect()
+    }
+
+    fn operator(&self) -> Operator {
+        let [documents, assignments] = [Role::Documents, Role::Assignments].map(|role| self.keys(role));
+        Operator { name: self.name(), documents, assignments }
+    }
+}
+
+/// Envelopes have Ed25519 signatures.
+fn envelope_key(key: &PublicKey) -> Option<VerifyingKey> {
+    match key {
+        PublicKey::Ed25519(bytes) => Some(VerifyingKey::from_bytes(*bytes)),
+        PublicKey::EcdsaP256(_) => None,
+    }
+}
+
+/// Whether it is a root by which documents can be believed: an envelope needs one signature.
+fn check(root: &Root) -> Result<(), Refusal> {
+    if root.kind() != Kind::Operator {
+        return Err(Refusal::WrongKind(Kind::Operator));
+    }
+    for role in [Role::Documents, Role::Assignments] {
+        if root.threshold(role) != 1 {
+            return Err(Refusal::BadRole { role, why: "one signature must do, for envelopes have one" });
+        }
+    }
+    Ok(())
+}
+
+impl Loader {
+    /// Who speaks for the operator now. The root is pinned when it is seen for the first time.
+    pub(crate) fn operator(&self) -> Result<Operator, Problem> {
+        let pinned = self.trust.optional(ROOT_FILE)?;
+        let pinned = pinned.map(|bytes| OperatorRoot::pin(&bytes)).transpose().map_err(|refusal| {
+            let message = format!("{ROOT_FILE} in the trust directory: {refusal}");
+            Problem::new("trust-unreadable", message, "put the operator's metadata/1.root.json there")
+        })?;
+        match (self.store.get().operator, pinned) {
+            (None, None) => {
+                let key = self.trust.operator()?;
+                let keys = vec![key.clone()];
+                Ok(Operator { name: key.key_id(), documents: keys.clone(), assignments: keys })
+            }
+            (Some(known), None) => {
+                let message = format!("{ROOT_FILE} is gone, and this host is held to {}", known.repository());
+                Err(Problem::new("operator-root-missing", message, RESET))
+            }
+            (None, Some(pinned)) => {
+                self.store.update(|state| adopt(state, pinned.clone()))?;
+                tracing::info!(repository = %pinned.repository(), "the operator's root is pinned");
+                Ok(pinned.operator())
+            }
+            // A newer root of the same name may have come with a package: the chain of roots counts.
+            (Some(known), Some(pinned)) if known.repository() == pinned.repository() => Ok(known.operator()),
+            (Some(known), Some(pinned)) => {
+                let (was, is) = (known.repository(), pinned.repository());
+                let message = format!("{ROOT_FILE} is that of {is}, and this host is held to {was}");
+                Err(Problem::new("operator-other-root", message, RESET))
+            }
+        }
+    }
+
+    /// Takes the next root of the operator's: signed as the one that is known says, and as itself says.
+    pub fn take_operator_root(&self, bytes: &[u8]) -> Result<(), Problem> {
+        // Pins it, if that was not done yet.
+        self.operator()?;
+        self.store.update_if(|state| {
+            if state.channel == Channel::Closed {
+                return Err(not_enabled());
+            }
+            let Some(OperatorRoot(known)) = &state.operator else {
+                let message = "no root of the operator's is pinned on this host";
+                let hint = "nothing is to be done; the key in operator.pub counts";
+                return Err(Problem::new("operator-root-not-pinned", message, hint));
+            };
+            let before = known.root().clone();
+            let mut known = known.clone();
+            known.take_root(bytes).and_then(|()| check(known.root())).map_err(of_the_operator)?;
+            forget_renounced(state, &before, known.root());
+            tracing::info!(version = known.seen(Role::Root), "the operator's next root is believed");
+            state.operator = Some(OperatorRoot(known));
+            Ok(())
+        })
+    }
+
+    /// What time did to the operator's root, if it installs nothing new any more.
+    pub(crate) fn operator_stale(&self) -> Option<Problem> {
+        let state = self.store.get();
+        let OperatorRoot(root) = state.operator.as_ref().filter(|_| state.channel != Channel::Closed)?;
+        root.check_time(self.clock.now()).err().map(of_the_operator)
+    }
+
+    /// How the operator's root looks.
+    pub(crate) fn operator_view(&self) -> Option<OperatorView> {
+        let OperatorRoot(known) = self.store.get().operator?;
+        let root = known.root();
+        let (repository, expires) = (root.repository.clone(), root.header.expires);
+        Some(OperatorView { repository, root: root.header.version, expires })
+    }
+}
+
+/// From one key to a root that names it: what was seen of its documents stays seen.
+fn adopt(state: &mut State, root: OperatorRoot) {
+    let (name, keys) = (root.name(), root.keys(Role::Documents));
+    for seen in &mut state.seen {
+        if keys.iter().any(|key| key.key_id() == seen.operator) {
+            seen.operator.clone_from(&name);
+        }
+    }
+    state.operator = Some(root);
+}
+
+/// Recovery from fast-forward: a stolen key may have signed the highest version there is, and a time far ahead. What it
+/// could say is forgotten when the next root leaves none of the keys that could have signed it. Withdrawals stay: they
+/// are final.
+fn forget_renounced(state: &mut State, before: &Root, next: &Root) {
+    if before.is_renounced_by(next, Role::Documents) {
+        let name = format!("root {}", before.repository);
+        for seen in state.seen.iter_mut().filter(|seen| seen.operator == name) {
+            seen.version = 0;
+        }
+        state.latest_issued = Some::<Timestamp>(next.header.issued);
+        state.document = None;
+    }
+    if before.is_renounced_by(next, Role::Assignments)
+        && let Some(host) = &mut state.host
+    {
+        host.assignment = 0;
+    }
+}
+
+fn of_the_operator(refusal: Refusal) -> Problem {
+    const SERVER: &str = "the server serves another root than the operator signed; tell its operator";
+    let (code, hint) = match &refusal {
+        Refusal::Expired { .. } => (
+            "operator-expired",
+            "the operator must sign a new root (`livepatch-build trust renew`); check this host's clock too (`date -u`)",
+        ),
+        Refusal::ClockBehind { .. } => ("clock-behind", refusal.hint()),
+        Refusal::Rollback { .. } => ("operator-rollback", SERVER),
+        Refusal::WrongVersion { .. } => ("operator-root-gap", SERVER),
+        Refusal::Threshold { .. } => ("operator-threshold", SERVER),
+        Refusal::WrongRepository { .. } => ("operator-other-root", SERVER),
+        Refusal::Format(_) | Refusal::Critical(_) => ("operator-too-new", "upgrade the client"),
+        _ => ("operator-bad-root", SERVER),
+    };
+    Problem::new(code, format!("the operator's root: {refusal}"), hint)
+}

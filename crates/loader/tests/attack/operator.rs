@@ -1,0 +1,270 @@
+//! The operator's root: online keys are exchanged by it without touching a host, and nobody else can exchange them.
+
+use livepatch_loader_api::{AgentRequest, RootRequest};
+use livepatch_manifest::KernelDocument;
+use livepatch_trust::{Role, RoleKeys, Root};
+
+use crate::repository::{OPERATOR_KEYS as ROOT_KEYS, Repository, key, operator_root, pair, role_keys, sign};
+use crate::signing::*;
+use crate::stage::*;
+
+/// One key of documents, another one of assignments.
+const DOCUMENTS: u8 = 33;
+const ASSIGNMENTS: u8 = 34;
+/// What takes the place of the key of documents.
+const NEXT: u8 = 35;
+
+fn first_root() -> Vec<u8> {
+    sign(&operator_root(1, &[DOCUMENTS], &[ASSIGNMENTS]), &ROOT_KEYS)
+}
+
+/// The next root, in which the key of documents is another one.
+fn next_root() -> Root {
+    operator_root(2, &[NEXT], &[ASSIGNMENTS])
+}
+
+fn offer(number: u64, of: &str) -> KernelDocument {
+    document(&kernel(1), number, Some(target_of(of, &good(of))))
+}
+
+fn by(seed: u8, document: &KernelDocument) -> Vec<u8> {
+    sign_document(document, &pair(seed))
+}
+
+fn bring(stage: &Stage, root: &[u8]) -> String {
+    code(&agent(&stage.agents, AgentRequest::OperatorRoot, root))
+}
+
+/// A host that goes by the operator's root and has no other key; it runs 1.1.
+fn running() -> Stage {
+    let stage = Stage::new();
+    std::fs::remove_file(stage.directory.path().join("operator.pub")).unwrap();
+    std::fs::write(stage.directory.path().join("operator-root.json"), first_root()).unwrap();
+    let answer = root(&stage.roots, RootRequest::Enable);
+    assert_eq!(code(&answer), "ok");
+    let host = answer.view.unwrap().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "stable", 1, &pair(ASSIGNMENTS))), "ok");
+    assert_eq!(
+        (stage.note(&by(DOCUMENTS, &offer(1, "1.1"))), stage.apply(&good("1.1"))),
+        ("ok".into(), "ok".into())
+    );
+    stage.is_untouched();
+    stage
+}
+
+/// What the exchange of the key comes to when nobody attacks.
+fn unattacked() {
+    let stage = running();
+    assert_eq!(stage.note(&by(NEXT, &offer(2, "1.2"))), "document-wrong-signer");
+    assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "ok");
+    assert_eq!(stage.view().operator.unwrap().root, 2);
+    stage.is_untouched();
+    assert_eq!(
+        (stage.note(&by(NEXT, &offer(2, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+}
+
+/// A root that is refused so: the keys are as before.
+fn refused(expected: &str, attack: impl FnOnce(Root) -> Vec<u8>) {
+    unattacked();
+    let stage = running();
+    assert_eq!(bring(&stage, &attack(next_root())), expected);
+    assert_eq!(stage.view().operator.unwrap().root, 1);
+    let envelope = by(NEXT, &offer(2, "1.2"));
+    assert_eq!(stage.note(&envelope), "document-wrong-signer");
+    stage.insist(&envelope, &good("1.2"));
+    stage.is_untouched();
+}
+
+#[test]
+fn attack_operators_root_below_its_threshold_or_of_strangers() {
+    refused("operator-threshold", |root| sign(&root, &ROOT_KEYS[..1]));
+    refused("operator-threshold", |root| sign(&root, &[DOCUMENTS, ASSIGNMENTS]));
+    refused("operator-threshold", |mut root| {
+        root.keys.extend([20, 21].map(|seed| (key(seed).id(), key(seed))));
+        root.roles.insert(Role::Root, RoleKeys { keyids: vec![key(20).id(), key(21).id()], threshold: 2 });
+        sign(&root, &[20, 21])
+    });
+}
+
+#[test]
+fn attack_operators_root_replayed_or_skipped() {
+    refused("operator-rollback", |_| first_root());
+    refused("operator-root-gap", |mut root| {
+        root.header.version = 3;
+        sign(&root, &ROOT_KEYS)
+    });
+}
+
+#[test]
+fn attack_operators_root_of_another_kind_or_name_or_of_any_bytes() {
+    refused("operator-other-root", |mut root| {
+        root.repository = "another".parse().unwrap();
+        sign(&root, &ROOT_KEYS)
+    });
+    refused("operator-bad-root", |mut root| {
+        // One signature is what an envelope has: a root that asks for two cannot be kept.
+        root.keys.insert(key(36).id(), key(36));
+        root.roles.insert(Role::Documents, role_keys(&[NEXT, 36], 2));
+        sign(&root, &ROOT_KEYS)
+    });
+    refused("operator-bad-root", |_| b"\0\xff{".to_vec());
+    refused("operator-threshold", |_| Repository::new().root_file());
+    refused("bad-request", |_| vec![b' '; (64 << 10) + 1]);
+}
+
+#[test]
+fn attack_key_that_the_operators_root_took_away() {
+    unattacked();
+    let mut stage = running();
+    assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "ok");
+    for _ in 0..2 {
+        let envelope = by(DOCUMENTS, &offer(2, "1.2"));
+        assert_eq!(stage.note(&envelope), "document-wrong-signer");
+        stage.insist(&envelope, &good("1.2"));
+        stage.is_untouched();
+        stage.restart();
+    }
+}
+
+#[test]
+fn attack_key_of_one_role_in_the_other() {
+    unattacked();
+    let stage = running();
+    let envelope = by(ASSIGNMENTS, &offer(2, "1.2"));
+    assert_eq!(stage.note(&envelope), "document-wrong-signer");
+    let host = stage.view().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "beta", 9, &pair(DOCUMENTS))), "assignment-wrong-signer");
+    stage.insist(&envelope, &good("1.2"));
+    stage.is_untouched();
+}
+
+#[test]
+fn attack_older_document_after_the_key_was_exchanged() {
+    unattacked();
+    let stage = running();
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(9, "1.1"))), "ok");
+    // The old key stays beside the new one: what was seen stays seen.
+    assert_eq!(bring(&stage, &sign(&operator_root(2, &[DOCUMENTS, NEXT], &[ASSIGNMENTS]), &ROOT_KEYS)), "ok");
+    for seed in [DOCUMENTS, NEXT] {
+        assert_eq!(stage.note(&by(seed, &offer(8, "1.2"))), "document-rollback");
+    }
+    // So it is with assignments, whose key stays alone.
+    let host = stage.view().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "beta", 0, &pair(ASSIGNMENTS))), "assignment-rollback");
+    stage.is_untouched();
+}
+
+#[test]
+fn attack_fast_forward_by_a_stolen_key() {
+    unattacked();
+    let mut stage = running();
+    let host = stage.view().host.unwrap();
+    let mut ahead = offer(u64::MAX, "1.1");
+    (ahead.issued, ahead.expires) =
+        ("2099-01-01T00:00:00Z".parse().unwrap(), "2099-02-01T00:00:00Z".parse().unwrap());
+    assert_eq!(stage.note(&by(DOCUMENTS, &ahead)), "ok");
+    assert_eq!(stage.assign(&assign(host, "stable", u64::MAX, &pair(ASSIGNMENTS))), "ok");
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(2, "1.2"))), "document-rollback");
+    // The operator takes both keys away: nothing that they signed counts any more, and what they said is forgotten.
+    assert_eq!(bring(&stage, &sign(&operator_root(2, &[NEXT], &[36]), &ROOT_KEYS)), "ok");
+    stage.restart();
+    assert_eq!(stage.assign(&assign(host, "stable", 2, &pair(36))), "ok");
+    assert_eq!(
+        (stage.note(&by(NEXT, &offer(2, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+}
+
+#[test]
+fn attack_freeze_until_the_operators_root_expires() {
+    unattacked();
+    let mut stage = running();
+    stage.at("2027-11-23T00:00:00Z");
+    let mut late = offer(2, "1.2");
+    (late.issued, late.expires) =
+        ("2027-11-22T00:00:00Z".parse().unwrap(), "2027-11-30T00:00:00Z".parse().unwrap());
+    let envelope = by(DOCUMENTS, &late);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "operator-expired".into()));
+    assert_eq!(stage.view().operator_problem.unwrap().code, "operator-expired");
+    stage.insist(&envelope, &good("1.2"));
+    stage.is_untouched();
+    // What was healthy comes back; and the next root mends it.
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
+    let mut renewed = operator_root(2, &[DOCUMENTS], &[ASSIGNMENTS]);
+    renewed.header.expires = "2028-11-23T00:00:00Z".parse().unwrap();
+    assert_eq!(bring(&stage, &sign(&renewed, &ROOT_KEYS)), "ok");
+    assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+#[test]
+fn attack_operators_root_removed() {
+    unattacked();
+    let mut stage = running();
+    let path = stage.directory.path().join("operator-root.json");
+    let pinned = std::fs::read(&path).unwrap();
+    // A key in its place does not count, nor does another root, nor the vendor's.
+    let own = public(&stage.operator).to_text();
+    std::fs::write(stage.directory.path().join("operator.pub"), own).unwrap();
+    let mut other = operator_root(1, &[DOCUMENTS], &[ASSIGNMENTS]);
+    other.repository = "another".parse().unwrap();
+    let places = [
+        (None, "operator-root-missing"),
+        (Some(sign(&other, &ROOT_KEYS)), "operator-other-root"),
+        (Some(Repository::new().root_file()), "trust-unreadable"),
+    ];
+    for (content, expected) in places {
+        match content {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+        }
+        stage.restart();
+        assert_eq!(stage.view().problem.unwrap().code, expected);
+        for envelope in [stage.document(2, "1.2", &good("1.2")), by(DOCUMENTS, &offer(2, "1.2"))] {
+            assert_eq!(stage.note(&envelope), expected);
+            stage.insist(&envelope, &good("1.2"));
+        }
+        stage.is_untouched();
+    }
+    std::fs::write(&path, pinned).unwrap();
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(2, "1.2"))), "ok");
+    // The agent cannot lead back to the one key; root can.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
+    assert_eq!(stage.note(&stage.document(1, "1.2", &good("1.2"))), "ok");
+    assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "operator-root-not-pinned");
+    assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+/// A host that was held to one key gets a root that names it: what was seen stays seen, and the key can be exchanged.
+#[test]
+fn from_one_key_to_a_root() {
+    let stage = Stage::new();
+    let path = |name: &str| stage.directory.path().join(name);
+    std::fs::write(path("operator.pub"), public(&pair(DOCUMENTS)).to_text()).unwrap();
+    let host = root(&stage.roots, RootRequest::Enable).view.unwrap().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "stable", 1, &pair(DOCUMENTS))), "ok");
+    assert_eq!(
+        (stage.note(&by(DOCUMENTS, &offer(5, "1.1"))), stage.apply(&good("1.1"))),
+        ("ok".into(), "ok".into())
+    );
+    std::fs::write(path("operator-root.json"), first_root()).unwrap();
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(4, "1.2"))), "document-rollback");
+    std::fs::remove_file(path("operator.pub")).unwrap();
+    assert_eq!(stage.view().problem, None);
+    assert_eq!(stage.view().document.unwrap().version, 5);
+    assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "ok");
+    assert_eq!(
+        (stage.note(&by(NEXT, &offer(6, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+    // A host that root did not enable follows no roots.
+    assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
+    assert_eq!(bring(&stage, &sign(&operator_root(3, &[NEXT], &[NEXT]), &ROOT_KEYS)), "not-enabled");
+}
