@@ -1,7 +1,7 @@
 //! `livepatch-loader`, the one process that changes the kernel.
 
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use listenfd::ListenFd;
+use livepatch_confine::{Files, Process, confine};
 use livepatch_kernel::{LinuxKernel, ThreadPause};
 use livepatch_loader::server::{PEER_BOUND, bind, serve};
 use livepatch_loader::step::Unwatched;
@@ -78,6 +79,7 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let agent = uid_of(&passwd, &arguments.agent_user);
     let (agent_socket, root_socket) = sockets(&arguments.runtime_dir, agent)?;
+    let files = files(&arguments);
     let loader = Loader::new(Parts {
         kernel: Arc::new(LinuxKernel::default()),
         pause: Arc::new(ThreadPause),
@@ -90,6 +92,9 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         panic_directories: panic_directories(),
         steps: Arc::new(Unwatched),
     });
+    // The state directory is there now, and no thread but the one that waits for signals.
+    let confined = confine(Process::Loader, &files);
+    tracing::info!(files = %confined.files, syscalls = %confined.syscalls, "confined by itself");
     start(&loader)?;
     let soaks = Arc::clone(&loader);
     std::thread::Builder::new().name("loader-soak".into()).spawn(move || soaks.watch_soaks())?;
@@ -131,6 +136,19 @@ fn start(loader: &Arc<Loader>) -> anyhow::Result<()> {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     Ok(())
+}
+
+/// What the loader reads and changes; the sockets are there already.
+fn files(arguments: &Arguments) -> Files {
+    let system =
+        ["/etc", "/usr/share/zoneinfo", "/lib/modules", "/var/lib/dpkg", "/proc", "/sys", "/dev/urandom"];
+    let named = [&arguments.config, &arguments.trust_dir, &arguments.keys_dir];
+    let read = system.iter().map(PathBuf::from).chain(panic_directories()).chain(named.into_iter().cloned());
+    Files {
+        read: read.collect(),
+        change: vec![arguments.state_dir.clone()],
+        write: vec!["/sys/kernel/livepatch".into()],
+    }
 }
 
 /// The sockets that systemd hands over, told apart by their names; or those that are made here.

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use livepatch_confine::{Files, Process, confine};
 use livepatch_observer::server::{bind, serve};
 use livepatch_observer::{Arguments, Log};
 use livepatch_observer_api::SOCKET;
@@ -34,6 +35,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<std::convert::Infallible> {
     let path = directory.join(SOCKET);
     let listener = bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
 
+    // Without systemd there is nobody to notify. After this it makes no connection; who makes one waits in the queue.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let confined = confine(Process::Observer, &Files::default());
+    tracing::info!(files = %confined.files, syscalls = %confined.syscalls, "confined by itself");
+
     let log = Arc::new(Log::default());
     let (ends, ended) = mpsc::channel();
     let (followed, end) = (Arc::clone(&log), ends.clone());
@@ -47,7 +53,5 @@ fn run(arguments: &Arguments) -> anyhow::Result<std::convert::Infallible> {
         let _ = ends.send(anyhow::Error::from(error).context("the socket broke"));
     })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the observer listens");
-    // Without systemd there is nobody to notify.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
     Err(ended.recv().context("both threads ended")?)
 }
