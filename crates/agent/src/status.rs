@@ -2,8 +2,9 @@
 
 use livepatch_api::daemon::{Check, Cve, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
+use livepatch_loader_api::{Lock, LockKind, View};
 use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, KernelIdentity, PatchState};
+use livepatch_types::{CveCoverage, KernelIdentity, PatchState, PatchVersion};
 
 use crate::Problem;
 use crate::agent::{Live, running};
@@ -26,7 +27,10 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn status(facts: Facts<'_>) -> Status {
     let Facts { state, live, .. } = facts;
     let document = live.view.document.as_ref();
-    let problem = facts.standing_problem.or(live.patch_problem.clone()).or(live.check_problem.clone());
+    let running = running(&live.view, facts.livepatches.unwrap_or_default());
+    let bug = bug_of(&live.view, running).map(|lock| Problem::of_lock("kernel-complained", lock));
+    let problem =
+        facts.standing_problem.or(live.patch_problem.clone()).or(bug).or(live.check_problem.clone());
     Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -42,7 +46,13 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
+        notes: live.view.observer_problem.iter().filter(|_| state.enrolment.is_some()).cloned().collect(),
     }
+}
+
+/// What the kernel complained of, if it runs.
+fn bug_of(view: &View, running: Option<PatchVersion>) -> Option<&Lock> {
+    view.locks.iter().find(|lock| lock.kind == LockKind::WithBug && Some(lock.version) == running)
 }
 
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
@@ -56,6 +66,8 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         livepatches.iter().any(|patch| patch.in_transition && view.loaded.contains(&patch.name));
     let patch_state = if in_transition || in_progress.is_some() {
         PatchState::Applying
+    } else if bug_of(view, running).is_some() {
+        PatchState::AppliedWithBug
     } else if running.is_some() {
         PatchState::Applied
     } else if state.enrolment.is_none() {
@@ -82,7 +94,8 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         id: entry.id,
         rating: entry.rating,
         coverage: entry.coverage,
-        patched: patch_state == PatchState::Applied && entry.coverage == CveCoverage::Whole,
+        patched: matches!(patch_state, PatchState::Applied | PatchState::AppliedWithBug)
+            && entry.coverage == CveCoverage::Whole,
         title: entry.title.clone(),
     });
     Patch {

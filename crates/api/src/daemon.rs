@@ -47,6 +47,9 @@ pub struct Status {
     pub patch: Patch,
     /// What is wrong now and what to do about it; none when all is well.
     pub problem: Option<Failure>,
+    /// What is missing without anything being wrong: part of what watches over the host.
+    #[serde(default)]
+    pub notes: Vec<Failure>,
 }
 
 /// The last check with the server.

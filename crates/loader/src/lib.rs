@@ -16,6 +16,7 @@ mod loader;
 mod locks;
 mod marker;
 mod objects;
+pub mod observer;
 mod peers;
 pub mod plan;
 mod problem;

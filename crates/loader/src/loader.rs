@@ -14,6 +14,7 @@ use livepatch_types::{Clock, KernelIdentity, ModuleName};
 
 use crate::execute::Executor;
 use crate::objects::ObjectCache;
+use crate::observer::{Observer, Watched};
 use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Channel, Seen, State, StateStore};
 use crate::step::Steps;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub panic_directories: Vec<PathBuf>,
     /// Who is told of each step.
     pub steps: Arc<dyn Steps>,
+    /// Who tells what the kernel's log says.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// The loader of one host. One change of the kernel runs at a time; looking never waits for it.
@@ -63,6 +66,8 @@ pub struct Loader {
     pub(crate) soak: Duration,
     pub(crate) panic_directories: Vec<PathBuf>,
     steps: Arc<dyn Steps>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) watched: Mutex<Watched>,
     pub(crate) store: StateStore,
     pub(crate) vendors: Vendors,
     pub(crate) objects: ObjectCache,
@@ -96,6 +101,8 @@ impl Loader {
             vendors: Vendors::open(&parts.state_directory),
             objects: ObjectCache::new(&parts.state_directory, Arc::clone(&parts.steps)),
             steps: parts.steps,
+            observer: parts.observer,
+            watched: Mutex::default(),
             work: Mutex::new(()),
             root_waits: AtomicUsize::new(0),
             supply: Mutex::new(()),
@@ -204,12 +211,15 @@ impl Loader {
     pub fn clear(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         let build_id = self.kernel.identity()?.build_id;
+        let log_seen = self.log_seen(&self.kernel.boot_id()?);
         if self.store.get().channel == Channel::Closed && self.store.problem().is_none() {
             return Err(not_enabled());
         }
         self.store.update(|state| {
             (state.held, state.stalled) = (None, None);
             state.blocked.retain(|blocked| blocked.build_id != build_id);
+            // What was complained of until now is forgotten, too.
+            state.log_seen = log_seen;
         })?;
         let until = Instant::now().checked_add(ROOT_ASKS);
         *self.root_asked.lock().unwrap_or_else(PoisonError::into_inner) = until;
@@ -235,6 +245,7 @@ impl Loader {
 
     /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.
     pub fn close(&self) {
+        self.look_at_log_once_more();
         let closed = self.store.update(State::close);
         if let Err(problem) = closed {
             tracing::warn!(code = problem.code, "the orderly end could not be noted: {problem}");
@@ -414,11 +425,17 @@ impl Loader {
             transition_timeout: self.transition_timeout,
             soak: self.soak,
             steps: self.steps.as_ref(),
+            observer: self.observer.as_ref(),
         }
     }
 
     pub(crate) fn lock_work(&self) -> MutexGuard<'_, ()> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, if nothing is under way.
+    pub(crate) fn try_lock_work(&self) -> Option<MutexGuard<'_, ()>> {
+        self.work.try_lock().ok()
     }
 
     pub(crate) fn lock_for_root(&self) -> MutexGuard<'_, ()> {

@@ -11,6 +11,7 @@ use clap::Parser as _;
 use listenfd::ListenFd;
 use livepatch_confine::{Files, Process, confine};
 use livepatch_kernel::{LinuxKernel, ThreadPause};
+use livepatch_loader::observer::SocketObserver;
 use livepatch_loader::server::{PEER_BOUND, bind, serve};
 use livepatch_loader::step::Unwatched;
 use livepatch_loader::{
@@ -91,6 +92,7 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         soak: Duration::from_secs(60 * u64::from(arguments.soak_minutes)),
         panic_directories: panic_directories(),
         steps: Arc::new(Unwatched),
+        observer: Arc::new(SocketObserver::new(&arguments.observer_dir)),
     });
     // The state directory is there now, and no thread but the one that waits for signals.
     let confined = confine(Process::Loader, &files);
@@ -98,6 +100,9 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
     start(&loader)?;
     let soaks = Arc::clone(&loader);
     std::thread::Builder::new().name("loader-soak".into()).spawn(move || soaks.watch_soaks())?;
+
+    let watching = Arc::clone(&loader);
+    std::thread::Builder::new().name("loader-log".into()).spawn(move || watching.watch_log())?;
 
     let agents: Vec<u32> = agent.into_iter().chain([0]).collect();
     let broken = move |error| {

@@ -46,6 +46,7 @@ pub(crate) fn status() -> Status {
             ],
         },
         problem: None,
+        notes: Vec::new(),
     }
 }
 

@@ -104,6 +104,7 @@ impl Case {
                     at: None,
                     record: None,
                     retry: Retry::Never,
+                    complaint: None,
                 })
                 .into_iter()
                 .collect(),
@@ -113,6 +114,7 @@ impl Case {
                 boot_id: BOOT.into(),
                 times,
                 at: now - SignedDuration::from_hours(hours),
+                holders: Vec::new(),
             }),
             seen: vec![Seen {
                 operator: String::new(),

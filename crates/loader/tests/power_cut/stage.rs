@@ -240,5 +240,6 @@ fn loader(
         soak: SOAK,
         panic_directories: vec![directory.join("pstore")],
         steps,
+        observer: Arc::new(livepatch_loader::observer::Unobserved),
     })
 }
