@@ -39,6 +39,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
         soak: Duration::ZERO,
         panic_directories: Vec::new(),
         steps: Arc::new(livepatch_loader::step::Unwatched),
+        observer: Arc::new(livepatch_loader::observer::Unobserved),
     });
     loader.enable().expect("a loader");
     let host = loader.view().host.expect("an id");

@@ -50,13 +50,13 @@ pub fn remove_module(guest: &Guest, name: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The directory with static `livepatchd`, `livepatch-loader` and `livepatch`: that of `cargo xtask test`, or built here as it does.
+/// The directory with static `livepatchd`, `livepatch-loader`, `livepatch-observer` and `livepatch`: that of `cargo xtask test`, or built here as it does.
 pub fn programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| match std::env::var_os(GUEST_BINARIES) {
         Some(directory) => directory.into(),
         None => {
-            let packages = ["livepatch-agent", "livepatch-loader", "livepatch-cli"];
+            let packages = ["livepatch-agent", "livepatch-loader", "livepatch-observer", "livepatch-cli"];
             cargo(&[&["build"], &packages.map(|package| ["--package", package]).concat()[..]].concat());
             workspace().join("target/guest").join(GUEST_TARGET).join("debug")
         }

@@ -17,7 +17,8 @@ use crate::release::{self, Builds};
 use crate::system;
 
 /// Crates whose programs run inside guests.
-const GUEST_CRATES: [&str; 3] = ["livepatch-agent", "livepatch-loader", "livepatch-cli"];
+const GUEST_CRATES: [&str; 4] =
+    ["livepatch-agent", "livepatch-loader", "livepatch-observer", "livepatch-cli"];
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Tells tests the absolute path of the directory with the guests' programs.
 const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";

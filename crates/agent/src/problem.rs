@@ -29,6 +29,12 @@ impl Problem {
         Self { code: code.into(), message, hints, retry_after: None }
     }
 
+    /// What keeps a livepatch back, as a problem.
+    pub(crate) fn of_lock(code: &'static str, lock: &livepatch_loader_api::Lock) -> Self {
+        let (message, hints) = (lock.message.clone(), lock.hints.clone());
+        Self { code: code.into(), message, hints, retry_after: None }
+    }
+
     /// The wire form.
     pub fn to_failure(&self) -> Failure {
         Failure {

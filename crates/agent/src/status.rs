@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use livepatch_api::daemon::{Check, CoverageState, Cve, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
-use livepatch_loader_api::View;
+use livepatch_loader_api::{Lock, LockKind, View};
 use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState};
+use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion};
 
 use crate::Problem;
 use crate::agent::{Live, running};
@@ -38,15 +38,18 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
     let document = live.view.document.as_ref();
     let not_covered = live.check_problem.as_ref().is_some_and(|p| p.code == crate::not_covered::NOT_COVERED);
     let coverage = coverage(document, not_covered, facts.now.to_zoned_datetime(TimeZone::UTC).date());
-    let running = facts.kernel.as_ref().map(|kernel| kernel.release.as_str());
-    let newer = running.and_then(|running| newer_kernel(running, facts.boot_files));
+    let release = facts.kernel.as_ref().map(|kernel| kernel.release.as_str());
+    let newer = release.and_then(|release| newer_kernel(release, facts.boot_files));
     let reboot = reboot(&coverage, document, newer);
     let mut patch = patch(state, live, facts.livepatches);
     let ended = [CoverageState::UpgradeNeeded, CoverageState::Ended, CoverageState::SeriesEnded];
     if patch.state == PatchState::NothingToApply && ended.contains(&coverage.state) {
         patch.state = PatchState::KernelUpgradeRequired;
     }
-    let problem = facts.standing_problem.or(live.patch_problem.clone()).or(live.check_problem.clone());
+    let running = running(&live.view, facts.livepatches.unwrap_or_default());
+    let bug = bug_of(&live.view, running).map(|lock| Problem::of_lock("kernel-complained", lock));
+    let problem =
+        facts.standing_problem.or(live.patch_problem.clone()).or(bug).or(live.check_problem.clone());
     Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,6 +68,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
+        notes: live.view.observer_problem.iter().filter(|_| state.enrolment.is_some()).cloned().collect(),
     }
 }
 
@@ -78,6 +82,11 @@ pub(crate) fn fixed_cves(view: &View, livepatches: &[Livepatch]) -> Vec<CveId> {
     cves.filter(|entry| entry.coverage == CveCoverage::Whole).map(|entry| entry.id).collect()
 }
 
+/// What the kernel complained of, if it runs.
+fn bug_of(view: &View, running: Option<PatchVersion>) -> Option<&Lock> {
+    view.locks.iter().find(|lock| lock.kind == LockKind::WithBug && Some(lock.version) == running)
+}
+
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
     let view = &live.view;
     let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
@@ -89,6 +98,8 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         livepatches.iter().any(|patch| patch.in_transition && view.loaded.contains(&patch.name));
     let patch_state = if in_transition || in_progress.is_some() {
         PatchState::Applying
+    } else if bug_of(view, running).is_some() {
+        PatchState::AppliedWithBug
     } else if running.is_some() {
         PatchState::Applied
     } else if state.enrolment.is_none() {
@@ -115,7 +126,8 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         id: entry.id,
         rating: entry.rating,
         coverage: entry.coverage,
-        patched: patch_state == PatchState::Applied && entry.coverage == CveCoverage::Whole,
+        patched: matches!(patch_state, PatchState::Applied | PatchState::AppliedWithBug)
+            && entry.coverage == CveCoverage::Whole,
         title: entry.title.clone(),
     });
     Patch {

@@ -56,6 +56,9 @@ pub struct Status {
     pub reboot: Option<Reboot>,
     /// What is wrong now and what to do about it; none when all is well.
     pub problem: Option<Failure>,
+    /// What is missing without anything being wrong: part of what watches over the host.
+    #[serde(default)]
+    pub notes: Vec<Failure>,
 }
 
 impl Status {

@@ -127,6 +127,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
             cves: titles.iter().enumerate().map(cve).collect(),
         },
         problem: None,
+        notes: Vec::new(),
     }
 }
 

@@ -49,6 +49,7 @@ fn status() -> Status {
             cves: vec![cve("CVE-2026-0001", true), cve("CVE-2026-12345", false)],
         },
         problem: None,
+        notes: Vec::new(),
     }
 }
 

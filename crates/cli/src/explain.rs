@@ -16,7 +16,7 @@ pub struct Explanation {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Answer {
-    /// `host`, `kernel`, `applied`, `next`, `reboot`, `problem`: stays the same.
+    /// `host`, `kernel`, `applied`, `next`, `reboot`, `problem`, `note`: stays the same.
     about: &'static str,
     /// One line.
     message: String,
@@ -68,6 +68,9 @@ pub fn explain(status: &Status) -> Explanation {
     }
     if let Some(problem) = &status.problem {
         say("problem", problem.message.clone(), &problem.hints);
+    }
+    for note in &status.notes {
+        say("note", note.message.clone(), &note.hints);
     }
     Explanation { schema: 1, answers }
 }

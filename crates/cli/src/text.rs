@@ -42,6 +42,10 @@ pub fn status_text(status: &Status) -> String {
         text.push('\n');
         text.push_str(&problem_text(problem));
     }
+    for note in &status.notes {
+        text.push_str(&format!("\nnote: {} ({})\n", plain(&note.message), plain(&note.code)));
+        note.hints.iter().for_each(|hint| text.push_str(&format!("hint: {}\n", plain(hint))));
+    }
     text
 }
 

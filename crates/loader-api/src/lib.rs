@@ -75,6 +75,9 @@ pub struct View {
     pub wants: Option<ModuleObject>,
     /// What is wrong with the loader itself: keys or state that cannot be read.
     pub problem: Option<Failure>,
+    /// Why nobody tells what the kernel's log says; none: somebody does, or was not asked yet.
+    #[serde(default)]
+    pub observer_problem: Option<Failure>,
     /// What is known of the vendor's repository; none: no root of the vendor's is pinned here, or it cannot be used.
     #[serde(default)]
     pub vendor: Option<VendorView>,

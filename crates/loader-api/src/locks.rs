@@ -31,6 +31,8 @@ pub enum LockKind {
     Blocked,
     /// The host went down while it soaked: it is tried once more when the operator still wants it.
     Waiting,
+    /// The kernel complained of it.
+    WithBug,
     /// It did not come into force in time.
     Stalled,
 }
@@ -42,6 +44,7 @@ impl LockKind {
             Self::Held => "held",
             Self::Blocked => "blocked",
             Self::Waiting => "waiting",
+            Self::WithBug => "with-bug",
             Self::Stalled => "stalled",
         }
     }

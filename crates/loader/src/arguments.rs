@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Directory for the sockets, when no service manager hands them over
     #[arg(long, default_value = RUNTIME_DIRECTORY)]
     pub runtime_dir: PathBuf,
+    /// Directory of the observer's socket
+    #[arg(long, default_value = livepatch_observer_api::RUNTIME_DIRECTORY)]
+    pub observer_dir: PathBuf,
     /// User that the agent runs as, besides root
     #[arg(long, default_value = "livepatch")]
     pub agent_user: String,

@@ -11,7 +11,8 @@ use livepatch_types::{BuildId, ModuleName, PatchVersion};
 
 use crate::Problem;
 use crate::journal::Journal;
-use crate::plan::{foreign, foreign_problem, stalled_problem};
+use crate::observer::{Observer, holders};
+use crate::plan::{foreign, foreign_problem, holder_hints, stalled_problem};
 use crate::state::{Loaded, Phase, Stalled, State, StateStore};
 use crate::step::{Step, Steps};
 use crate::verify::{PatchedModule, check_modules};
@@ -30,6 +31,7 @@ pub(crate) struct Executor<'a> {
     pub(crate) soak: Duration,
     pub(crate) steps: &'a dyn Steps,
     pub(crate) journal: &'a Journal,
+    pub(crate) observer: &'a dyn Observer,
 }
 
 impl Executor<'_> {
@@ -107,7 +109,9 @@ impl Executor<'_> {
     }
 
     fn cancel(&self, name: &ModuleName, now: Timestamp) -> Result<(), Problem> {
-        tracing::warn!(livepatch = %name, "a transition takes too long and is cancelled");
+        // While they hold it up.
+        let holders = holders(self.observer);
+        tracing::warn!(livepatch = %name, ?holders, "a transition takes too long and is cancelled");
         match self.kernel.set_enabled(name, false) {
             // It ended just now: the next plan sees it.
             Err(KernelError::NoSuchLivepatch(_)) => {}
@@ -129,6 +133,7 @@ impl Executor<'_> {
                         .map_or(1, |before| before.times + 1),
                     boot_id,
                     at: now,
+                    holders,
                 });
                 state.stalled.clone_from(&stalled);
             }
@@ -158,6 +163,7 @@ impl Executor<'_> {
         self.steps.reached(Step::Disabled);
         let left = wait_for_transition(self.kernel, self.pause, &name, self.transition_timeout)?;
         if left.is_some() {
+            let holders = holders(self.observer);
             // Back to where it was: half a livepatch is the worst of both.
             self.kernel.set_enabled(&name, true)?;
             let back = wait_for_transition(self.kernel, self.pause, &name, self.transition_timeout)?;
@@ -168,7 +174,11 @@ impl Executor<'_> {
             let seconds = self.transition_timeout.as_secs();
             let message = format!("{name} was not out of use everywhere after {seconds} s; it stays applied");
             let hint = "a task sleeps in a replaced function; try again later, or reboot";
-            return Err(Problem::new("transition-stalled", message, hint));
+            let mut problem = Problem::new("transition-stalled", message, hint);
+            if !holders.is_empty() {
+                problem.hints.extend(holder_hints(&holders));
+            }
+            return Err(problem);
         }
         self.store.update_if(|state| state.ended(&name))?;
         tracing::info!(livepatch = %name, "a livepatch is disabled");

@@ -26,6 +26,8 @@ pub enum Stage {
     Soaking,
     /// In force, and healthy.
     Healthy,
+    /// In force, and the kernel complained of it: not loaded again by itself.
+    WithBug,
     /// The kernel is about to move its tasks from it, or does.
     Reverting,
     /// A host went down while it soaked: tried once more when the operator still wants it.
@@ -57,8 +59,14 @@ pub enum Event {
     StillSoaking,
     /// The kernel could not let go of it; it is as healthy as before.
     StillHealthy,
+    /// The kernel could not let go of it, of which it complained before.
+    StillWithBug,
     /// It is out of force.
     Removed,
+    /// The same, and the kernel complained of it before.
+    RemovedWithBug,
+    /// The kernel's log has a warning, bug or oops in its code.
+    Complained,
     /// The host was shut down in good order.
     ShutDown,
     /// The host went down, and nothing says why.
@@ -99,7 +107,20 @@ pub const TRANSITIONS: &[(Stage, Event, Stage)] = {
         (Healthy, ShutDown, Absent),
         (Healthy, WentDown, Absent),
         (Healthy, Panicked, Absent),
+        (Soaking, Complained, WithBug),
+        (Healthy, Complained, WithBug),
+        (Absent, Complained, Blocked),
+        (Waiting, Complained, Blocked),
+        (WithBug, Replaced, Blocked),
+        (WithBug, Ended, Blocked),
+        (WithBug, Revert, Reverting),
+        (WithBug, ShutDown, Blocked),
+        (WithBug, WentDown, Blocked),
+        (WithBug, Panicked, Blocked),
+        (WithBug, Cleared, Healthy),
         (Reverting, Removed, Absent),
+        (Reverting, RemovedWithBug, Blocked),
+        (Reverting, StillWithBug, WithBug),
         (Reverting, StillSoaking, Soaking),
         (Reverting, StillHealthy, Healthy),
         (Reverting, ShutDown, Absent),
@@ -189,6 +210,19 @@ pub(crate) fn guard_of<'a>(
 /// What happened, for people.
 pub(crate) fn crash_problem(blocked: &Blocked) -> Problem {
     let version = blocked.version;
+    if let Some(complaint) = &blocked.complaint {
+        let message =
+            format!("the kernel complained of livepatch {version}; it is not applied again by itself");
+        let mut problem =
+            Problem::new("kernel-complained", message, &format!("the kernel's log says: {complaint}"));
+        problem.hints.push(
+            "report it with that part of the log (`dmesg`); another version is applied all the same".into(),
+        );
+        problem
+            .hints
+            .push("`livepatch locks clear` forgets it, `livepatch revert` takes it out of force".into());
+        return problem;
+    }
     let when = match blocked.phase {
         Phase::Inserting => "was being inserted",
         Phase::Transition => "was in transition",

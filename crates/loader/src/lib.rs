@@ -21,6 +21,7 @@ mod log;
 mod machine;
 mod marker;
 mod objects;
+pub mod observer;
 mod operator;
 mod peers;
 pub mod plan;

@@ -16,6 +16,7 @@ use crate::assignment::enable;
 use crate::execute::Executor;
 use crate::journal::Journal;
 use crate::objects::ObjectCache;
+use crate::observer::{Observer, Watched};
 use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Channel, Seen, State, StateStore};
 use crate::step::Steps;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub panic_directories: Vec<PathBuf>,
     /// Who is told of each step.
     pub steps: Arc<dyn Steps>,
+    /// Who tells what the kernel's log says.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// What somebody brought for one round.
@@ -77,6 +80,8 @@ pub struct Loader {
     pub(crate) soak: Duration,
     pub(crate) panic_directories: Vec<PathBuf>,
     steps: Arc<dyn Steps>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) watched: Mutex<Watched>,
     pub(crate) store: StateStore,
     pub(crate) vendors: Vendors,
     pub(crate) objects: ObjectCache,
@@ -113,6 +118,8 @@ impl Loader {
             vendors: Vendors::open(&parts.state_directory),
             objects: ObjectCache::new(&parts.state_directory, Arc::clone(&parts.steps)),
             steps: parts.steps,
+            observer: parts.observer,
+            watched: Mutex::default(),
             work: Mutex::new(()),
             root_waits: AtomicUsize::new(0),
             supply: Mutex::new(()),
@@ -229,9 +236,12 @@ impl Loader {
 
     /// Forgets holds, stalls, and the crash guards of a kernel.
     pub(crate) fn forget_locks(&self, build_id: &BuildId) -> Result<(), Problem> {
+        let kernel_log_seen = self.kernel_log_seen(&self.kernel.boot_id()?);
         self.store.update(|state| {
             (state.held, state.stalled) = (None, None);
             state.blocked.retain(|blocked| blocked.build_id != *build_id);
+            // What was complained of until now is forgotten, too.
+            state.kernel_log_seen = kernel_log_seen;
         })
     }
 
@@ -256,6 +266,7 @@ impl Loader {
 
     /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.
     pub fn close(&self) {
+        self.look_at_log_once_more();
         let closed = self.store.update(State::close);
         if let Err(problem) = closed {
             tracing::warn!(code = problem.code, "the orderly end could not be noted: {problem}");
@@ -438,11 +449,17 @@ impl Loader {
             soak: self.soak,
             steps: self.steps.as_ref(),
             journal: &self.journal,
+            observer: self.observer.as_ref(),
         }
     }
 
     pub(crate) fn lock_work(&self) -> MutexGuard<'_, ()> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, if nothing is under way.
+    pub(crate) fn try_lock_work(&self) -> Option<MutexGuard<'_, ()>> {
+        self.work.try_lock().ok()
     }
 
     pub(crate) fn lock_for_root(&self) -> MutexGuard<'_, ()> {

@@ -106,6 +106,7 @@ pub(crate) fn locks(state: &State, build_id: &BuildId, boot_id: &str) -> Vec<Loc
     let blocked = blocked.map(|blocked| {
         let problem = crash_problem(blocked);
         let kind = match blocked.retry {
+            _ if blocked.complaint.is_some() => LockKind::WithBug,
             Retry::AfterIssued(_) => LockKind::Waiting,
             Retry::Never | Retry::UnderWay => LockKind::Blocked,
         };

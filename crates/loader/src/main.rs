@@ -1,7 +1,7 @@
 //! `livepatch-loader`, the one process that changes the kernel.
 
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use listenfd::ListenFd;
+use livepatch_confine::{Files, Process, confine};
 use livepatch_kernel::{LinuxKernel, ThreadPause};
+use livepatch_loader::observer::SocketObserver;
 use livepatch_loader::server::{PEER_BOUND, bind, serve};
 use livepatch_loader::step::Unwatched;
 use livepatch_loader::{
@@ -79,6 +81,7 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let agent = uid_of(&passwd, &arguments.agent_user);
     let (agent_socket, root_socket) = sockets(&arguments.runtime_dir, agent)?;
+    let files = files(&arguments);
     let loader = Loader::new(Parts {
         kernel: Arc::new(LinuxKernel::default()),
         pause: Arc::new(ThreadPause),
@@ -91,10 +94,17 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         soak: Duration::from_secs(60 * u64::from(arguments.soak_minutes)),
         panic_directories: panic_directories(),
         steps: Arc::new(Unwatched),
+        observer: Arc::new(SocketObserver::new(&arguments.observer_dir)),
     });
+    // The state directory is there now, and no thread but the one that waits for signals.
+    let confined = confine(Process::Loader, &files);
+    tracing::info!(files = %confined.files, syscalls = %confined.syscalls, "confined by itself");
     start(&loader)?;
     let soaks = Arc::clone(&loader);
     std::thread::Builder::new().name("loader-soak".into()).spawn(move || soaks.watch_soaks())?;
+
+    let watching = Arc::clone(&loader);
+    std::thread::Builder::new().name("loader-log".into()).spawn(move || watching.watch_log())?;
 
     let agents: Vec<u32> = agent.into_iter().chain([0]).collect();
     let broken = move |error| {
@@ -133,6 +143,19 @@ fn start(loader: &Arc<Loader>) -> anyhow::Result<()> {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     Ok(())
+}
+
+/// What the loader reads and changes; the sockets are there already.
+fn files(arguments: &Arguments) -> Files {
+    let system =
+        ["/etc", "/usr/share/zoneinfo", "/lib/modules", "/var/lib/dpkg", "/proc", "/sys", "/dev/urandom"];
+    let named = [&arguments.config, &arguments.trust_dir, &arguments.keys_dir];
+    let read = system.iter().map(PathBuf::from).chain(panic_directories()).chain(named.into_iter().cloned());
+    Files {
+        read: read.collect(),
+        change: vec![arguments.state_dir.clone()],
+        write: vec!["/sys/kernel/livepatch".into()],
+    }
 }
 
 /// The sockets that systemd hands over, told apart by their names; or those that are made here.

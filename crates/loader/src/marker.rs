@@ -30,6 +30,11 @@ impl State {
         if let Some(progress) = progress.filter(|progress| progress.boot_id == boot_id) {
             return progress.phase.into();
         }
+        let loaded = self.loaded_in(boot_id).contains(&version.module_name());
+        let applied = self.applied.as_ref().is_some_and(|a| of_version(a.target.version, &a.build_id));
+        if applied && loaded && self.has_bug(version, build_id) {
+            return Stage::WithBug;
+        }
         if self.soaks(boot_id).is_some_and(|soaking| of_version(soaking.version, &soaking.build_id)) {
             return Stage::Soaking;
         }
@@ -38,14 +43,42 @@ impl State {
             Some(Retry::AfterIssued(_)) => return Stage::Waiting,
             Some(Retry::UnderWay) | None => {}
         }
-        let applied = self.applied.as_ref().is_some_and(|a| of_version(a.target.version, &a.build_id));
-        let loaded = self.loaded_in(boot_id).contains(&version.module_name());
         if applied && loaded { Stage::Healthy } else { Stage::Absent }
     }
 
     /// What soaks in a boot.
     pub fn soaks(&self, boot_id: &str) -> Option<&Soaking> {
         self.soaking.as_ref().filter(|soaking| soaking.boot_id == boot_id)
+    }
+
+    /// Whether the kernel complained of it.
+    pub fn has_bug(&self, version: PatchVersion, build_id: &BuildId) -> bool {
+        let same = |b: &&Blocked| b.version == version && b.build_id == *build_id;
+        self.blocked.iter().find(same).is_some_and(|blocked| blocked.complaint.is_some())
+    }
+
+    /// The kernel's log has a complaint about a livepatch that was loaded in this boot. Whether it is new.
+    pub(crate) fn complained(
+        &mut self,
+        version: PatchVersion,
+        build_id: &BuildId,
+        complaint: &str,
+        found: &Found<'_>,
+    ) -> Result<bool, Problem> {
+        let stage = self.stage(version, build_id, found.boot_id);
+        if matches!(stage, Stage::WithBug | Stage::Blocked) {
+            return Ok(false);
+        }
+        stage.check(Event::Complained)?;
+        // It does not get to be healthy; what was before it is what comes back after the boot.
+        self.soaking.take_if(|soaking| soaking.version == version);
+        self.block(version, build_id, Phase::Soaking, Retry::Never, found);
+        for blocked in &mut self.blocked {
+            if blocked.version == version && blocked.build_id == *build_id {
+                blocked.complaint = Some(complaint.to_owned());
+            }
+        }
+        Ok(true)
     }
 
     fn check(
@@ -98,7 +131,12 @@ impl State {
             return Ok(());
         };
         let removed = progress.phase == Phase::Reverting;
-        Stage::from(progress.phase).check(if removed { Event::Removed } else { Event::Ended })?;
+        let bug = self.has_bug(progress.target.version, &progress.build_id);
+        Stage::from(progress.phase).check(match (removed, bug) {
+            (true, true) => Event::RemovedWithBug,
+            (true, false) => Event::Removed,
+            (false, _) => Event::Ended,
+        })?;
         if removed {
             self.soaking.take_if(|soaking| soaking.version == progress.target.version);
             self.healthy_before = None;
@@ -122,8 +160,12 @@ impl State {
             return Ok(());
         };
         let version = done.target.version;
-        let before =
-            self.applied.take().filter(|a| a.build_id == done.build_id && self.is_healthy(a.target.version));
+        let before = self.applied.take().filter(|applied| {
+            let applied_version = applied.target.version;
+            applied.build_id == done.build_id
+                && self.is_healthy(applied_version)
+                && !self.has_bug(applied_version, &done.build_id)
+        });
         let was_healthy = before.as_ref().is_some_and(|before| before.target.version == version);
         let soaks = !was_healthy && !soak.is_zero();
         Stage::from(done.phase).check(if soaks { Event::InForce } else { Event::BackInForce })?;
@@ -207,8 +249,11 @@ impl State {
     /// The kernel did not let go of it.
     pub(crate) fn still_in_force(&mut self) -> Result<(), Problem> {
         let Some(progress) = self.in_progress.take_if(|p| p.phase == Phase::Reverting) else { return Ok(()) };
-        let soaks = self.soaks(&progress.boot_id).is_some();
-        let event = if soaks { Event::StillSoaking } else { Event::StillHealthy };
+        let event = match self.has_bug(progress.target.version, &progress.build_id) {
+            true => Event::StillWithBug,
+            false if self.soaks(&progress.boot_id).is_some() => Event::StillSoaking,
+            false => Event::StillHealthy,
+        };
         Stage::from(progress.phase).check(event).map(|_| ())
     }
 
@@ -254,6 +299,13 @@ impl State {
                 }
             }
         }
+        let of_other_boot = |applied: &&Applied| {
+            !self.loaded_in(found.boot_id).contains(&applied.target.version.module_name())
+                && self.has_bug(applied.target.version, &applied.build_id)
+        };
+        if self.applied.as_ref().is_some_and(|applied| of_other_boot(&applied)) {
+            self.back_to_healthy();
+        }
         let is_open = |soaking: &&Soaking| soaking.boot_id != found.boot_id && !soaking.closed;
         if let Some(soaking) = self.soaking.as_ref().filter(is_open).cloned() {
             let again = self.blocked.iter().any(|blocked| {
@@ -288,6 +340,7 @@ impl State {
             at: Some(found.now),
             record: found.record.clone(),
             retry,
+            complaint: None,
         });
     }
 

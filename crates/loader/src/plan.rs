@@ -131,10 +131,19 @@ pub(crate) fn stalled_problem(stalled: &Stalled) -> Problem {
     };
     let mut problem =
         Problem::new("transition-stalled", message, &format!("{when}; `livepatch apply` tries at once"));
-    problem.hints.push(
-        "a task sleeps in a function that is replaced: see /proc/*/patch_state during the next try".into(),
-    );
+    problem.hints.extend(holder_hints(&stalled.holders));
     problem
+}
+
+/// Who held up a transition, one line each.
+pub(crate) fn holder_hints(holders: &[String]) -> Vec<String> {
+    if holders.is_empty() {
+        return vec![
+            "a task sleeps in a function that is replaced: see /proc/*/patch_state during the next try"
+                .into(),
+        ];
+    }
+    holders.iter().map(|holder| format!("it was held up by {holder}")).collect()
 }
 
 /// Makes the plan.

@@ -59,6 +59,9 @@ pub struct State {
     pub stalled: Option<Stalled>,
     /// The modules that the loader loaded in one boot.
     pub loaded: Loaded,
+    /// How far the kernel's log was taken note of.
+    #[serde(skip_serializing_if = "KernelLogSeen::is_nothing")]
+    pub kernel_log_seen: KernelLogSeen,
     /// The vendor's repository, once its root was seen: from then on nothing is installed without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<RepositoryName>,
@@ -201,6 +204,9 @@ pub struct Blocked {
     /// Whether it is tried once more by itself.
     #[serde(default)]
     pub retry: Retry,
+    /// What the kernel's log had to say of it, if that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complaint: Option<String>,
 }
 
 /// Whether a livepatch with which a host died is tried once more by itself.
@@ -230,6 +236,9 @@ pub struct Stalled {
     pub times: u32,
     /// When it was tried last.
     pub at: Timestamp,
+    /// The tasks that held it up then, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<String>,
 }
 
 /// Modules that the loader loaded.
@@ -242,7 +251,28 @@ pub struct Loaded {
     pub names: Vec<ModuleName>,
 }
 
+/// How far the log of one boot was taken note of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelLogSeen {
+    /// The boot of which this speaks.
+    pub boot_id: String,
+    /// Sequence number of the first record that is new.
+    pub next: u64,
+}
+
+impl KernelLogSeen {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl State {
+    /// From which record on the kernel's log is new.
+    pub fn kernel_log_seen_in(&self, boot_id: &str) -> u64 {
+        if self.kernel_log_seen.boot_id == boot_id { self.kernel_log_seen.next } else { 0 }
+    }
+
     /// What was seen of these documents.
     pub fn seen_version(&self, operator: &str, build_id: &BuildId, channel: &Tier) -> u64 {
         let same = |seen: &&Seen| {

@@ -46,6 +46,7 @@ impl Loader {
             loaded: boot_id.map(|boot_id| state.loaded_in(&boot_id).to_vec()).unwrap_or_default(),
             wants: self.wants(),
             problem: problem.as_ref().map(Problem::to_failure),
+            observer_problem: self.observer_problem(),
             document,
             vendor,
             vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),

@@ -17,12 +17,13 @@ struct Arguments {
 /// Section 1 is for users, 8 for administrators.
 type Section = &'static str;
 
-fn programs() -> [(Section, Command); 6] {
+fn programs() -> [(Section, Command); 7] {
     [
         ("1", livepatch_cli::Arguments::command()),
         ("1", livepatch_cli::legacy::Arguments::command()),
         ("8", livepatch_agent::Arguments::command()),
         ("8", livepatch_loader::Arguments::command()),
+        ("8", livepatch_observer::Arguments::command()),
         ("8", livepatch_server::Arguments::command()),
         ("1", livepatch_build::cli::Arguments::command()),
     ]

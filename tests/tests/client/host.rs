@@ -51,7 +51,7 @@ impl Host {
     ) -> Self {
         let mut initramfs = Initramfs::with_network(&kernel.tree).unwrap();
         initramfs.kernel_modules(&kernel.tree, &["cls_u32", "sch_ingress"]).unwrap();
-        for program in ["livepatchd", "livepatch-loader", "livepatch"] {
+        for program in ["livepatchd", "livepatch-loader", "livepatch-observer", "livepatch"] {
             let path = programs().join(program);
             initramfs.file_from(&format!("/usr/bin/{program}"), 0o755, &path).unwrap();
         }
@@ -72,8 +72,13 @@ impl Host {
         Self { guest: Guest::boot(&spec).unwrap() }
     }
 
-    /// Starts the loader as root and the daemon as a user without rights, and waits until they answer.
+    /// Starts observer and loader as root and the daemon as a user without rights, and waits until they answer.
     pub(crate) fn start(&self) {
+        // It stays when the others come and go.
+        if self.shell("pidof livepatch-observer || true").is_empty() {
+            self.guest.spawn("livepatch-observer", &Command::new("livepatch-observer")).unwrap();
+            self.wait_for("grep -c /run/livepatch-observer/observer.sock$ /proc/net/unix", "1");
+        }
         let loader = Command::new("livepatch-loader").args(["--agent-user", USER]);
         self.guest.spawn("livepatch-loader", &loader).unwrap();
         // Asked for, not only there: a socket may be left of the one before.
@@ -103,6 +108,11 @@ impl Host {
         let output = self.livepatch(arguments);
         assert_eq!(output.status, status, "{arguments:?}: {} {}", output.text(), output.error_text());
         output
+    }
+
+    /// Has the daemon go round once, whatever comes of it.
+    pub(crate) fn run_refresh(&self) {
+        self.livepatch(&["refresh"]);
     }
 
     /// Enrols with a token from a file.

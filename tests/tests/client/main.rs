@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
 mod behaviour;
+mod complaints;
 mod enforced;
 mod host;
 mod life;

@@ -470,6 +470,7 @@ impl Host {
             soak: std::time::Duration::ZERO,
             panic_directories: Vec::new(),
             steps: Arc::new(livepatch_loader::step::Unwatched),
+            observer: Arc::new(livepatch_loader::observer::Unobserved),
         });
         let (agents, roots) = (sockets.join("agent.sock"), sockets.join("root.sock"));
         let peers = Peers::of(&[rustix::process::getuid().as_raw()]);

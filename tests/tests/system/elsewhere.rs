@@ -121,13 +121,14 @@ impl<'a> Root<'a> {
             ("/var/lib/livepatch-server", "700 livepatch-server"),
             ("/etc/systemd/system/multi-user.target.wants/livepatchd.service", "777 root"),
             ("/etc/systemd/system/multi-user.target.wants/livepatch-loader.service", "777 root"),
+            ("/etc/systemd/system/multi-user.target.wants/livepatch-observer.service", "777 root"),
             ("/etc/systemd/system/sockets.target.wants/livepatch-loader-root.socket", "777 root"),
             ("/etc/systemd/system/multi-user.target.wants/livepatch-server.service", "777 root"),
             ("/snap/bin/canonical-livepatch", "777 root"),
         ] {
             assert_eq!(host.shell(&self.within(&format!("stat -c '%a %U' {file}"))), expected, "{file}");
         }
-        let units = "systemctl list-units --all --plain --no-legend 'livepatchd*' 'livepatch-loader*' 'livepatch-server*' 'livepatch-refresh*'";
+        let units = "systemctl list-units --all --plain --no-legend 'livepatchd*' 'livepatch-loader*' 'livepatch-observer*' 'livepatch-server*' 'livepatch-refresh*'";
         assert_eq!(host.shell(units), "");
         assert_eq!(host.shell("cat /proc/[0-9]*/comm | grep ^livepatch || true"), "");
         host.shell(purge);

@@ -7,18 +7,20 @@ use crate::machine::{Bench, Machine, Running};
 use crate::patches::patches;
 
 /// What `systemd-analyze security` may say at most, in tenths: 0 is closed, 100 is open.
-const EXPOSURE: [(&str, u32); 4] = [
+const EXPOSURE: [(&str, u32); 5] = [
     ("livepatchd.service", 15),
     ("livepatch-loader.service", 20),
+    ("livepatch-observer.service", 20),
     ("livepatch-refresh.service", 12),
     ("livepatch-server.service", 15),
 ];
 
 /// The programs and the section of the manual that they are in.
-const PROGRAMS: [(&str, u32); 5] = [
+const PROGRAMS: [(&str, u32); 6] = [
     ("livepatch", 1),
     ("livepatchd", 8),
     ("livepatch-loader", 8),
+    ("livepatch-observer", 8),
     ("livepatch-server", 8),
     ("livepatch-build", 1),
 ];

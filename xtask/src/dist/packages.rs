@@ -37,6 +37,7 @@ pub(crate) const PACKAGES: &[Package] = &[
         programs: &[
             Program { name: "livepatchd", cargo: "livepatch-agent", directory: "usr/sbin" },
             Program { name: "livepatch-loader", cargo: "livepatch-loader", directory: "usr/sbin" },
+            Program { name: "livepatch-observer", cargo: "livepatch-observer", directory: "usr/sbin" },
             Program { name: "livepatch", cargo: "livepatch-cli", directory: "usr/bin" },
         ],
         files: &[("crates/settings/livepatch.toml", "etc/livepatch/livepatch.toml")],

@@ -122,6 +122,7 @@ fn log() -> String {
         .args([
             "--unit=livepatchd.service",
             "--unit=livepatch-loader.service",
+            "--unit=livepatch-observer.service",
             "--no-pager",
             "--no-hostname",
             "--output=short-iso",

@@ -54,6 +54,7 @@ pub(crate) fn status() -> Status {
             ],
         },
         problem: None,
+        notes: Vec::new(),
     }
 }
 

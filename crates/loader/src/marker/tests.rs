@@ -50,20 +50,24 @@ impl Walk {
                 self.state.loaded.names.clear();
                 self.state.ended(&name)
             }
-            Event::Removed => {
+            Event::Removed | Event::RemovedWithBug => {
                 self.state.loaded.names.clear();
                 let removed = self.state.ended(&name);
                 self.state.applied = None;
                 removed
             }
             Event::Revert => self.state.begin_revert(self.target.version, &self.build_id, &boot_id, now),
-            Event::StillSoaking | Event::StillHealthy => self.state.still_in_force(),
+            Event::StillSoaking | Event::StillHealthy | Event::StillWithBug => self.state.still_in_force(),
             Event::ShutDown => {
                 self.state.close();
                 self.boot(None)
             }
             Event::WentDown => self.boot(None),
             Event::Panicked => self.boot(Some("dmesg-efi-1")),
+            Event::Complained => {
+                let found = Found { boot_id: &boot_id, record: None, now, soak: SOAK };
+                self.state.complained(self.target.version, &self.build_id, "WARNING: x", &found).map(drop)
+            }
             Event::Cleared => {
                 self.state.blocked.clear();
                 Ok(())
@@ -80,7 +84,12 @@ impl Walk {
 fn alike(event: Event) -> &'static [Event] {
     match event {
         Event::InForce | Event::BackInForce => &[Event::InForce, Event::BackInForce],
-        Event::StillSoaking | Event::StillHealthy => &[Event::StillSoaking, Event::StillHealthy],
+        Event::StillSoaking | Event::StillHealthy | Event::StillWithBug => {
+            &[Event::StillSoaking, Event::StillHealthy, Event::StillWithBug]
+        }
+        Event::Removed | Event::RemovedWithBug => &[Event::Removed, Event::RemovedWithBug],
+        // One that is reverted because the kernel complained of it stays blocked.
+        Event::ShutDown => &[Event::ShutDown, Event::WentDown],
         // The second time counts as a panic.
         Event::WentDown => &[Event::WentDown, Event::Panicked],
         _ => &[],

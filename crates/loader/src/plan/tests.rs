@@ -105,6 +105,7 @@ impl Case {
                     at: None,
                     record: None,
                     retry: Retry::Never,
+                    complaint: None,
                 })
                 .into_iter()
                 .collect(),
@@ -114,6 +115,7 @@ impl Case {
                 boot_id: BOOT.into(),
                 times,
                 at: now - SignedDuration::from_hours(hours),
+                holders: Vec::new(),
             }),
             seen: vec![Seen {
                 operator: String::new(),

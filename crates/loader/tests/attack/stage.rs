@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_kernel::{FakeKernel, Kernel as _};
+use livepatch_loader::observer::Unobserved;
 use livepatch_loader::server::{bind, serve};
 use livepatch_loader::step::Unwatched;
 use livepatch_loader::{Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root};
@@ -205,6 +206,7 @@ fn loader(
         soak: Duration::ZERO,
         panic_directories: Vec::new(),
         steps: Arc::new(Unwatched),
+        observer: Arc::new(Unobserved),
     })
 }
 

@@ -1,0 +1,22 @@
+//! Floor 3: the observer of a host, `livepatch-observer`: reads the kernel's log, and why a transition does not end.
+//!
+//! [`kmsg`] and [`Complaints`] are pure: records in, complaints about livepatches out. [`Log`] keeps the newest, [`stall`]
+//! looks at tasks, [`server`] answers. See docs/processes.md.
+//!
+//! Invariant: it changes nothing. It writes to one socket, and to nobody but uid 0.
+
+mod arguments;
+mod complaints;
+mod frame;
+pub mod kmsg;
+mod livepatches;
+mod log;
+pub mod server;
+mod stall;
+
+pub use arguments::Arguments;
+pub use complaints::Complaints;
+pub use frame::Frame;
+pub use livepatches::Livepatches;
+pub use log::Log;
+pub use stall::stall;
