@@ -147,8 +147,7 @@ fn start(loader: &Arc<Loader>) -> anyhow::Result<()> {
 
 /// What the loader reads and changes; the sockets are there already.
 fn files(arguments: &Arguments) -> Files {
-    let system =
-        ["/etc", "/usr/share/zoneinfo", "/lib/modules", "/var/lib/dpkg", "/proc", "/sys", "/dev/urandom"];
+    let system = ["/etc", "/usr/share/zoneinfo", "/lib/modules", "/proc", "/sys", "/dev/urandom"];
     let named = [&arguments.config, &arguments.trust_dir, &arguments.keys_dir];
     let read = system.iter().map(PathBuf::from).chain(panic_directories()).chain(named.into_iter().cloned());
     Files {
