@@ -85,6 +85,8 @@ fn cargo(arguments: &[&str]) -> Vec<u8> {
         .arg(workspace().join("target/guest"))
         // Naming the target keeps these flags away from build scripts and procedural macros.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // Four programs with it are more than firmware finds room for.
+        .env("CARGO_PROFILE_DEV_STRIP", "debuginfo")
         .output();
     let output = output.unwrap_or_else(|error| panic!("cargo: {error}"));
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

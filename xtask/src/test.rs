@@ -133,6 +133,8 @@ pub(crate) fn guest_programs(workspace: &Path, note: impl Fn(&str)) -> Result<Pa
     let mut build = cargo(workspace);
     // Naming the target keeps these flags away from build scripts and procedural macros.
     build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // Four programs with it are more than firmware finds room for.
+    build.env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
     build.args(["build", "--target", GUEST_TARGET, "--target-dir"]).arg(&target);
     build.args(GUEST_CRATES.iter().flat_map(|name| ["--package", name]));
     tool(&mut build, "cargo build", Exit::Failure, note)?;

@@ -40,7 +40,7 @@ fn trust_is_shown_as_the_loader_sees_it() {
     let one_key = "operator    no operator-root.json is pinned, the key in operator.pub alone counts\n\
         log         no log.vkey is pinned, nobody asks here what is in a log\n";
     let cases = [
-        (Some(wants), None, 0, rows.replace("none", "1.0")),
+        (Some(wants), None, 0, format!("{}{operator}", rows.replace("none", "1.0"))),
         (
             None,
             None,
