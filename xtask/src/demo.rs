@@ -5,6 +5,7 @@ mod machine;
 mod report;
 mod session;
 mod svg;
+mod vendor;
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,6 +19,7 @@ use self::host::{BuildSeconds, Host, Inspected};
 use self::machine::{Content, Machine};
 use self::report::{FixReport, Livepatch, Report, Seconds, Verdict, write_whole};
 use self::session::Session;
+use self::vendor::Vendor;
 use crate::config::{Demo, Fix, Kernel};
 use crate::error::{Error, Exit};
 use crate::process::tool;
@@ -108,18 +110,23 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
         Ok((signer, signed))
     })?;
     let what = format!("publish {} to a server on loopback (TLS, SQLite) and start it", VERSIONS[0]);
-    let ((token, server), publishing) = session.step(&what, |_| {
+    let ((vendor, token, server), publishing) = session.step(&what, |_| {
+        let vendor = Vendor::new(host.builder(), directory.join("repository"))?;
         let token = host.make_server(&signer)?;
-        host.publish(VERSIONS[0])?;
-        Ok((token, host.serve()?))
+        host.publish(VERSIONS[0], &vendor)?;
+        Ok((vendor, token, host.serve()?))
     })?;
+    session.say("the vendor's repository allows it, the operator's server offers it: hosts want both");
 
     let what = format!("boot {} in QEMU as Debian ships it, with livepatchd", tree.release());
-    let content =
-        Content { programs: &programs.0, checks: &programs.1, files: &host.guest_files(&server, &token)? };
+    let content = Content {
+        programs: &programs.0,
+        checks: &programs.1,
+        files: &host.guest_files(&server, &vendor, &token)?,
+    };
     let (machine, booting) =
         session.step(&what, |_| Machine::boot(&tree, &kernel.fix, &content, &directory.join("guest.log")))?;
-    let story = story(&machine, &host, last, &mut session).inspect_err(|_| machine.keep_log());
+    let story = story(&machine, &host, &vendor, last, &mut session).inspect_err(|_| machine.keep_log());
     let Story { verdicts, applying, republishing, upgrading } = story?;
     machine.shutdown()?;
     drop(server);
@@ -181,7 +188,13 @@ struct Story {
 }
 
 /// Lets it happen.
-fn story(machine: &Machine, host: &Host, last: &Fix, session: &mut Session) -> Result<Story, Error> {
+fn story(
+    machine: &Machine,
+    host: &Host,
+    vendor: &Vendor,
+    last: &Fix,
+    session: &mut Session,
+) -> Result<Story, Error> {
     let [first, second] = VERSIONS;
     let before = machine.check(|_| Verdict::Vulnerable, session)?;
     let applying = machine.livepatch("enable --token-file /root/token", Some(first), session)?;
@@ -189,7 +202,7 @@ fn story(machine: &Machine, host: &Host, last: &Fix, session: &mut Session) -> R
         .check(|fix| if fix.cve == last.cve { Verdict::Vulnerable } else { Verdict::Fixed }, session)?;
     machine.is_well(session)?;
     let what = format!("publish {second}, which fixes {} too", last.cve);
-    let ((), republishing) = session.step(&what, |_| host.publish(second))?;
+    let ((), republishing) = session.step(&what, |_| host.publish(second, vendor))?;
     let upgrading = machine.livepatch("refresh", Some(second), session)?;
     let applied = machine.check(|_| Verdict::Fixed, session)?;
     machine.is_well(session)?;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::machine::GuestFile;
 use super::report::KernelId;
+use super::vendor::Vendor;
 use crate::error::{Error, Exit};
 use crate::process::{cannot_start, command, tool, tool_error};
 use crate::signer::Signer;
@@ -144,8 +145,10 @@ impl Host<'_> {
         Ok(String::from_utf8_lossy(&token).trim().to_string())
     }
 
-    /// Publishes a signed livepatch, whether the server runs or not.
-    pub(crate) fn publish(&self, version: &str) -> Result<(), Error> {
+    /// Has the vendor allow a signed livepatch and publishes it, whether the server runs or not.
+    pub(crate) fn publish(&self, version: &str, vendor: &Vendor) -> Result<(), Error> {
+        vendor.allow(&self.bundle(version), &self.certificate())?;
+        self.serve_chore(&["vendor", "import"], Some(vendor.repository()))?;
         self.serve_chore(&["publish", "--tier", "stable"], Some(self.bundle(version))).map(drop)
     }
 
@@ -188,7 +191,12 @@ impl Host<'_> {
     }
 
     /// What a host needs to know to trust this server and this vendor, and to enrol.
-    pub(crate) fn guest_files(&self, server: &Server, token: &str) -> Result<Vec<GuestFile>, Error> {
+    pub(crate) fn guest_files(
+        &self,
+        server: &Server,
+        vendor: &Vendor,
+        token: &str,
+    ) -> Result<Vec<GuestFile>, Error> {
         let read =
             |path: PathBuf| fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e));
         let file = |path, mode, bytes| GuestFile { path, mode, bytes };
@@ -203,6 +211,7 @@ ca-file = \"/etc/livepatch/ca.pem\"
             file("/etc/livepatch/ca.pem", 0o644, read(self.data().join("ca.pem"))?),
             file("/etc/livepatch/trust/operator.pub", 0o644, read(self.data().join("operator.pub"))?),
             file("/etc/livepatch/trust/vendor.pem", 0o644, read(self.certificate())?),
+            file("/etc/livepatch/trust/vendor-root.json", 0o644, vendor.root()?),
             file("/root/token", 0o600, token.into()),
         ])
     }

@@ -1,4 +1,4 @@
-//! The guest's half of the demo: a kernel as Debian ships it, with the daemon and the loader in it.
+//! The guest's half of the demo: a kernel as Debian ships it, with the client in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(180);
 
 /// What goes into the guest besides the kernel.
 pub(crate) struct Content<'a> {
-    /// Directory with livepatchd, livepatch-loader and livepatch.
+    /// Directory with livepatchd, livepatch-loader, livepatch-observer and livepatch.
     pub(crate) programs: &'a Path,
     /// Directory with the check programs.
     pub(crate) checks: &'a Path,
@@ -60,6 +60,7 @@ impl<'a> Machine<'a> {
         for (path, name) in [
             ("/usr/sbin/livepatchd", "livepatchd"),
             ("/usr/sbin/livepatch-loader", "livepatch-loader"),
+            ("/usr/sbin/livepatch-observer", "livepatch-observer"),
             ("/usr/bin/livepatch", "livepatch"),
         ] {
             initramfs.file_from(path, 0o755, &content.programs.join(name))?;
@@ -69,7 +70,13 @@ impl<'a> Machine<'a> {
         }
         let spec = BootSpec::new(tree.vmlinuz(), initramfs.build());
         let guest = Guest::boot(&BootSpec { transcript: Some(transcript.into()), ..spec })?;
-        // As the package has it: the loader as root, the daemon as a user without rights.
+        // As the package has it: observer and loader as root, the daemon as a user without rights.
+        guest.spawn("livepatch-observer", &Command::new("livepatch-observer"))?;
+        guest.wait_for(
+            &Command::shell("test -S /run/livepatch-observer/observer.sock && echo there"),
+            "there",
+            SHORT,
+        )?;
         guest.spawn("livepatch-loader", &Command::new("livepatch-loader").args(["--agent-user", USER]))?;
         guest.wait_for(
             &Command::shell("test -S /run/livepatch-loader/root.sock && echo there"),
