@@ -29,7 +29,7 @@ use crate::site::{Site, free_port};
 /// Names the JSON file to write.
 const OUT: &str = "LIVEPATCH_BENCH_OUT";
 /// What runs all the time, as the package installs it.
-const DAEMONS: [&str; 2] = ["livepatchd", "livepatch-loader"];
+const DAEMONS: [&str; 3] = ["livepatchd", "livepatch-loader", "livepatch-observer"];
 /// What a figure may be at most.
 const TARGETS: [(&str, f64); 6] = [
     ("agent_rss_idle_kib", 10_240.0),
@@ -121,6 +121,7 @@ fn main() {
     host.expect("livepatch status", 0);
     note("agent_rss_apply_kib", memory(&host, "livepatchd", "VmHWM"));
     note("loader_rss_apply_kib", memory(&host, "livepatch-loader", "VmHWM"));
+    note("observer_rss_apply_kib", memory(&host, "livepatch-observer", "VmHWM"));
 
     // As it is for most of its life: started at boot, the livepatch brought back, nothing new.
     host.reboot();
@@ -129,6 +130,7 @@ fn main() {
     host.shell("livepatch refresh");
     note("agent_rss_idle_kib", memory(&host, "livepatchd", "VmRSS"));
     note("loader_rss_idle_kib", memory(&host, "livepatch-loader", "VmRSS"));
+    note("observer_rss_idle_kib", memory(&host, "livepatch-observer", "VmRSS"));
     let before = switches(&host);
     host.shell(&format!("sleep {}", IDLE_MINUTES * 60 - 1));
     let after = switches(&host);

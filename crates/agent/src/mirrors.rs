@@ -53,7 +53,8 @@ impl Mirrors {
 pub(crate) fn is_the_servers_fault(problem: &Problem) -> bool {
     let code = problem.code.as_ref();
     let module = ["truncated-module", "oversized-module", "tampered-module"].contains(&code);
-    module || ["server-", "document-", "vendor-"].iter().any(|kind| code.starts_with(kind))
+    module
+        || ["server-", "document-", "vendor-", "operator-", "log-"].iter().any(|kind| code.starts_with(kind))
 }
 
 #[cfg(test)]
@@ -93,6 +94,8 @@ mod tests {
             ("server-unexpected-answer", true),
             ("document-rollback", true),
             ("vendor-not-served", true),
+            ("operator-rollback", true),
+            ("log-not-proven", true),
             ("tampered-module", true),
             ("kernel-not-covered", false),
             ("loader-unreachable", false),

@@ -83,6 +83,13 @@ pub struct Coverage {
     pub series_until: Option<Date>,
 }
 
+impl Coverage {
+    /// The last day of the cover, of this build or of its series, whichever comes first.
+    pub fn last_day(&self) -> Option<Date> {
+        self.until.into_iter().chain(self.series_until).min()
+    }
+}
+
 /// Whether a kernel gets livepatches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

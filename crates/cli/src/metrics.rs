@@ -63,7 +63,7 @@ pub fn metrics(status: &Status) -> String {
         text.head("livepatch_last_check_timestamp_seconds", "When the last check ended.");
         text.sample("livepatch_last_check_timestamp_seconds", &[], at.as_second());
     }
-    let last_day = status.coverage.until.into_iter().chain(status.coverage.series_until).min();
+    let last_day = status.coverage.last_day();
     if let Some(end) = last_day.and_then(|day| day.tomorrow().ok()?.to_zoned_datetime(TimeZone::UTC).ok()) {
         text.head("livepatch_coverage_end_timestamp_seconds", "When this kernel ceases to get livepatches.");
         text.sample("livepatch_coverage_end_timestamp_seconds", &[], end.timestamp().as_second());

@@ -70,13 +70,6 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
     let (ends, ended) = mpsc::channel();
     let mut signals =
         signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
-    let signalled = ends.clone();
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            // Nobody listens when the loader ends already.
-            let _ = signalled.send(End::Signal);
-        }
-    });
 
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let agent = uid_of(&passwd, &arguments.agent_user);
@@ -96,9 +89,16 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         steps: Arc::new(Unwatched),
         observer: Arc::new(SocketObserver::new(&arguments.observer_dir)),
     });
-    // The state directory is there now, and no thread but the one that waits for signals.
+    // The state directory is there now, and no other thread: each is confined as the one that starts it.
     let confined = confine(Process::Loader, &files);
     tracing::info!(files = %confined.files, syscalls = %confined.syscalls, "confined by itself");
+    let signalled = ends.clone();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            // Nobody listens when the loader ends already.
+            let _ = signalled.send(End::Signal);
+        }
+    });
     start(&loader)?;
     let soaks = Arc::clone(&loader);
     std::thread::Builder::new().name("loader-soak".into()).spawn(move || soaks.watch_soaks())?;

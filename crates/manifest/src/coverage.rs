@@ -55,11 +55,6 @@ impl Coverage {
             Standing::Covered
         }
     }
-
-    /// The last day of the cover, of this build or of its series, whichever comes first.
-    pub fn last_day(&self) -> Option<Date> {
-        self.until.into_iter().chain(self.series_until).min()
-    }
 }
 
 #[cfg(test)]
@@ -70,13 +65,13 @@ mod tests {
     fn what_a_cover_comes_to() {
         let date = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
         let upgrade = || Some(Upgrade { cve: CveId::parse("CVE-2026-1001").unwrap(), notice: None });
-        for (until, series_until, needed, expected, last) in [
-            ("", "", false, Standing::Covered, ""),
-            ("2026-11-24", "", false, Standing::Covered, "2026-11-24"),
-            ("2026-11-23", "", false, Standing::WindowEnded, "2026-11-23"),
-            ("2026-11-24", "2026-11-23", false, Standing::SeriesEnded, "2026-11-23"),
-            ("2026-11-23", "2027-01-01", false, Standing::WindowEnded, "2026-11-23"),
-            ("", "2027-01-01", true, Standing::UpgradeNeeded, "2027-01-01"),
+        for (until, series_until, needed, expected) in [
+            ("", "", false, Standing::Covered),
+            ("2026-11-24", "", false, Standing::Covered),
+            ("2026-11-23", "", false, Standing::WindowEnded),
+            ("2026-11-24", "2026-11-23", false, Standing::SeriesEnded),
+            ("2026-11-23", "2027-01-01", false, Standing::WindowEnded),
+            ("", "2027-01-01", true, Standing::UpgradeNeeded),
         ] {
             let coverage = Coverage {
                 until: date(until),
@@ -84,7 +79,6 @@ mod tests {
                 upgrade: upgrade().filter(|_| needed),
             };
             assert_eq!(coverage.standing("2026-11-24".parse().unwrap()), expected, "{coverage:?}");
-            assert_eq!(coverage.last_day(), date(last));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::output::{list, or_dash};
 use crate::{DataDir, Failure};
 
 const SHORTEST_BEGINNING: usize = 4;
+const LISTED: &str = "`livepatch-server machine list --format json` shows their whole names";
 
 pub(crate) async fn list_machines(
     data: &DataDir,
@@ -64,13 +65,17 @@ pub(crate) async fn show(data: &DataDir, beginning: &str, format: Format) -> Res
     let mut found = machines.iter().filter(|machine| machine.machine.to_string().starts_with(beginning));
     let machine = match (found.next(), found.next()) {
         _ if beginning.len() < SHORTEST_BEGINNING => {
-            return Err(Failure::refused(format!("{beginning:?} is too short to be one machine")));
+            return Err(Failure::refused(format!("{beginning:?} is too short to be one machine"))
+                .hint(format!("give at least {SHORTEST_BEGINNING} digits; {LISTED}")));
         }
         (Some(machine), None) => machine,
-        (None, _) => return Err(Failure::refused(format!("there is no machine {beginning:?}"))),
+        (None, _) => {
+            return Err(Failure::refused(format!("there is no machine {beginning:?}")).hint(LISTED));
+        }
         (Some(_), Some(_)) => {
-            return Err(Failure::refused(format!("more than one machine begins with {beginning}"))
-                .hint("`livepatch-server machine list --format json` shows their whole names"));
+            return Err(
+                Failure::refused(format!("more than one machine begins with {beginning}")).hint(LISTED)
+            );
         }
     };
     let reports = store.reports(&machine.machine).await?;

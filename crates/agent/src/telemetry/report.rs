@@ -42,7 +42,14 @@ pub(super) fn detail(problem: Option<&Failure>, view: &View) -> Vec<String> {
         let since = lock.since.map_or_else(String::new, |since| format!(" since {since}"));
         format!("lock: {} {}{since}: {}", lock.kind.word(), lock.version, lock.message)
     });
-    let others = [&view.problem, &view.document_problem, &view.vendor_problem].into_iter().flatten();
+    let others = [
+        &view.problem,
+        &view.document_problem,
+        &view.operator_problem,
+        &view.vendor_problem,
+        &view.observer_problem,
+    ];
+    let others = others.into_iter().flatten();
     let others =
         others.filter(|other| other.code != problem.code).map(|other| format!("also: {}", error(other)));
     let hints = problem.hints.iter().map(|hint| format!("hint: {hint}"));

@@ -138,7 +138,6 @@ impl LegacyStatus {
             return None;
         }
         let left_behind = status.problem.as_ref().is_some_and(|problem| problem.code == DAEMON_UNREACHABLE);
-        let last_day = status.coverage.until.into_iter().chain(status.coverage.series_until).min();
         let fixes = status.patch.cves.iter().map(|cve| Fix {
             cve: cve.id,
             title: cve.title.clone(),
@@ -159,7 +158,11 @@ impl LegacyStatus {
             version: status.patch.version.map(|version| version.to_string()).unwrap_or_default(),
             fixes: fixes.collect(),
             support: Support::of(status),
-            upgrade_required_date: last_day.map(|date| date.to_string()).unwrap_or_default(),
+            upgrade_required_date: status
+                .coverage
+                .last_day()
+                .map(|date| date.to_string())
+                .unwrap_or_default(),
             excluded: Excluded::of(status),
             cutoff: status.patch.cutoff_date,
             tier: status.tier.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! The vendor's metadata, as a hostile agent, server or mirror brings it: beside the operator's word, the vendor's counts.
 
 use livepatch_loader_api::{AgentRequest, RootRequest};
-use livepatch_trust::{AllowedPatch, FileMeta, KeyId, Role, RoleKeys, SignedFile, Targets};
+use livepatch_trust::{AllowedPatch, FileMeta, RoleKeys, SignedFile, Targets};
 
 use crate::repository::*;
 use crate::signing::*;
@@ -181,18 +181,7 @@ fn attack_clock_before_the_vendors_signatures() {
 
 #[test]
 fn attack_mix_and_match() {
-    refused("vendor-mismatch", |repository| {
-        let files = repository.files();
-        let other = {
-            repository.allowance.withdrawn.push(version("9.9"));
-            repository.files()
-        };
-        let path = format!("metadata/{}.targets.json", repository.versions.0);
-        files
-            .into_iter()
-            .map(|(of, bytes)| (of.clone(), if of == path { other[&of].clone() } else { bytes }))
-            .collect()
-    });
+    refused("vendor-mismatch", Repository::mixed);
 }
 
 #[test]
@@ -206,23 +195,8 @@ fn attack_root_signed_below_its_threshold() {
 
 #[test]
 fn attack_signatures_of_one_key_counted_twice() {
-    // The same key's signature twice; and a root that lists a key twice toward its threshold.
-    refused("vendor-threshold", |repository| {
-        repository.root.header.version = 2;
-        let signed = sign(&repository.root, &[ROOT_KEYS[0]]);
-        let mut twice: serde_json::Value = serde_json::from_slice(&signed).unwrap();
-        let signatures = twice["signatures"].as_array_mut().unwrap();
-        signatures.push(signatures[0].clone());
-        let mut files = repository.files();
-        files.insert("metadata/2.root.json".into(), twice.to_string().into_bytes());
-        files
-    });
-    refused("vendor-bad-root", |repository| {
-        repository.root.header.version = 2;
-        let id: KeyId = key(ROOT_KEYS[0]).id();
-        repository.root.roles.insert(Role::Root, RoleKeys { keyids: vec![id, id], threshold: 2 });
-        repository.files()
-    });
+    refused("vendor-threshold", Repository::signed_twice_by_one_key);
+    refused("vendor-bad-root", Repository::one_key_listed_twice);
 }
 
 #[test]
@@ -332,12 +306,7 @@ fn attack_endless_and_oversized_metadata() {
 
 #[test]
 fn attack_delegations_in_great_number() {
-    refused("vendor-malformed", |repository| {
-        let mut targets = repository.targets();
-        let roles: Vec<_> = (0..10_000).map(|number| serde_json::json!({ "name": number })).collect();
-        targets.delegations = Some(serde_json::json!({ "roles": roles }));
-        repository.files_with(&sign(&targets, &TARGETS_KEYS))
-    });
+    refused("vendor-malformed", |repository| repository.with_delegations(10_000));
 }
 
 #[test]

@@ -188,4 +188,41 @@ impl Repository {
             timestamp: file(self.versions.2, &format!("{METADATA}/timestamp.json")),
         }
     }
+
+    /// The files with a next root that one key signed twice.
+    pub(crate) fn signed_twice_by_one_key(&mut self) -> Files {
+        self.root.header.version = 2;
+        let signed = sign(&self.root, &[ROOT_KEYS[0]]);
+        let mut twice: serde_json::Value = serde_json::from_slice(&signed).unwrap();
+        let signatures = twice["signatures"].as_array_mut().unwrap();
+        signatures.push(signatures[0].clone());
+        let mut files = self.files();
+        files.insert(format!("{METADATA}/2.root.json"), twice.to_string().into_bytes());
+        files
+    }
+
+    /// The files with a next root that lists one key twice toward its threshold.
+    pub(crate) fn one_key_listed_twice(&mut self) -> Files {
+        self.root.header.version = 2;
+        let id = key(ROOT_KEYS[0]).id();
+        self.root.roles.insert(Role::Root, RoleKeys { keyids: vec![id, id], threshold: 2 });
+        self.files()
+    }
+
+    /// The files whose targets delegate to so many roles.
+    pub(crate) fn with_delegations(&self, count: u32) -> Files {
+        let mut targets = self.targets();
+        let roles: Vec<_> = (0..count).map(|number| serde_json::json!({ "name": number })).collect();
+        targets.delegations = Some(serde_json::json!({ "roles": roles }));
+        self.files_with(&sign(&targets, &TARGETS_KEYS))
+    }
+
+    /// The files, with targets of another release under the name of these.
+    pub(crate) fn mixed(&mut self) -> Files {
+        let mut files = self.files();
+        self.allowance.withdrawn.push(version("9.9"));
+        let path = format!("{METADATA}/{}.targets.json", self.versions.0);
+        files.insert(path.clone(), self.files()[&path].clone());
+        files
+    }
 }

@@ -236,7 +236,7 @@ async fn coverage_of(connection: &mut SqliteConnection, build_id: &BuildId) -> R
         .bind(build_id.to_string())
         .fetch_optional(connection)
         .await?;
-    row.map(|row| serde_json::from_str(row.try_get("body")?).map_err(rows::corrupt)).transpose()
+    row.map_or(Ok(None), |row| rows::coverage(&row, "body"))
 }
 
 /// SQLite's integers are signed; versions and revisions count up from 1 and never come near the end.
@@ -478,8 +478,8 @@ impl Store for SqliteStore {
                  WHERE build_id NOT IN (SELECT build_id FROM kernels) GROUP BY build_id
              )
              SELECT s.build_id, s.architecture, s.release,
-                    (SELECT count(*) FROM reports r WHERE r.build_id = s.build_id) AS machines
-             FROM seen s ORDER BY s.release, s.build_id",
+                    (SELECT count(*) FROM reports r WHERE r.build_id = s.build_id) AS machines, c.body AS coverage
+             FROM seen s LEFT JOIN coverage c USING (build_id) ORDER BY s.release, s.build_id",
         )
         .fetch_all(&mut *snapshot)
         .await?;
@@ -500,19 +500,16 @@ impl Store for SqliteStore {
                 of_kernel.push((tier, rows::version(row)?));
             }
         }
-        let mut records = Vec::new();
-        for row in &kernels {
-            let kernel = rows::kernel(row)?;
-            let targets = newest.remove(&kernel.build_id).unwrap_or_default();
-            let coverage = coverage_of(&mut snapshot, &kernel.build_id).await?;
-            records.push(KernelRecord {
-                kernel,
-                machines: rows::unsigned(row, "machines")?,
-                targets,
-                coverage,
-            });
-        }
-        Ok(records)
+        kernels
+            .iter()
+            .map(|row| {
+                let kernel = rows::kernel(row)?;
+                let targets = newest.remove(&kernel.build_id).unwrap_or_default();
+                let (machines, coverage) =
+                    (rows::unsigned(row, "machines")?, rows::coverage(row, "coverage")?);
+                Ok(KernelRecord { kernel, machines, targets, coverage })
+            })
+            .collect()
     }
 
     async fn set_coverage(&self, build_id: &BuildId, coverage: Option<&Coverage>) -> Result<()> {

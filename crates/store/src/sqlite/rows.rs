@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use livepatch_api::server::Report;
-use livepatch_manifest::PatchManifest;
+use livepatch_manifest::{Coverage, PatchManifest};
 use livepatch_types::{Architecture, KernelIdentity, PatchVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -96,6 +96,12 @@ pub(super) fn machine(row: &SqliteRow) -> Result<MachineRecord> {
 }
 
 /// A row of `report_history`.
+/// A cover in a column of JSON, if there is one.
+pub(super) fn coverage(row: &SqliteRow, column: &str) -> Result<Option<Coverage>> {
+    let body = row.try_get::<Option<&str>, _>(column)?;
+    body.map(|body| serde_json::from_str(body).map_err(corrupt)).transpose()
+}
+
 pub(super) fn received_report(row: &SqliteRow) -> Result<ReceivedReport> {
     let report = serde_json::from_str(row.try_get("body")?).map_err(corrupt)?;
     Ok(ReceivedReport { received: time(row, "received")?, report })

@@ -1,9 +1,9 @@
 //! The vendor's metadata, served by whoever has the operator's server, and perhaps the vendor's online key.
 
-use livepatch_trust::{FileMeta, KeyId, Role, RoleKeys, TARGETS, TargetName};
+use livepatch_trust::{FileMeta, Role, RoleKeys, TARGETS, TargetName};
 
 use super::*;
-use crate::repository::{ONLINE_KEY, ROOT_KEYS, TARGETS_KEYS, key, sign};
+use crate::repository::{ONLINE_KEY, TARGETS_KEYS, key, sign};
 
 /// Serves what becomes of a repository that allows 1.2.
 async fn refused(expected: &str, attack: impl Fn(&mut Repository) -> Files) {
@@ -72,14 +72,7 @@ async fn attack_newest_metadata_held_back() {
 
 #[tokio::test]
 async fn attack_mix_and_match() {
-    refused("vendor-mismatch", |repository| {
-        let mut files = repository.files();
-        repository.allowance.withdrawn.push(version("9.9"));
-        let path = format!("metadata/{}.targets.json", repository.versions.0);
-        files.insert(path.clone(), repository.files()[&path].clone());
-        files
-    })
-    .await;
+    refused("vendor-mismatch", Repository::mixed).await;
 }
 
 /// Whoever has the online key signs the highest versions there are. A root that takes the key away mends it.
@@ -127,24 +120,8 @@ async fn attack_wrong_length_and_wrong_hash() {
 
 #[tokio::test]
 async fn attack_one_key_counted_twice() {
-    refused("vendor-threshold", |repository| {
-        repository.root.header.version = 2;
-        let signed = sign(&repository.root, &[ROOT_KEYS[0]]);
-        let mut twice: serde_json::Value = serde_json::from_slice(&signed).unwrap();
-        let signatures = twice["signatures"].as_array_mut().unwrap();
-        signatures.push(signatures[0].clone());
-        let mut files = repository.files();
-        files.insert("metadata/2.root.json".into(), twice.to_string().into_bytes());
-        files
-    })
-    .await;
-    refused("vendor-bad-root", |repository| {
-        repository.root.header.version = 2;
-        let id: KeyId = key(ROOT_KEYS[0]).id();
-        repository.root.roles.insert(Role::Root, RoleKeys { keyids: vec![id, id], threshold: 2 });
-        repository.files()
-    })
-    .await;
+    refused("vendor-threshold", Repository::signed_twice_by_one_key).await;
+    refused("vendor-bad-root", Repository::one_key_listed_twice).await;
 }
 
 #[tokio::test]
@@ -175,22 +152,9 @@ async fn attack_files_that_are_missing() {
 
 #[tokio::test]
 async fn attack_delegations_by_the_million() {
-    // As many as fit: the file is refused by what is in it.
-    refused("vendor-malformed", |repository| {
-        let mut targets = repository.targets();
-        let roles: Vec<_> = (0..10_000).map(|number| serde_json::json!({ "name": number })).collect();
-        targets.delegations = Some(serde_json::json!({ "roles": roles }));
-        repository.files_with(&sign(&targets, &TARGETS_KEYS))
-    })
-    .await;
-    // A million are more bytes than such a file may have.
-    refused("server-unexpected-answer", |repository| {
-        let mut targets = repository.targets();
-        let roles: Vec<_> = (0..1_000_000).map(|number| serde_json::json!({ "name": number })).collect();
-        targets.delegations = Some(serde_json::json!({ "roles": roles }));
-        repository.files_with(&sign(&targets, &TARGETS_KEYS))
-    })
-    .await;
+    // As many as fit: the file is refused by what is in it. A million are more bytes than such a file may have.
+    refused("vendor-malformed", |repository| repository.with_delegations(10_000)).await;
+    refused("server-unexpected-answer", |repository| repository.with_delegations(1_000_000)).await;
 }
 
 #[tokio::test]
