@@ -55,8 +55,7 @@ pub(crate) fn builder(kpatch: Option<&Path>) -> Result<(), Error> {
     if let Some(kpatch) = kpatch {
         bench.arg("--kpatch").arg(kpatch);
     }
-    let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
-    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
+    run(&mut bench)
 }
 
 /// Measures signed metadata with a server on this machine; writes target/bench/trust.json.
@@ -75,8 +74,12 @@ pub(crate) fn trust() -> Result<(), Error> {
     make_directory(&out)?;
     let mut bench = command(&programs.join(TRUST_PROGRAMS[0]).display().to_string());
     bench.arg("--server").arg(programs.join(TRUST_PROGRAMS[1])).arg("--out").arg(out.join("trust.json"));
-    let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
-    if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
+    run(&mut bench)?;
+
+    // The loader, which adds to the same file.
+    let mut bench = test::cargo(workspace);
+    bench.args(["bench", "--package", "livepatch-loader", "--bench", "peak_memory"]);
+    run(bench.env("LIVEPATCH_BENCH_OUT", out.join("trust.json")))
 }
 
 /// Measures the installed client in a virtual machine; writes target/bench/client.json.
@@ -96,6 +99,10 @@ pub(crate) fn client() -> Result<(), Error> {
     bench.args(["test", "--package", PACKAGE, "--bench", "client"]);
     bench.env(testing::REQUIRE_VM, "1").env(test::PACKAGES, packages).env(test::SYSTEM_DISK, disk);
     bench.env("LIVEPATCH_BENCH_OUT", out.join("client.json"));
+    run(&mut bench)
+}
+
+fn run(bench: &mut std::process::Command) -> Result<(), Error> {
     let status = bench.status().map_err(|e| Error::io("run the bench", e))?;
     if status.success() { Ok(()) } else { Err(Error::TestsFailed { what: "the bench".into() }) }
 }
