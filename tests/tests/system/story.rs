@@ -107,7 +107,8 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     site.publish(&vendor.sign(next));
     let _server = site.serve(port);
     host.expect("livepatch refresh", 1);
-    assert_eq!((kernel_of(&host), problem_of(&host).as_str()), (fixed(1, 1), "x"));
+    assert_eq!((kernel_of(&host), problem_of(&host).as_str()), (fixed(1, 1), "server-unreachable"));
+    assert_eq!(host.shell("livepatch status | grep -c 'is this host.s clock right'"), "1");
     set_clock(&host, later());
     host.expect("livepatch refresh", 1);
     assert_eq!((kernel_of(&host), problem_of(&host).as_str()), (fixed(1, 1), "document-expired"));
