@@ -65,9 +65,11 @@ pub(crate) fn patched_again(machine: &Machine<'_>, fixes: usize) -> Running {
     let host = machine.boot();
     host.shell("modprobe -a cls_u32 sch_ingress");
     assert_eq!(kernel_of(&host), fixed(fixes, 1));
-    let complete = "dmesg | sed -n \"s/^\\[ *\\([0-9]*\\)\\.\\([0-9]*\\)\\].*'livepatch_[0-9_]*': patching complete.*/\\1\\2/p\"";
+    // What the kernel logs has another clock, which is tenths of a second away from this one.
+    let applied = "journalctl --quiet --boot --unit=livepatch-loader --output=short-monotonic | \
+        sed -n 's/^\\[ *\\([0-9]*\\)\\.\\([0-9]*\\)\\].*: a livepatch is applied .*/\\1\\2/p'";
     let (patched, network) = (
-        host.shell(complete).parse::<u64>().unwrap(),
+        host.shell(applied).parse::<u64>().unwrap(),
         host.time("network-pre.target", "ActiveEnterTimestampMonotonic"),
     );
     let began = host.time("livepatch-loader", "InactiveExitTimestampMonotonic");
