@@ -58,7 +58,6 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     let made = tempfile::tempdir().unwrap();
     let mut machine = Machine::new(bench, kernel);
     give_client(&mut machine, &bench.package("livepatch"), &site, port, &vendor);
-    machine.give_file("legacy-names.deb", 0o644, &bench.package("livepatch-legacy-names"));
     give_checks(&mut machine, made.path());
     let versions = with_versions.then(|| Versions::give(bench, &site, &vendor, &mut machine));
     let host = machine.start();
@@ -143,7 +142,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     soak(&host);
     host.shell("livepatch disable");
     assert_eq!(kernel_of(&host), fixed(0, 1));
-    host.shell(&format!("{APT} purge livepatch-legacy-names livepatch"));
+    host.shell(&format!("{APT} purge livepatch"));
     host.note_files("after");
     assert_eq!(host.run("diff /var/tmp/before /var/tmp/after").text(), "");
     host.expect("ls /run/livepatch", 2);
@@ -185,9 +184,10 @@ fn power_cuts(often: bool) -> u32 {
 
 /// The operator says that a newer kernel is needed; all that is asked for it says so.
 fn raise_floor(host: &Running, site: &Site, build_id: &str) {
-    host.shell("dpkg --install /run/payload/legacy-names.deb");
+    // What livepatch-legacy-names has is this link.
+    host.shell("ln -s /usr/bin/livepatch /run/canonical-livepatch");
     host.expect("livepatch refresh", 0);
-    let asked = ["livepatch kernel-upgrade-required", "canonical-livepatch kernel-upgrade-required"];
+    let asked = ["livepatch kernel-upgrade-required", "/run/canonical-livepatch kernel-upgrade-required"];
     for asked in asked {
         host.expect(asked, 1);
     }
@@ -202,7 +202,7 @@ fn raise_floor(host: &Running, site: &Site, build_id: &str) {
     assert_eq!((reboot.code.as_str(), status.patch.state), ("unpatchable-cve", PatchState::Applied));
     let said = host.expect("livepatch check", 2);
     assert!(said.contains("CVE-2026-1001"), "{said}");
-    let legacy = host.shell("canonical-livepatch status --format json");
+    let legacy = host.shell("/run/canonical-livepatch status --format json");
     assert!(legacy.contains("\"kernel-upgrade-required\""), "{legacy}");
     // Nothing that is applied goes away.
     assert_eq!(kernel_of(host), fixed(2, 1));
