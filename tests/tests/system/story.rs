@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use livepatch_tests::{cloud_kernel, generic_kernel, newer_cloud_kernel};
-use livepatch_types::{CheckState, PatchState};
+use livepatch_types::{CheckState, Clock as _, PatchState, SystemClock};
 use livepatch_vm::testing::FetchedKernel;
 
 use crate::fleet::{APT, configure, do_not_soak, give_client, install, soak};
@@ -113,7 +113,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     assert_eq!((kernel_of(&host), problem_of(&host).as_str()), (fixed(1, 1), "document-expired"));
     let said = host.run("livepatch status").text();
     assert!(said.contains("1.1 applied since ") && said.contains("expired"), "{said}");
-    set_clock(&host, Timestamp::now());
+    set_clock(&host, SystemClock.now());
     machine.clock = None;
     host.expect("livepatch refresh", 0);
     assert_eq!((kernel_of(&host), problem_of(&host)), (fixed(2, 2), String::new()));
@@ -151,7 +151,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
 
 /// Thirty days from now.
 fn later() -> Timestamp {
-    Timestamp::now() + OFFLINE
+    SystemClock.now() + OFFLINE
 }
 
 fn set_clock(host: &Running, to: Timestamp) {
