@@ -26,6 +26,11 @@ pub fn newer_cloud_kernel() -> Option<FetchedKernel> {
     fetched("debian-12-cloud-6.12")
 }
 
+/// The kernel of [`cloud_kernel`] as Debian has it for hardware: only `cargo xtask test --long` fetches it.
+pub fn generic_kernel() -> Option<FetchedKernel> {
+    fetched("debian-12-generic-6.1")
+}
+
 #[expect(clippy::panic, reason = "a kernel that must be there and is not fails the test")]
 fn fetched(name: &str) -> Option<FetchedKernel> {
     match kernel(name) {

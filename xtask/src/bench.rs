@@ -89,7 +89,7 @@ pub(crate) fn client() -> Result<(), Error> {
     fetch::fetch(&Demo::read(&workspace.join("demo.toml"))?, &testing::kernels_directory())?;
     let packages = workspace.join("target/dist/bench");
     dist::dist(&Recipe::for_tests(Profile::Release), &packages)?;
-    let Some(disk) = test::system_disk(workspace)? else {
+    let Some(disk) = test::system_disk(workspace, test::Length::Budget)? else {
         return Err(Error::Config("only root can make the disk of the machine that is measured".into()));
     };
     let out = workspace.join("target/bench");

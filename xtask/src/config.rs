@@ -22,6 +22,9 @@ pub(crate) struct Demo {
 pub(crate) struct Kernel {
     /// Our name for it; a directory.
     pub(crate) name: Word,
+    /// Only what takes long needs it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) long: bool,
     pub(crate) image: Package,
     pub(crate) headers: Vec<Package>,
     pub(crate) source: Source,
@@ -68,7 +71,14 @@ pub(crate) struct Fix {
 }
 
 impl Demo {
+    /// The file without the kernels that only `--long` needs.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let mut demo = Self::read_all(path)?;
+        demo.kernel.retain(|kernel| !kernel.long);
+        Ok(demo)
+    }
+
+    pub(crate) fn read_all(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read demo.toml", e))?;
         let demo: Self = toml::from_str(&text).map_err(|e| Error::Config(e.to_string().trim_end().into()))?;
         for fix in demo.kernel.iter().flat_map(|kernel| &kernel.fix) {
@@ -178,7 +188,9 @@ mod tests {
 
     #[test]
     fn the_committed_file_is_right() {
-        let demo = Demo::read(&livepatch_vm::testing::workspace().join("demo.toml")).unwrap();
+        let path = livepatch_vm::testing::workspace().join("demo.toml");
+        let demo = Demo::read_all(&path).unwrap();
+        assert!(Demo::read(&path).unwrap().kernel.len() < demo.kernel.len());
         for fix in demo.kernel.iter().flat_map(|kernel| &kernel.fix) {
             assert!(livepatch_vm::testing::workspace().join(fix.check.as_str()).exists(), "{}", fix.cve);
         }

@@ -41,7 +41,11 @@ enum Chore {
     /// Install the Debian packages that building and testing need
     Setup,
     /// Download and extract the kernels that demo.toml names
-    Fetch,
+    Fetch {
+        /// Also those that only `test --long` needs
+        #[arg(long)]
+        long: bool,
+    },
     /// Show the whole path: build a series, prove, sign, publish, apply in a VM; one fix more; revert, apply again
     Demo {
         /// Also write the session as a picture (SVG)
@@ -137,7 +141,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Setup => setup::setup(),
-        Chore::Fetch => fetch(),
+        Chore::Fetch { long } => fetch(long),
         Chore::Demo { record } => demo::demo(record.as_deref()),
         Chore::Corpus { from, to, limit, only, kpatch } => {
             corpus::corpus(&from, to, limit, &only, kpatch.as_deref())
@@ -154,7 +158,7 @@ fn main() -> ExitCode {
         Chore::Dist { recipe, out } => make_packages(&recipe, out),
         Chore::Test { suite, long } => {
             let length = if long { test::Length::Long } else { test::Length::Budget };
-            setup::setup().and_then(|()| fetch()).and_then(|()| test::test(suite.as_ref(), length))
+            setup::setup().and_then(|()| fetch(long)).and_then(|()| test::test(suite.as_ref(), length))
         }
     };
     match result {
@@ -166,8 +170,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn fetch() -> Result<(), Error> {
-    let demo = Demo::read(&livepatch_vm::testing::workspace().join("demo.toml"))?;
+fn fetch(long: bool) -> Result<(), Error> {
+    let path = livepatch_vm::testing::workspace().join("demo.toml");
+    let demo = if long { Demo::read_all(&path)? } else { Demo::read(&path)? };
     fetch::fetch(&demo, &livepatch_vm::testing::kernels_directory())
 }
 

@@ -31,8 +31,12 @@ const HOOKS: [&str; 6] = [
 const SUITE: &str = "bookworm";
 const SIZE: &str = "2000M";
 
-/// The disk, made if it is not there; none when it is not there and only root can make it.
-pub(crate) fn disk(workspace: &Path, kernels: &[KernelTree], cache: &Path) -> Result<Option<PathBuf>, Error> {
+/// The disk in this directory, made if it is not there; none when it is not there and only root can make it.
+pub(crate) fn disk(
+    workspace: &Path,
+    kernels: &[KernelTree],
+    directory: &Path,
+) -> Result<Option<PathBuf>, Error> {
     let mut included = INCLUDED.to_owned();
     for package in PACKAGES {
         let control = workspace.join("dist").join(package.name).join("DEBIAN/control");
@@ -42,9 +46,9 @@ pub(crate) fn disk(workspace: &Path, kernels: &[KernelTree], cache: &Path) -> Re
     }
     let releases = kernels.iter().map(|kernel| format!("{}\n", kernel.release())).collect::<String>();
     let recipe = format!("{SUITE}\n{included}\n{}\n{SIZE}\n{releases}", HOOKS.join("\n"));
-    let directory = cache.join("system");
-    make_directory(cache)?;
-    let lock = File::create(cache.join("system.lock")).map_err(|e| Error::io("make a lock file", e))?;
+    make_directory(directory.parent().unwrap_or(directory))?;
+    let lock =
+        File::create(directory.with_added_extension("lock")).map_err(|e| Error::io("make a lock file", e))?;
     lock.lock().map_err(|e| Error::io("wait for another disk", e))?;
     let (disk, stamp) = (directory.join("disk.img"), directory.join("recipe"));
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) && disk.exists() {
@@ -54,8 +58,8 @@ pub(crate) fn disk(workspace: &Path, kernels: &[KernelTree], cache: &Path) -> Re
         return Ok(None);
     }
     let step = Step::begin("made the disk of a Debian with systemd");
-    remove_directory(&directory)?;
-    make_directory(&directory)?;
+    remove_directory(directory)?;
+    make_directory(directory)?;
     let root = directory.join("root");
     let mut bootstrap = command("mmdebstrap");
     bootstrap

@@ -60,7 +60,7 @@ pub(crate) fn test(suite: Option<&Word>, length: Length) -> Result<(), Error> {
     if length == Length::Long {
         test.env(LONG, "1");
     }
-    match system_disk(workspace)? {
+    match system_disk(workspace, length)? {
         Some(disk) => drop(test.env(SYSTEM_DISK, disk)),
         None => eprintln!("SKIPPED: tests of the installed system: only root can make its disk"),
     }
@@ -111,15 +111,19 @@ impl Budget {
     }
 }
 
-/// The disk of a system with all kernels of demo.toml; none where only root can make it.
-pub(crate) fn system_disk(workspace: &Path) -> Result<Option<PathBuf>, Error> {
-    let demo = Demo::read(&workspace.join("demo.toml"))?;
+/// The disk of a system with the kernels of demo.toml; none where only root can make it.
+pub(crate) fn system_disk(workspace: &Path, length: Length) -> Result<Option<PathBuf>, Error> {
+    let file = workspace.join("demo.toml");
+    let (demo, name) = match length {
+        Length::Budget => (Demo::read(&file)?, "system"),
+        Length::Long => (Demo::read_all(&file)?, "system-long"),
+    };
     let mut kernels = Vec::new();
     for kernel in &demo.kernel {
         kernels
             .push(KernelTree::open(&testing::kernels_directory().join(kernel.name.as_str()).join("image"))?);
     }
-    system::disk(workspace, &kernels, &cache(workspace))
+    system::disk(workspace, &kernels, &cache(workspace).join(name))
 }
 
 /// Where prepared kernel sources and other large things are kept.

@@ -1,5 +1,7 @@
 //! The HTTP client of the server: https alone, bounded in time and size.
 
+mod unreachable;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use livepatch_types::{BuildId, HostId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
+use self::unreachable::{chain, unreachable};
 use crate::Problem;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -355,22 +358,4 @@ async fn refusal(response: Response) -> Problem {
 fn odd(why: String) -> Problem {
     let message = format!("the server does not answer like a livepatch server: {why}");
     Problem::new("server-unexpected-answer", message, "check the server URL in the configuration")
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "its callers map errors with it")]
-fn unreachable(error: reqwest::Error) -> Problem {
-    let hint = "check the network, the server URL and ca-file; the check is repeated by itself";
-    Problem::new("server-unreachable", format!("the server cannot be reached: {}", chain(&error)), hint)
-}
-
-/// An error with its causes in one line, without the URL.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut parts = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        parts.push(cause.to_string());
-        next = cause.source();
-    }
-    parts.dedup();
-    parts.join(": ")
 }

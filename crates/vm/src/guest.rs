@@ -40,6 +40,9 @@ pub struct BootSpec {
     pub cpus: u32,
     /// What is to be different about the processor, as QEMU's `-cpu` takes it (`family=6`).
     pub cpu_properties: Vec<String>,
+    /// What the real-time clock says at the start, in UTC, as QEMU's `-rtc base` takes it (`1970-01-01T00:00:00`); otherwise
+    /// it is right.
+    pub clock: Option<String>,
     /// What starts the kernel.
     pub firmware: Firmware,
     /// Added to the kernel's command line.
@@ -75,6 +78,7 @@ impl BootSpec {
             memory_mib: 512,
             cpus: 2,
             cpu_properties: Vec::new(),
+            clock: None,
             firmware: Firmware::Bios,
             kernel_args: Vec::new(),
             network: Network::User { forwards: Vec::new() },
@@ -622,6 +626,9 @@ fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
     // under load (jump labels, static calls, ftrace: every livepatch transition) then dies of a stale int3.
     add(&["-accel", "tcg,thread=single", "-cpu", &cpu]);
     add(&["-m", &spec.memory_mib.to_string(), "-smp", &spec.cpus.to_string()]);
+    if let Some(clock) = &spec.clock {
+        add(&["-rtc", &format!("base={clock}")]);
+    }
     // The kernel's console goes to standard error, where QEMU's own complaints go too; commands go over
     // standard input and output. Both vanish with the process.
     add(&["-chardev", "file,id=console,path=/dev/stderr", "-serial", "chardev:console"]);

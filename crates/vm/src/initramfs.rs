@@ -62,7 +62,8 @@ impl Initramfs {
     /// `/payload` are then in `/run/payload`; no others reach the system.
     pub fn for_disk(tree: &KernelTree) -> Result<Self, VmError> {
         let mut initramfs = Self::new()?;
-        initramfs.kernel_modules(tree, &["virtio_pci", "virtio_blk", "ext4"])?;
+        // ext4 asks for the algorithm by name: no module depends on it.
+        initramfs.kernel_modules(tree, &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"])?;
         initramfs.file("/init", 0o755, INIT_DISK)?;
         Ok(initramfs)
     }

@@ -17,8 +17,10 @@ type TestResult = Result<(), Box<dyn std::error::Error>>;
 fn commands_files_daemons_and_shutdown() -> TestResult {
     let Some(kernel) = testing::kernel(KERNEL)? else { return Ok(()) };
     let initramfs = Initramfs::with_network(&kernel.tree)?;
-    let guest = Guest::boot(&BootSpec::new(kernel.tree.vmlinuz(), initramfs.build()))?;
+    let clock = Some("1970-01-01T00:00:00".to_owned());
+    let guest = Guest::boot(&BootSpec { clock, ..BootSpec::new(kernel.tree.vmlinuz(), initramfs.build()) })?;
     println!("boot time {:?}", guest.boot_time());
+    assert!(guest.check(&Command::new("date").arg("+%s"), SHORT)?.parse::<u64>()? < 3600);
     assert_eq!(guest.check(&Command::new("uname").arg("-r"), SHORT)?, kernel.tree.release());
     assert_eq!(guest.kernel_problems()?, []);
 

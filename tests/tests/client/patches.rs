@@ -51,21 +51,30 @@ pub(crate) fn patches(kernel: &FetchedKernel) -> &'static Patches {
 }
 
 pub(crate) fn version(kernel: &FetchedKernel, version: &str) -> Bundle {
-    let entry = |id: &str| CveEntry {
+    let (patches, livepatch) = requests(kernel, version, &FIXES);
+    build(&kernel_request(kernel), &patches, &livepatch, &SystemClock, &|_| ()).unwrap().bundle
+}
+
+/// Some of the fixes, as a version.
+pub(crate) fn requests(
+    kernel: &FetchedKernel,
+    version: &str,
+    fixes: &[&str],
+) -> (PatchRequest, LivepatchRequest) {
+    let entry = |id: &&str| CveEntry {
         id: CveId::parse(id).unwrap(),
         coverage: CveCoverage::Whole,
         rating: Rating::High,
         title: format!("the fix of {id}"),
     };
-    let patches = FIXES.map(|cve| carved_patch(kernel, cve)).into();
-    let patches = PatchRequest { patches, arguments: Vec::new() };
+    let patches = fixes.iter().map(|cve| carved_patch(kernel, cve)).collect();
     let livepatch = LivepatchRequest {
-        cves: FIXES.map(entry).into(),
+        cves: fixes.iter().map(entry).collect(),
         version: PatchVersion::parse(version).unwrap(),
         omissions: Omissions::MustBeArgued,
         keep_debug: false,
     };
-    build(&kernel_request(kernel), &patches, &livepatch, &SystemClock, &|_| ()).unwrap().bundle
+    (PatchRequest { patches, arguments: Vec::new() }, livepatch)
 }
 
 /// The same bundle with another module, as somebody might make it.

@@ -73,13 +73,15 @@ pub(crate) struct Machine<'a> {
     bench: &'a Bench,
     kernel: &'a FetchedKernel,
     directory: TempDir,
+    /// What its clock says when it boots; otherwise it is right.
+    pub(crate) clock: Option<String>,
 }
 
 impl<'a> Machine<'a> {
     pub(crate) fn new(bench: &'a Bench, kernel: &'a FetchedKernel) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join(PAYLOAD)).unwrap();
-        Self { bench, kernel, directory }
+        Self { bench, kernel, directory, clock: None }
     }
 
     /// Puts a file into `/run/payload` from the next start or boot on.
@@ -105,7 +107,8 @@ impl<'a> Machine<'a> {
     pub(crate) fn boot(&self) -> Running {
         self.write_payload();
         let initrd = Initramfs::for_disk(&self.kernel.tree).unwrap().build();
-        let running = Running::boot(&spec(self.kernel, initrd, self.directory.path()));
+        let spec = spec(self.kernel, initrd, self.directory.path());
+        let running = Running::boot(&BootSpec { clock: self.clock.clone(), ..spec });
         running.unpack();
         running
     }

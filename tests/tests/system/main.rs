@@ -7,10 +7,12 @@ mod elsewhere;
 mod fleet;
 mod installed;
 mod machine;
+mod patched;
 #[path = "../client/patches.rs"]
 #[expect(dead_code, reason = "shared with the suite of the client")]
 mod patches;
 #[path = "../client/site.rs"]
 #[expect(dead_code, reason = "shared with the suite of the client")]
 mod site;
+mod story;
 mod units;
