@@ -294,7 +294,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Doctor { format } => {
-            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status)));
+            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status), now));
             let text = match format {
                 Format::Text => diagnosis.text(),
                 Format::Json => pretty(&diagnosis)?,

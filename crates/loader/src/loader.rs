@@ -255,7 +255,7 @@ impl Loader {
         }
         self.store.update(|state| {
             (state.channel, state.host) = (Channel::Closed, None);
-            (state.document, state.applied) = (None, None);
+            (state.document, state.applied, state.support) = (None, None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
             (state.soaking, state.healthy_before) = (None, None);
         })?;

@@ -18,6 +18,9 @@ pub fn answer_agent(loader: &Loader, head: Head<AgentRequest>, body: &mut dyn Re
         AgentRequest::Logged => {
             read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_logged(&bytes))
         }
+        AgentRequest::Support => {
+            read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_support(&bytes))
+        }
         AgentRequest::OperatorRoot => {
             read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_operator_root(&bytes))
         }

@@ -43,6 +43,9 @@ pub struct State {
     pub latest_issued: Option<Timestamp>,
     /// The last document that was believed: the envelope as it arrived, opened anew whenever it is used.
     pub document: Option<String>,
+    /// Which kernels the operator covers, as it arrived: opened anew whenever it is asked for. It explains, and decides nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub support: Option<String>,
     /// The livepatch that was applied last: what comes back after a boot.
     pub applied: Option<Applied>,
     /// That it is not known to be healthy, and in which boot it soaks.

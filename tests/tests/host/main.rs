@@ -5,6 +5,7 @@ mod assignments;
 mod attacks;
 mod check;
 mod coverage;
+mod coverage_matrix;
 mod life;
 #[path = "../../../crates/loader/tests/support/log.rs"]
 mod log;
@@ -20,4 +21,5 @@ mod signing;
 mod sockets;
 mod support;
 mod telemetry;
+mod trust_reset;
 mod vendor;

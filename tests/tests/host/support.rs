@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body::Frame;
-use livepatch_agent::{Agent, Parts, Problem, Reach};
+use livepatch_agent::{Agent, Parts, Problem, Reach, sockets};
 use livepatch_api::daemon::Status;
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
 use livepatch_kernel::{FakeKernel, Kernel as _, Pause};
@@ -55,6 +55,8 @@ pub(crate) struct Shelf {
     /// A kernel, and how many modules it had loaded when each report came.
     pub(crate) watched: Option<Arc<FakeKernel>>,
     pub(crate) loads: Vec<usize>,
+    /// Which kernels are covered, an envelope.
+    pub(crate) support: Option<Vec<u8>>,
     /// How hosts are assigned.
     pub(crate) assign: Option<Assign>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
@@ -158,6 +160,7 @@ impl Site {
             .route("/v1/operator/{*path}", get(serve_operator))
             .route("/v1/log/proofs/{module}", get(serve_log))
             .route("/tile/{*path}", get(serve_log))
+            .route("/v1/support", get(serve_support))
             .route("/v1/reports", post(take_report))
             .layer(from_fn_with_state(Arc::clone(&shelf), with_tricks))
             .with_state(Arc::clone(&shelf));
@@ -315,6 +318,15 @@ async fn serve_operator(State(shelf): State<Shared>, UrlPath(path): UrlPath<Stri
     let mut shelf = shelf.lock().unwrap();
     shelf.asked.push(format!("operator {path}"));
     match shelf.operator.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
+async fn serve_support(State(shelf): State<Shared>) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    shelf.asked.push("support".into());
+    match &shelf.support {
         Some(bytes) => bytes.clone().into_response(),
         None => error(StatusCode::NOT_FOUND, "not-found"),
     }
@@ -488,6 +500,7 @@ impl Host {
             machine: "ab".repeat(32),
             state_directory: self.path().join("state"),
             boot_directory: self.path().join("boot"),
+            os_release: self.path().join("os-release"),
             status_file: self.path().join("status.json"),
         });
         Daemons { agent, loader, roots }
@@ -565,6 +578,20 @@ impl Daemons {
 
     pub(crate) async fn reset_trust(&self) -> Result<(), Problem> {
         self.root(RootRequest::ResetTrust).await
+    }
+
+    /// Where all sockets are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.roots.parent().unwrap()
+    }
+
+    /// Listens for `livepatch` too.
+    pub(crate) fn listen(&self) {
+        let directory = self.directory();
+        let agent = || Arc::clone(&self.agent);
+        let socket = |name, mode| sockets::bind(&directory.join(name), mode).unwrap();
+        tokio::spawn(sockets::serve_reading(agent(), socket(sockets::READ_SOCKET, 0o666)));
+        tokio::spawn(sockets::serve_privileged(agent(), socket(sockets::PRIVILEGED_SOCKET, 0o600)));
     }
 
     async fn root(&self, request: RootRequest) -> Result<(), Problem> {
