@@ -370,15 +370,29 @@ impl Agent {
             return Err(not_enabled());
         }
         self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
+        self.leave();
+        tracing::info!("the host is no longer enrolled");
+        Ok(())
+    }
+
+    /// Forgets all that is of this machine: its disk becomes an image. Root has told the loader before.
+    pub async fn prepare_image(self: &Arc<Self>) -> Result<(), Problem> {
+        let _guard = self.work.lock().await;
+        self.store.forget()?;
+        self.leave();
+        tracing::info!("nothing of this machine is remembered");
+        Ok(())
+    }
+
+    /// What is left to forget when the enrolment is.
+    fn leave(&self) {
         self.reports.forget();
         let mut live = self.live();
         (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
-        (live.check_problem, live.patch_problem) = (None, None);
+        (live.check_problem, live.patch_problem, live.support_asked) = (None, None, None);
         live.view = View::default();
         drop(live);
         self.write_status();
-        tracing::info!("the host is no longer enrolled");
-        Ok(())
     }
 
     /// Asks the server now.

@@ -5,7 +5,7 @@
 //! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
 //! | | | `GET /telemetry` | → [`Telemetry`] |
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
-//! | | | `POST /disable`, `/refresh`, `/look` | → [`Status`] |
+//! | | | `POST /disable`, `/refresh`, `/look`, `/prepare-image` | → [`Status`] |
 //!
 //! Programs that know the snap's sockets ask with a query (`GET /status?verbose=…`, `?verbosity=3&format=json`) or with `PUT`
 //! (`/enable?auth-token=…`, `/disable`) and get [`crate::legacy`]'s forms and texts.

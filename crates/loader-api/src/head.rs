@@ -65,6 +65,8 @@ pub enum RootRequest {
     ResetTrust,
     /// Apply the livepatch of the bundle in the body: root stands in for the operator, on a host that has no server.
     ApplyBundle,
+    /// As [`RootRequest::Disable`], and forget all that is of this machine: its disk becomes an image. No body.
+    PrepareImage,
 }
 
 impl Request for AgentRequest {
@@ -124,6 +126,7 @@ impl Request for RootRequest {
             Self::Disable,
             Self::ResetTrust,
             Self::ApplyBundle,
+            Self::PrepareImage,
         ];
         all.into_iter().find(|request| request.kind() == kind)
     }
@@ -137,6 +140,7 @@ impl Request for RootRequest {
             Self::Disable => 20,
             Self::ResetTrust => 21,
             Self::ApplyBundle => 22,
+            Self::PrepareImage => 23,
         }
     }
 
@@ -224,6 +228,6 @@ mod tests {
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
         all::<AgentRequest>(10);
-        all::<RootRequest>(7);
+        all::<RootRequest>(8);
     }
 }

@@ -40,6 +40,7 @@ pub fn answer_root(loader: &Loader, head: Head<RootRequest>, body: &mut dyn Read
         RootRequest::Clear => loader.clear(),
         RootRequest::Disable => loader.disable(),
         RootRequest::ResetTrust => loader.reset_trust(),
+        RootRequest::PrepareImage => loader.prepare_image(),
         RootRequest::ApplyBundle => loader.apply_bundle(head.body_bytes, body),
     };
     answer(loader, &format!("root's {:?}", head.request), done)

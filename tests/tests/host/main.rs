@@ -6,6 +6,7 @@ mod attacks;
 mod check;
 mod coverage;
 mod coverage_matrix;
+mod images;
 mod life;
 #[path = "../../../crates/loader/tests/support/log.rs"]
 mod log;

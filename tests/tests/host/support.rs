@@ -396,6 +396,8 @@ pub(crate) struct Host {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) kernel: Arc<FakeKernel>,
     pub(crate) clock: Arc<SetClock>,
+    /// Which machine daemons are on that start after this.
+    pub(crate) machine: Mutex<Option<Sha256Digest>>,
     config: Config,
     pause: Arc<dyn Pause>,
     starts: AtomicU32,
@@ -414,6 +416,7 @@ impl Host {
             directory,
             kernel: Arc::new(FakeKernel::new(kernel(1))),
             clock: Arc::new(SetClock(Mutex::new(NOW.parse().unwrap()))),
+            machine: Mutex::new(None),
             config: Config::parse(&config).unwrap(),
             pause: Arc::new(NoPause),
             starts: AtomicU32::new(0),
@@ -475,7 +478,7 @@ impl Host {
                 administrator: self.path().to_owned(),
                 package: self.path().join("keys"),
             },
-            machine: None,
+            machine: *self.machine.lock().unwrap(),
             state_directory: self.path().join("loader"),
             policy: self.config.policy.clone(),
             transition_timeout: self.config.transition_timeout,
@@ -574,6 +577,11 @@ impl Daemons {
     pub(crate) async fn apply(&self) -> Result<(), Problem> {
         self.root(RootRequest::Clear).await?;
         self.agent.refresh().await
+    }
+
+    pub(crate) async fn prepare_image(&self) -> Result<(), Problem> {
+        self.root(RootRequest::PrepareImage).await?;
+        self.agent.prepare_image().await
     }
 
     pub(crate) async fn reset_trust(&self) -> Result<(), Problem> {
