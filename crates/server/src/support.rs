@@ -18,6 +18,19 @@ const SHIPPED_AT: i64 = 1_793_491_200;
 /// Largest file, in bytes. In an envelope it is a third longer.
 const MAX_FILE_BYTES: u64 = MAX_SUPPORT_BYTES as u64 / 2;
 
+/// The members of a row.
+const MEMBERS: [&str; 9] = [
+    "distribution",
+    "release",
+    "name",
+    "architecture",
+    "series",
+    "line",
+    "window-months",
+    "until",
+    "flavour",
+];
+
 /// The matrix as operators write it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,12 +100,19 @@ fn matrix(at: Timestamp, rows: Vec<SupportRow>) -> Result<SupportMatrix, Failure
 }
 
 fn parse(text: &str) -> Result<Vec<SupportRow>, Failure> {
-    let file: SupportFile =
-        toml::from_str(text).map_err(|error| Failure::refused(error.message().to_owned()))?;
+    let wrong = |error: toml::de::Error| Failure::refused(error.message().to_owned());
+    let file: SupportFile = toml::from_str(text).map_err(wrong)?;
     if file.schema != 1 {
         return Err(Failure::refused(format!("its schema is {}, and this program reads 1", file.schema)));
     }
-    Ok(file.rows)
+    // Hosts ignore members that they do not know; of who writes a file they are slips.
+    let table: toml::Table = toml::from_str(text).map_err(wrong)?;
+    let rows = table.get("row").and_then(toml::Value::as_array).into_iter().flatten();
+    let mut members = rows.filter_map(toml::Value::as_table).flat_map(toml::Table::keys);
+    match members.find(|member| !MEMBERS.contains(&member.as_str())) {
+        Some(member) => Err(Failure::refused(format!("a row has the member {member:?}, which is none"))),
+        None => Ok(file.rows),
+    }
 }
 
 #[cfg(test)]
