@@ -16,6 +16,7 @@ use crate::mirrors::{Mirrors, is_the_servers_fault};
 use crate::not_covered::{NOT_COVERED, not_covered};
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
+use crate::support::System;
 use crate::telemetry::QueueFile;
 use crate::{Problem, status};
 
@@ -38,6 +39,8 @@ pub struct Parts {
     pub state_directory: PathBuf,
     /// Where the installed kernels are.
     pub boot_directory: PathBuf,
+    /// os-release(5) of the host.
+    pub os_release: PathBuf,
     /// Where the status is written for those who ask while this daemon does not answer.
     pub status_file: PathBuf,
 }
@@ -52,6 +55,7 @@ pub struct Agent {
     machine: String,
     status_file: PathBuf,
     boot_directory: PathBuf,
+    os_release: PathBuf,
     store: StateStore,
     reports: QueueFile,
     delivering: tokio::sync::Mutex<()>,
@@ -78,6 +82,8 @@ pub(crate) struct Live {
     contact: bool,
     /// The mirror that answered the last check in the server's place.
     pub(crate) mirror: Option<String>,
+    /// When it was asked last which kernels are covered.
+    pub(crate) support_asked: Option<Timestamp>,
 }
 
 /// How far a round reaches.
@@ -92,8 +98,17 @@ pub enum Reach {
 impl Agent {
     /// Puts an agent together. Nothing is done yet: [`Agent::start`].
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { kernel, clock, config, loader, machine, state_directory, boot_directory, status_file } =
-            parts;
+        let Parts {
+            kernel,
+            clock,
+            config,
+            loader,
+            machine,
+            state_directory,
+            boot_directory,
+            os_release,
+            status_file,
+        } = parts;
         if let Err(error) = crate::state::private_directory(&state_directory) {
             tracing::warn!(%error, "the state directory cannot be made");
         }
@@ -108,6 +123,7 @@ impl Agent {
             handed_over: None,
             contact: false,
             mirror: None,
+            support_asked: None,
         };
         let reports = QueueFile::open(&state_directory);
         if config.telemetry == TelemetrySwitch::Off {
@@ -123,6 +139,7 @@ impl Agent {
             machine,
             status_file,
             boot_directory,
+            os_release,
             store: StateStore::open(&state_directory),
             reports,
             delivering: tokio::sync::Mutex::default(),
@@ -214,6 +231,7 @@ impl Agent {
             kernel: identity.ok(),
             now: self.clock.now(),
             boot_files: &self.boot_files(),
+            system: System::read(&self.os_release),
             cutoff_date: self.config.policy.cutoff,
             livepatches: livepatches.ok().as_deref(),
         })
@@ -293,6 +311,12 @@ impl Agent {
             self.note_check(checked);
         }
         let online = matches!(checked, Some(Ok(())));
+        if checked
+            .as_ref()
+            .is_some_and(|checked| checked.as_ref().err().is_none_or(|p| p.code == NOT_COVERED))
+        {
+            self.update_support(&enrolment).await;
+        }
         let converged = with_cause(self.converge(&enrolment, online).await, checked.as_ref());
         self.note_patch(&converged);
         self.report(&enrolment);
@@ -346,15 +370,29 @@ impl Agent {
             return Err(not_enabled());
         }
         self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
+        self.leave();
+        tracing::info!("the host is no longer enrolled");
+        Ok(())
+    }
+
+    /// Forgets all that is of this machine: its disk becomes an image. Root has told the loader before.
+    pub async fn prepare_image(self: &Arc<Self>) -> Result<(), Problem> {
+        let _guard = self.work.lock().await;
+        self.store.forget()?;
+        self.leave();
+        tracing::info!("nothing of this machine is remembered");
+        Ok(())
+    }
+
+    /// What is left to forget when the enrolment is.
+    fn leave(&self) {
         self.reports.forget();
         let mut live = self.live();
         (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
-        (live.check_problem, live.patch_problem) = (None, None);
+        (live.check_problem, live.patch_problem, live.support_asked) = (None, None, None);
         live.view = View::default();
         drop(live);
         self.write_status();
-        tracing::info!("the host is no longer enrolled");
-        Ok(())
     }
 
     /// Asks the server now.
@@ -398,7 +436,7 @@ impl Agent {
         self.server.as_ref().map_err(Clone::clone)
     }
 
-    fn live(&self) -> MutexGuard<'_, Live> {
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -17,7 +17,7 @@ pub(crate) fn coverage(document: Option<&KernelDocument>, not_covered: bool, tod
         Standing::WindowEnded => CoverageState::Ended,
         Standing::SeriesEnded => CoverageState::SeriesEnded,
     };
-    Coverage { state, until: signed.until, series_until: signed.series_until }
+    Coverage { state, until: signed.until, series_until: signed.series_until, install: Vec::new() }
 }
 
 /// Why a reboot into a newer kernel is needed, or would be of use.

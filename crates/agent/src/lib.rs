@@ -20,6 +20,7 @@ pub mod server;
 pub mod sockets;
 pub mod state;
 mod status;
+mod support;
 mod telemetry;
 mod vendor;
 

@@ -226,6 +226,11 @@ impl ServerClient {
         self.file(format!("{server}/{path}"), limit_bytes).await
     }
 
+    /// Asks which kernels the operator covers: an envelope of at most so many bytes; none: the server does not say.
+    pub async fn support(&self, server: &str, limit_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
+        self.file(format!("{server}/v1/support"), limit_bytes).await
+    }
+
     async fn file(&self, url: String, limit_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
         let response = self.http.get(url).send().await.map_err(unreachable)?;
         match response.status() {

@@ -72,6 +72,10 @@ pub async fn serve_privileged(agent: Arc<Agent>, listener: UnixListener) -> std:
             post(|State(agent): Agents| command(agent, |agent| async move { agent.refresh().await })),
         )
         .route(
+            "/prepare-image",
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.prepare_image().await })),
+        )
+        .route(
             "/look",
             post(|State(agent): Agents| command(agent, |agent| async move { agent.look().await })),
         )

@@ -116,6 +116,17 @@ impl StateStore {
         Ok(())
     }
 
+    /// Forgets all, also what was set aside.
+    pub fn forget(&self) -> Result<(), Problem> {
+        self.set_aside()?;
+        self.update(|state| *state = State { schema: SCHEMA, ..State::default() })?;
+        let path = self.directory.join(FILE_NAME).with_extension("json.unreadable");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(not_written(&path, &error)),
+            _ => Ok(()),
+        }
+    }
+
     fn write(&self, state: &State) -> Result<(), Problem> {
         let path = self.directory.join(FILE_NAME);
         let bytes = serde_json::to_vec_pretty(state).map_err(|error| not_written(&path, &error.into()))?;

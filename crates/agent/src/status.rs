@@ -12,6 +12,7 @@ use crate::Problem;
 use crate::agent::{Live, running};
 use crate::coverage::{coverage, newer_kernel, reboot};
 use crate::state::State;
+use crate::support::{self, System};
 
 /// What a status is made of.
 pub(crate) struct Facts<'a> {
@@ -29,6 +30,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) cutoff_date: Option<Timestamp>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
+    /// What os-release says.
+    pub(crate) system: System,
     /// A problem of the host itself, which comes before those of the last round.
     pub(crate) standing_problem: Option<Problem>,
 }
@@ -37,7 +40,11 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
     let Facts { state, live, .. } = facts;
     let document = live.view.document.as_ref();
     let not_covered = live.check_problem.as_ref().is_some_and(|p| p.code == crate::not_covered::NOT_COVERED);
-    let coverage = coverage(document, not_covered, facts.now.to_zoned_datetime(TimeZone::UTC).date());
+    let today = facts.now.to_zoned_datetime(TimeZone::UTC).date();
+    let mut coverage = coverage(document, not_covered, today);
+    if let (Some(matrix), Some(kernel)) = (&live.view.support, &facts.kernel) {
+        coverage.install = support::install(&coverage, matrix, &facts.system, kernel, today);
+    }
     let release = facts.kernel.as_ref().map(|kernel| kernel.release.as_str());
     let newer = release.and_then(|release| newer_kernel(release, facts.boot_files));
     let reboot = reboot(&coverage, document, newer);

@@ -5,7 +5,7 @@
 //! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
 //! | | | `GET /telemetry` | → [`Telemetry`] |
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
-//! | | | `POST /disable`, `/refresh`, `/look` | → [`Status`] |
+//! | | | `POST /disable`, `/refresh`, `/look`, `/prepare-image` | → [`Status`] |
 //!
 //! Programs that know the snap's sockets ask with a query (`GET /status?verbose=…`, `?verbosity=3&format=json`) or with `PUT`
 //! (`/enable?auth-token=…`, `/disable`) and get [`crate::legacy`]'s forms and texts.
@@ -81,12 +81,67 @@ pub struct Coverage {
     pub until: Option<Date>,
     /// The last day, in UTC, on which any kernel of its series does.
     pub series_until: Option<Date>,
+    /// What to install to be covered, best first, by what the operator says of this system; empty while nothing needs to be
+    /// installed, or nothing is known.
+    #[serde(default)]
+    pub install: Vec<CoveredKernel>,
+}
+
+/// A kernel that gets livepatches on this system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoveredKernel {
+    /// The system, as people call it: `Debian 12`.
+    pub system: String,
+    /// The series, and what the distribution calls it: `6.1`, `stable`.
+    pub series: String,
+    /// The same.
+    pub line: String,
+    /// The package to install.
+    pub package: String,
+    /// The last day, in UTC, on which any kernel of the series gets livepatches; none: no end is known.
+    pub until: Option<Date>,
 }
 
 impl Coverage {
+    /// How many days before its end a cover is said to end soon: of a series, whose successor has to be chosen and tried, and
+    /// of one build, for which the next one is there.
+    pub const SOON_DAYS: (i32, i32) = (90, 30);
+
+    /// What is over soon, on this day, while this kernel is covered: the end of the series goes before that of the build.
+    pub fn ends_soon(&self, today: Date) -> Option<(CoverEnd, Date)> {
+        let (series, build) = Self::SOON_DAYS;
+        let soon = |last: Option<Date>, days: i32| {
+            last.filter(|last| {
+                self.state == CoverageState::Covered
+                    && today.until(*last).is_ok_and(|left| left.get_days() <= days)
+            })
+        };
+        let of_series = soon(self.series_until, series).map(|last| (CoverEnd::Series, last));
+        of_series.or_else(|| soon(self.until, build).map(|last| (CoverEnd::Build, last)))
+    }
+
     /// The last day of the cover, of this build or of its series, whichever comes first.
     pub fn last_day(&self) -> Option<Date> {
         self.until.into_iter().chain(self.series_until).min()
+    }
+}
+
+/// What a day is the last one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoverEnd {
+    /// Livepatches for this build.
+    Build,
+    /// Livepatches for any kernel of its series.
+    Series,
+}
+
+impl CoverEnd {
+    /// What is told of it, on one line: `on` is the last day.
+    pub fn message(self, on: Date) -> String {
+        match self {
+            Self::Build => format!("livepatches for this kernel end on {on}"),
+            Self::Series => format!("livepatches for this series of kernels end on {on}"),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `GET /v1/objects/{sha256}` | anyone | → module bytes, immutable |
 //! | `GET /v1/vendor/{repository}/{path}` | anyone | → file of a vendor's repository, byte for byte; `ETag`, 304 |
 //! | `GET /v1/operator/{path}` | anyone | → file of the operator's root, byte for byte; `ETag`, 304 |
+//! | `GET /v1/support` | anyone | → which kernels the operator covers, a signed envelope; `ETag`, 304 |
 //! | `GET /checkpoint`, `GET /tile/…` | anyone | → the transparency log, as <https://c2sp.org/tlog-tiles> says |
 //! | `GET /v1/log/proofs/{sha256}` | anyone | → proof that the bundle with this module is in the log (<https://c2sp.org/tlog-proof>) |
 //! | `POST /v1/reports` | `Authorization: Bearer` machine token | [`Report`] → 204 |

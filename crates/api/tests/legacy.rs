@@ -448,7 +448,7 @@ fn the_cover_with_its_end() {
     let said = |state, until: Option<&str>, code: Option<&str>| {
         let mut status = status();
         status.coverage =
-            Coverage { state, until: until.map(|date| date.parse().unwrap()), series_until: None };
+            Coverage { state, until: until.map(|date| date.parse().unwrap()), ..Coverage::default() };
         status.reboot = code.map(|code| Reboot {
             code: code.into(),
             message: String::new(),

@@ -39,6 +39,12 @@ impl Daemons<'_> {
         self.agent("/disable", "")
     }
 
+    /// Forgets all that is of this machine.
+    pub(crate) fn prepare_image(&self) -> Result<Status, CliError> {
+        self.loader(RootRequest::PrepareImage)?;
+        self.agent("/prepare-image", "")
+    }
+
     /// Asks the server now.
     pub(crate) fn refresh(&self) -> Result<Status, CliError> {
         self.agent("/refresh", "")

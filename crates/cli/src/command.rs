@@ -52,6 +52,8 @@ enum Command {
     Enable(Enable),
     /// Revert the livepatch, unload it and leave the fleet; asks nothing
     Disable,
+    /// Revert the livepatch and forget all that is of this machine, before its disk becomes an image; clones enrol by themselves
+    PrepareImage,
     /// Show the state of this host; answers within a second
     Status {
         /// Also the CVEs that stay open because the settings of this host hold a livepatch back, with notice and date
@@ -232,6 +234,15 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             writeln!(out, "This host is not enrolled any more, and no livepatch of it is applied.")?;
             Ok(Exit::Ok)
         }
+        Command::PrepareImage => {
+            daemons.prepare_image()?;
+            writeln!(
+                out,
+                "Nothing of this machine is remembered, and no livepatch of it is applied: shut it down and take the image."
+            )?;
+            writeln!(out, "On each clone: `livepatch enable --token-file FILE`.")?;
+            Ok(Exit::Ok)
+        }
         Command::Cves { cves: asked, format } => {
             let (status, source) = read(runtime_dir)?;
             let list = cves(&status, asked);
@@ -294,7 +305,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Doctor { format } => {
-            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status)));
+            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status), now));
             let text = match format {
                 Format::Text => diagnosis.text(),
                 Format::Json => pretty(&diagnosis)?,

@@ -1,13 +1,19 @@
 //! `livepatch doctor`: what keeps this host from being covered, and what to do about each. Changes nothing, and has an
 //! answer for everybody: in containers, in WSL and without rights too.
 
-use livepatch_api::daemon::Status;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use livepatch_api::daemon::{CoverageState, CoveredKernel, Status};
 use livepatch_kernel::{Kernel as _, KernelOrigin, LinuxKernel, LoadFacts, kernel_origin};
 use livepatch_types::{CheckState, PatchState};
 use serde::Serialize;
 
 use crate::text::plain;
 use crate::{CliError, Exit};
+
+/// The problem that is an answer: the server does not know this kernel.
+const NOT_COVERED: &str = "kernel-not-covered";
 
 /// What a diagnosis is made of.
 #[derive(Debug, Clone)]
@@ -22,6 +28,8 @@ pub struct HostFacts {
     pub origin: KernelOrigin,
     /// What refuses modules.
     pub load: LoadFacts,
+    /// The day, in UTC.
+    pub today: Date,
     /// The status, or why there is none: message and hints.
     pub status: Result<Status, (String, Vec<String>)>,
 }
@@ -31,12 +39,15 @@ pub struct HostFacts {
 #[serde(rename_all = "lowercase")]
 enum Standing {
     Well,
+    /// It will be wrong.
+    Soon,
     Wrong,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    /// `place`, `kernel`, `loading`, `daemon`, `enrolment`, `check`, `livepatch`, `problem`: stays the same.
+    /// `place`, `kernel`, `loading`, `daemon`, `enrolment`, `check`, `coverage`, `livepatch`, `problem`: stays
+    /// the same.
     about: &'static str,
     standing: Standing,
     /// One line.
@@ -62,7 +73,7 @@ pub fn doctor(facts: &HostFacts) -> Diagnosis {
         Some(finding) => vec![finding],
         None => [kernel(facts), loading(&facts.load)].into_iter().chain(daemon(facts)).collect(),
     };
-    let well = findings.iter().all(|finding| finding.standing == Standing::Well);
+    let well = findings.iter().all(|finding| finding.standing != Standing::Wrong);
     Diagnosis { schema: 1, well, findings }
 }
 
@@ -158,12 +169,55 @@ fn daemon(facts: &HostFacts) -> Vec<Finding> {
             wrong("check", "the last check failed", &["`livepatch refresh` asks again"])
         }
     });
+    findings.extend(coverage(status, facts.today));
     findings.push(livepatch(status));
-    if let Some(problem) = &status.problem {
+    // What is not covered was said, with the package to install.
+    let said = |code: &str| code == NOT_COVERED && status.coverage.state == CoverageState::NotCovered;
+    if let Some(problem) = status.problem.as_ref().filter(|problem| !said(&problem.code)) {
         let hints: Vec<&str> = problem.hints.iter().map(String::as_str).collect();
         findings.push(wrong("problem", &problem.message, &hints));
     }
     findings
+}
+
+/// Whether this kernel gets livepatches, for how long, and what to install otherwise; none: nothing is known yet.
+fn coverage(status: &Status, today: Date) -> Option<Finding> {
+    let coverage = &status.coverage;
+    let ended = |message: &str| (Standing::Wrong, message.to_owned());
+    let (standing, message) = match coverage.state {
+        CoverageState::Unknown => return None,
+        CoverageState::NotCovered => {
+            let message = "the server has no livepatches for this kernel".to_owned();
+            let problem = status.problem.as_ref().filter(|problem| problem.code == NOT_COVERED);
+            (Standing::Wrong, problem.map_or(message, |problem| problem.message.clone()))
+        }
+        CoverageState::Ended => ended("livepatches for this kernel ended"),
+        CoverageState::SeriesEnded => ended("livepatches for this series of kernels ended"),
+        CoverageState::UpgradeNeeded => ended("this kernel needs a fix that no livepatch can have"),
+        CoverageState::Covered => match coverage.ends_soon(today) {
+            Some((end, on)) => (Standing::Soon, end.message(on)),
+            None => {
+                let until = coverage.last_day().map(|day| format!(" until {day}")).unwrap_or_default();
+                return Some(well("coverage", format!("this kernel gets livepatches{until}")));
+            }
+        },
+    };
+    let mut hints: Vec<String> = coverage.install.iter().map(install).collect();
+    // Where the kernel came from, and whom to tell.
+    let problem = status.problem.as_ref().filter(|problem| problem.code == NOT_COVERED);
+    hints.extend(problem.into_iter().flat_map(|problem| problem.hints.clone()));
+    if hints.is_empty() {
+        hints.push("install a newer kernel of the distribution, and reboot".into());
+    }
+    let hints: Vec<&str> = hints.iter().map(String::as_str).collect();
+    Some(Finding { standing, ..wrong("coverage", message, &hints) })
+}
+
+/// What to type to be covered by a kernel.
+fn install(kernel: &CoveredKernel) -> String {
+    let CoveredKernel { system, series, line, package, until } = kernel;
+    let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
+    format!("`apt install {package}`, and reboot: {series} ({line}) of {system} gets livepatches{until}")
 }
 
 fn livepatch(status: &Status) -> Finding {
@@ -205,7 +259,11 @@ impl Diagnosis {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for Finding { about, standing, message, hints } in &self.findings {
-            let word = if *standing == Standing::Well { "well" } else { "wrong" };
+            let word = match standing {
+                Standing::Well => "well",
+                Standing::Soon => "soon",
+                Standing::Wrong => "wrong",
+            };
             text.push_str(&format!("{word:<7}{about:<11}{message}\n"));
             for hint in hints {
                 text.push_str(&format!("{:<18}hint: {hint}\n", ""));
@@ -216,7 +274,7 @@ impl Diagnosis {
 }
 
 /// The facts of this host; a status comes from who asked for it.
-pub(crate) fn facts(status: Result<Status, CliError>) -> HostFacts {
+pub(crate) fn facts(status: Result<Status, CliError>, now: Timestamp) -> HostFacts {
     let kernel = LinuxKernel::default();
     let evidence = kernel.origin_evidence();
     let problem = kernel.identity().err().map(|error| (error.to_string(), error.hint().to_owned()));
@@ -226,6 +284,7 @@ pub(crate) fn facts(status: Result<Status, CliError>) -> HostFacts {
         kernel_problem: problem,
         origin: kernel_origin(&evidence),
         load: kernel.facts(),
+        today: now.to_zoned_datetime(TimeZone::UTC).date(),
         status: status.map_err(|error| (error.to_string(), error.hints())),
     }
 }

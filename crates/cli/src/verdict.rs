@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::text::plain;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use livepatch_api::daemon::{NEWER_KERNEL_INSTALLED, Status};
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
 use livepatch_types::{CheckState, PatchState, plural};
@@ -63,11 +64,17 @@ pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
     if !status.enabled {
         return Verdict { level: Level::Unknown, reasons: vec!["this host is not enrolled".into()] };
     }
-    let mut found: Vec<(Level, String)> =
-        [patch(status), reboot(status), open_cves(status), problem(status), age(status, ages, now)]
-            .into_iter()
-            .flatten()
-            .collect();
+    let mut found: Vec<(Level, String)> = [
+        patch(status),
+        reboot(status),
+        cover(status, now),
+        open_cves(status),
+        problem(status),
+        age(status, ages, now),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     match found.first() {
         Some((level, _)) => {
@@ -122,6 +129,12 @@ fn reboot(status: &Status) -> Option<(Level, String)> {
         None => "install a newer kernel, and reboot".into(),
     };
     Some((Level::Critical, format!("{}; {what}", plain(&reboot.message))))
+}
+
+/// What ends soon: time enough to choose another kernel.
+fn cover(status: &Status, now: Timestamp) -> Option<(Level, String)> {
+    let (end, on) = status.coverage.ends_soon(now.to_zoned_datetime(TimeZone::UTC).date())?;
+    Some((Level::Warning, end.message(on)))
 }
 
 fn open_cves(status: &Status) -> Option<(Level, String)> {

@@ -3,6 +3,7 @@
 use livepatch_manifest::assignment::MAX_ASSIGNMENT_BYTES;
 use livepatch_manifest::bundle::{MAX_BUNDLE_BYTES, MAX_MODULE_BYTES};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
+use livepatch_manifest::support::MAX_SUPPORT_BYTES;
 use livepatch_trust::{MAX_ROOT_BYTES, MAX_TARGETS_BYTES};
 
 /// Largest [`crate::Logged`], in bytes: a proof, and a hash for each level of a tree, as text.
@@ -43,6 +44,8 @@ pub enum AgentRequest {
     OperatorRoot,
     /// Take note that what the operator offers is in the transparency log: a [`crate::Logged`] in the body.
     Logged,
+    /// Take note of which kernels the operator covers: an envelope in the body.
+    Support,
 }
 
 /// What root may ask.
@@ -62,6 +65,8 @@ pub enum RootRequest {
     ResetTrust,
     /// Apply the livepatch of the bundle in the body: root stands in for the operator, on a host that has no server.
     ApplyBundle,
+    /// As [`RootRequest::Disable`], and forget all that is of this machine: its disk becomes an image. No body.
+    PrepareImage,
 }
 
 impl Request for AgentRequest {
@@ -76,6 +81,7 @@ impl Request for AgentRequest {
             Self::Assign,
             Self::OperatorRoot,
             Self::Logged,
+            Self::Support,
         ];
         all.into_iter().find(|request| request.kind() == kind)
     }
@@ -91,6 +97,7 @@ impl Request for AgentRequest {
             Self::Assign => 7,
             Self::OperatorRoot => 8,
             Self::Logged => 9,
+            Self::Support => 10,
         }
     }
 
@@ -101,6 +108,7 @@ impl Request for AgentRequest {
             Self::Assign => MAX_ASSIGNMENT_BYTES as u32,
             Self::OperatorRoot => MAX_ROOT_BYTES as u32,
             Self::Logged => MAX_LOGGED_BYTES as u32,
+            Self::Support => MAX_SUPPORT_BYTES as u32,
             Self::Apply => MAX_MODULE_BYTES as u32,
             // The largest kind of file; the loader reads no more than the one that it wants may have.
             Self::Metadata => MAX_TARGETS_BYTES as u32,
@@ -118,6 +126,7 @@ impl Request for RootRequest {
             Self::Disable,
             Self::ResetTrust,
             Self::ApplyBundle,
+            Self::PrepareImage,
         ];
         all.into_iter().find(|request| request.kind() == kind)
     }
@@ -131,6 +140,7 @@ impl Request for RootRequest {
             Self::Disable => 20,
             Self::ResetTrust => 21,
             Self::ApplyBundle => 22,
+            Self::PrepareImage => 23,
         }
     }
 
@@ -217,7 +227,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_written_and_nothing_else_is() {
-        all::<AgentRequest>(9);
-        all::<RootRequest>(7);
+        all::<AgentRequest>(10);
+        all::<RootRequest>(8);
     }
 }

@@ -22,7 +22,7 @@ pub use vendor::{OperatorView, RoleSeen, VendorView, WantedFile};
 
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
-use livepatch_manifest::{KernelDocument, ModuleObject, Target};
+use livepatch_manifest::{KernelDocument, ModuleObject, SupportMatrix, Target};
 use livepatch_types::{HostId, ModuleName, PatchVersion, Tier};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,9 @@ pub struct View {
     /// What is known of the transparency log; none: no key of a log is pinned here, or it cannot be used.
     #[serde(default)]
     pub log: Option<LogView>,
+    /// Which kernels the operator covers; none: nobody brought it, which is so while this kernel is covered.
+    #[serde(default)]
+    pub support: Option<SupportMatrix>,
 }
 
 /// A livepatch that was applied in good health.

@@ -30,6 +30,7 @@ mod requests;
 pub mod server;
 pub mod state;
 pub mod step;
+mod support;
 mod trust;
 mod vendor;
 pub mod verify;

@@ -248,20 +248,38 @@ impl Loader {
     /// Root: reverts what is applied and takes no more documents. What was seen and withdrawn stays known.
     pub fn disable(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
-        self.store.set_aside()?;
-        let (observed, state) = (self.observe()?, self.store.get());
-        if let Some(version) = plan::running(&observed, &state) {
-            self.executor(&self.kernel.identity()?).remove(version, self.clock.now())?;
-        }
+        self.take_away()?;
         self.store.update(|state| {
             (state.channel, state.host) = (Channel::Closed, None);
-            (state.document, state.applied) = (None, None);
+            (state.document, state.applied, state.support) = (None, None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
             (state.soaking, state.healthy_before) = (None, None);
         })?;
         self.objects.keep_only(&[]);
         self.journal.forget();
         Ok(())
+    }
+
+    /// Root: the disk of this machine becomes an image, by which others come into being. Reverts what is applied, as
+    /// [`Loader::disable`] does, and forgets all but what was seen of others: that no clone goes back is good.
+    pub fn prepare_image(&self) -> Result<(), Problem> {
+        let _work = self.lock_for_root();
+        self.take_away()?;
+        self.store.update(|state| *state = state.without_this_machine())?;
+        self.store.remove_set_aside()?;
+        self.objects.keep_only(&[]);
+        self.journal.forget();
+        Ok(())
+    }
+
+    /// Reverts what is applied. A state that cannot be read is set aside first.
+    fn take_away(&self) -> Result<(), Problem> {
+        self.store.set_aside()?;
+        let (observed, state) = (self.observe()?, self.store.get());
+        match plan::running(&observed, &state) {
+            Some(version) => self.executor(&self.kernel.identity()?).remove(version, self.clock.now()),
+            None => Ok(()),
+        }
     }
 
     /// Notes an orderly end: if the host goes down now, what is being applied was not the cause.

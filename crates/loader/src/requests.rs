@@ -18,6 +18,9 @@ pub fn answer_agent(loader: &Loader, head: Head<AgentRequest>, body: &mut dyn Re
         AgentRequest::Logged => {
             read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_logged(&bytes))
         }
+        AgentRequest::Support => {
+            read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_support(&bytes))
+        }
         AgentRequest::OperatorRoot => {
             read_exactly(body, head.body_bytes).and_then(|bytes| loader.take_operator_root(&bytes))
         }
@@ -37,6 +40,7 @@ pub fn answer_root(loader: &Loader, head: Head<RootRequest>, body: &mut dyn Read
         RootRequest::Clear => loader.clear(),
         RootRequest::Disable => loader.disable(),
         RootRequest::ResetTrust => loader.reset_trust(),
+        RootRequest::PrepareImage => loader.prepare_image(),
         RootRequest::ApplyBundle => loader.apply_bundle(head.body_bytes, body),
     };
     answer(loader, &format!("root's {:?}", head.request), done)

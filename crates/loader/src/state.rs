@@ -43,6 +43,9 @@ pub struct State {
     pub latest_issued: Option<Timestamp>,
     /// The last document that was believed: the envelope as it arrived, opened anew whenever it is used.
     pub document: Option<String>,
+    /// Which kernels the operator covers, as it arrived: opened anew whenever it is asked for. It explains, and decides nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub support: Option<String>,
     /// The livepatch that was applied last: what comes back after a boot.
     pub applied: Option<Applied>,
     /// That it is not known to be healthy, and in which boot it soaks.
@@ -281,6 +284,19 @@ impl State {
         self.seen.iter().find(same).map_or(0, |seen| seen.version)
     }
 
+    /// What may be on many machines: how far documents, roots, log and clock were seen.
+    pub(crate) fn without_this_machine(&self) -> Self {
+        Self {
+            schema: self.schema,
+            operator: self.operator.clone(),
+            log: self.log.clone(),
+            seen: self.seen.clone(),
+            latest_issued: self.latest_issued,
+            vendor: self.vendor.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Whether there is nothing to do without root: no document is taken, and nothing is or was being applied.
     pub fn is_idle(&self) -> bool {
         self.channel == Channel::Closed && self.applied.is_none() && self.in_progress.is_none()
@@ -386,6 +402,15 @@ impl StateStore {
             inner.unreadable = None;
         }
         Ok(())
+    }
+
+    /// Removes what was set aside, if anything was.
+    pub fn remove_set_aside(&self) -> Result<(), Problem> {
+        let path = self.directory.join(FILE_NAME).with_extension("json.unreadable");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(not_written(&path, &error)),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, state: &State) -> Result<(), Problem> {

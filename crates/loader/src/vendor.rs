@@ -72,6 +72,10 @@ impl Loader {
     /// Root: sets aside what is remembered, and begins anew from the pinned root, if there is one.
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
+        // Looked at first: a reset is whole, or nothing is set aside.
+        if let Some(problem) = self.store.problem() {
+            return Err(problem);
+        }
         self.vendors.reset()?;
         self.store.update(|state| (state.vendor, state.operator, state.log) = (None, None, None))?;
         let gate = self.vendor();

@@ -52,6 +52,7 @@ impl Loader {
             vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),
             log: self.log_view(&state, document_target.as_ref()),
             operator: self.operator_view(),
+            support: self.support(&state),
             operator_problem: self.operator_stale().as_ref().map(Problem::to_failure),
         }
     }

@@ -4,6 +4,7 @@
 //!   and what else a host needs that has no server.
 //! - [`KernelDocument`]: what a server tells hosts of one kernel in one channel, inside a signed [`envelope`].
 //! - [`HostAssignment`]: what an operator decided about one host, inside a signed envelope.
+//! - [`SupportMatrix`]: which kernels an operator covers and what to install for them, inside a signed envelope.
 //!
 //! Everything is bytes to values and back; caps come before allocation, signatures before deep parsing.
 
@@ -14,6 +15,7 @@ pub mod document;
 pub mod envelope;
 mod evidence;
 mod patch;
+pub mod support;
 mod vendor_files;
 
 pub use assignment::{AssignmentError, HostAssignment};
@@ -25,6 +27,7 @@ pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry
 pub use patch::{
     CveEntry, ModuleObject, ObjectError, ObjectName, PatchManifest, PatchedFunction, PatchedObject,
 };
+pub use support::{HostSystem, SupportError, SupportFlavour, SupportMatrix, SupportRow};
 pub use vendor_files::VendorFiles;
 
 /// SHA-256 of some bytes.

@@ -58,6 +58,9 @@ pub enum Command {
     /// Kernels of patches and machines.
     #[command(subcommand)]
     Kernel(Kernel),
+    /// Which kernels are covered, for hosts that are not: what `livepatch doctor` tells them to install.
+    #[command(subcommand)]
+    Support(Support),
     /// The transparency log: what was published, promoted, withdrawn, and which keys were believed.
     #[command(subcommand)]
     Log(Log),
@@ -243,6 +246,20 @@ pub enum Kernel {
     Import {
         /// The file that `livepatch-build index` wrote.
         index: PathBuf,
+    },
+}
+
+/// Commands on what is covered.
+#[derive(Debug, Subcommand)]
+pub enum Support {
+    /// List the systems, kernels and packages that hosts are told now.
+    Show(List),
+    /// Print what the program comes with, as a file to begin with.
+    Shipped,
+    /// Take a file in place of what was said before. A running server reads it by itself.
+    Import {
+        /// The file, in the form that `support shipped` prints.
+        file: PathBuf,
     },
 }
 

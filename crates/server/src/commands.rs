@@ -2,18 +2,20 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use livepatch_manifest::{Coverage, Upgrade};
+use livepatch_manifest::{Coverage, SupportFlavour, SupportRow, Upgrade};
 use livepatch_store::{NewToken, Store as _, TransparencyLog};
 use livepatch_transparency::KeyEvent;
 use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
 use serde_json::json;
 
-use crate::arguments::{Arguments, Command, Format, Kernel, Log, Machine, Operator, Patch, Token, Vendor};
+use crate::arguments::{
+    Arguments, Command, Format, Kernel, Log, Machine, Operator, Patch, Support, Token, Vendor,
+};
 use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
 use crate::publish::publish;
 use crate::serve::serve;
-use crate::{DataDir, Exit, Failure, arguments, log, machines, operator, token, vendor};
+use crate::{DataDir, Exit, Failure, arguments, log, machines, operator, support, token, vendor};
 
 /// Most characters in the name of a token.
 const MAX_NAME_CHARS: usize = 64;
@@ -69,6 +71,15 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
         }
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
         Command::Kernel(Kernel::Cover(how)) => cover(&data, how).await,
+        Command::Support(Support::Show(how)) => show_support(&data, how.format).await,
+        Command::Support(Support::Shipped) => print(support::SHIPPED),
+        Command::Support(Support::Import { file }) => {
+            let rows = data.support().import(&file, now)?.rows.len();
+            print(&format!(
+                "{} of systems and kernels said; hosts that are not covered learn it within a day\n",
+                plural(rows, "row", "rows")
+            ))
+        }
         Command::Kernel(Kernel::Import { index }) => {
             let count = data.known_kernels().import(&index)?;
             print(&format!("the index has {}\n", plural(count, "kernel", "kernels")))
@@ -304,6 +315,41 @@ fn covered(coverage: &Coverage) -> String {
         None => format!("upgrade for {}", upgrade.cve),
     });
     upgrade.into_iter().chain(until).chain(series).collect::<Vec<_>>().join(", ")
+}
+
+/// The matrix, and how many kernels of each flavour this server has livepatches for: what is said should be so.
+async fn show_support(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let matrix = data.support().matrix()?;
+    let kernels = data.store().await?.kernels().await?;
+    let known = |row: &SupportRow, flavour: &SupportFlavour| {
+        let with = kernels.iter().filter(|record| !record.targets.is_empty());
+        with.filter(|record| row.is_of(flavour, record.kernel.release.as_str())).count()
+    };
+    let flavours =
+        || matrix.rows.iter().flat_map(|row| row.flavours.iter().map(move |flavour| (row, flavour)));
+    let rows: Vec<_> = flavours()
+        .map(|(row, flavour)| {
+            vec![
+                row.name.clone(),
+                format!("{} {}", row.series, row.line),
+                flavour.name.clone(),
+                flavour.package.clone(),
+                or_dash(row.until),
+                known(row, flavour).to_string(),
+            ]
+        })
+        .collect();
+    let objects = flavours()
+        .map(|(row, flavour)| {
+            json!({
+                "distribution": row.distribution, "release": row.release, "name": row.name,
+                "architecture": row.architecture, "series": row.series, "line": row.line,
+                "flavour": flavour.name, "package": flavour.package, "window_months": row.window_months,
+                "until": row.until, "kernels": known(row, flavour),
+            })
+        })
+        .collect();
+    list(format, &["system", "series", "flavour", "package", "until", "kernels"], &rows, objects)
 }
 
 async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use livepatch_store::{ObjectStore, SqliteStore};
 
-use crate::{Exit, Failure, KnownKernels, OperatorKey, Repositories};
+use crate::{Exit, Failure, KnownKernels, OperatorKey, Repositories, Support};
 
 /// What is where in a data directory.
 #[derive(Debug, Clone)]
@@ -92,6 +92,11 @@ impl DataDir {
         self.root.join("kernels.json")
     }
 
+    /// What the operator covers, if that was said here.
+    pub fn support_file(&self) -> PathBuf {
+        self.root.join("support.json")
+    }
+
     /// Opens the database.
     pub async fn store(&self) -> Result<SqliteStore, Failure> {
         Ok(SqliteStore::open(&self.database()).await?)
@@ -107,6 +112,10 @@ impl DataDir {
     /// Where kernels were published.
     pub fn known_kernels(&self) -> KnownKernels {
         KnownKernels::new(self.known_kernels_file())
+    }
+    /// What the operator covers.
+    pub fn support(&self) -> Support {
+        Support::new(self.support_file())
     }
     /// Reads the signing key.
     pub fn key(&self) -> Result<OperatorKey, Failure> {

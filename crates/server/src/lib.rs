@@ -7,6 +7,7 @@
 //! - [`Repositories`]: vendors' metadata and the operator's root, verified when they come in, served as they are.
 //! - [`log`]: the transparency log, in which everything of this stands that hosts or auditors must be able to see.
 //! - [`KnownKernels`]: where kernels without livepatches were published, for people.
+//! - [`Support`]: which kernels the operator covers, for hosts that are not covered.
 //! - [`http`]: the routes of `livepatch_api::server`. [`listener`]: TLS, time-outs, shutdown.
 //!
 //! Invariant: the server's key chooses among patches that the vendor signed; it cannot make one.
@@ -32,6 +33,7 @@ mod publish;
 mod repositories;
 mod serve;
 mod signing;
+mod support;
 mod token;
 
 pub use arguments::Arguments;
@@ -42,4 +44,5 @@ pub use import::Import;
 pub use known_kernels::KnownKernels;
 pub use repositories::{Repositories, Served};
 pub use signing::OperatorKey;
+pub use support::Support;
 pub use token::Token;

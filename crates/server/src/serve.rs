@@ -42,7 +42,7 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
         operator_key,
         log_key,
         data.repositories(),
-        data.known_kernels(),
+        (data.known_kernels(), data.support()),
         Arc::new(SystemClock),
     );
     let handle = Handle::new();

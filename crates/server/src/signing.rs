@@ -4,14 +4,16 @@ use anyhow::Context as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jiff::Timestamp;
-use livepatch_manifest::{HostAssignment, KernelDocument, VerifyingKey, assignment, document, envelope};
+use livepatch_manifest::{
+    HostAssignment, KernelDocument, SupportMatrix, VerifyingKey, assignment, document, envelope, support,
+};
 use livepatch_transparency::{Checkpoint, LogKey};
 use livepatch_types::{HostId, Redacted, Tier};
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// The operator's online key: it signs kernel documents, assignments of hosts and the log's head.
+/// The operator's online key: it signs kernel documents, what is covered, assignments of hosts and the log's head.
 #[derive(Debug)]
 pub struct OperatorKey {
     pair: Ed25519KeyPair,
@@ -64,6 +66,11 @@ impl OperatorKey {
     /// The signed envelope of a document.
     pub fn sign(&self, kernel_document: &KernelDocument) -> Vec<u8> {
         self.envelope(document::PAYLOAD_TYPE, &kernel_document.to_payload())
+    }
+
+    /// The signed envelope of what is covered.
+    pub fn sign_support(&self, matrix: &SupportMatrix) -> Vec<u8> {
+        self.envelope(support::PAYLOAD_TYPE, &matrix.to_payload())
     }
 
     /// The signed envelope of a host's assignment to a tier. Its version is the time, in whole seconds: of two

@@ -5,6 +5,8 @@ mod assignments;
 mod attacks;
 mod check;
 mod coverage;
+mod coverage_matrix;
+mod images;
 mod life;
 #[path = "../../../crates/loader/tests/support/log.rs"]
 mod log;
@@ -20,4 +22,5 @@ mod signing;
 mod sockets;
 mod support;
 mod telemetry;
+mod trust_reset;
 mod vendor;

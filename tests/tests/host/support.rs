@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body::Frame;
-use livepatch_agent::{Agent, Parts, Problem, Reach};
+use livepatch_agent::{Agent, Parts, Problem, Reach, sockets};
 use livepatch_api::daemon::Status;
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
 use livepatch_kernel::{FakeKernel, Kernel as _, Pause};
@@ -55,6 +55,8 @@ pub(crate) struct Shelf {
     /// A kernel, and how many modules it had loaded when each report came.
     pub(crate) watched: Option<Arc<FakeKernel>>,
     pub(crate) loads: Vec<usize>,
+    /// Which kernels are covered, an envelope.
+    pub(crate) support: Option<Vec<u8>>,
     /// How hosts are assigned.
     pub(crate) assign: Option<Assign>,
     /// What is answered to requests for documents instead: status, Retry-After, body.
@@ -158,6 +160,7 @@ impl Site {
             .route("/v1/operator/{*path}", get(serve_operator))
             .route("/v1/log/proofs/{module}", get(serve_log))
             .route("/tile/{*path}", get(serve_log))
+            .route("/v1/support", get(serve_support))
             .route("/v1/reports", post(take_report))
             .layer(from_fn_with_state(Arc::clone(&shelf), with_tricks))
             .with_state(Arc::clone(&shelf));
@@ -320,6 +323,15 @@ async fn serve_operator(State(shelf): State<Shared>, UrlPath(path): UrlPath<Stri
     }
 }
 
+async fn serve_support(State(shelf): State<Shared>) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    shelf.asked.push("support".into());
+    match &shelf.support {
+        Some(bytes) => bytes.clone().into_response(),
+        None => error(StatusCode::NOT_FOUND, "not-found"),
+    }
+}
+
 async fn serve_log(State(shelf): State<Shared>, uri: Uri) -> Response {
     let mut shelf = shelf.lock().unwrap();
     let path = uri.path().trim_start_matches('/').to_owned();
@@ -384,6 +396,8 @@ pub(crate) struct Host {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) kernel: Arc<FakeKernel>,
     pub(crate) clock: Arc<SetClock>,
+    /// Which machine daemons are on that start after this.
+    pub(crate) machine: Mutex<Option<Sha256Digest>>,
     config: Config,
     pause: Arc<dyn Pause>,
     starts: AtomicU32,
@@ -402,6 +416,7 @@ impl Host {
             directory,
             kernel: Arc::new(FakeKernel::new(kernel(1))),
             clock: Arc::new(SetClock(Mutex::new(NOW.parse().unwrap()))),
+            machine: Mutex::new(None),
             config: Config::parse(&config).unwrap(),
             pause: Arc::new(NoPause),
             starts: AtomicU32::new(0),
@@ -463,7 +478,7 @@ impl Host {
                 administrator: self.path().to_owned(),
                 package: self.path().join("keys"),
             },
-            machine: None,
+            machine: *self.machine.lock().unwrap(),
             state_directory: self.path().join("loader"),
             policy: self.config.policy.clone(),
             transition_timeout: self.config.transition_timeout,
@@ -488,6 +503,7 @@ impl Host {
             machine: "ab".repeat(32),
             state_directory: self.path().join("state"),
             boot_directory: self.path().join("boot"),
+            os_release: self.path().join("os-release"),
             status_file: self.path().join("status.json"),
         });
         Daemons { agent, loader, roots }
@@ -563,8 +579,27 @@ impl Daemons {
         self.agent.refresh().await
     }
 
+    pub(crate) async fn prepare_image(&self) -> Result<(), Problem> {
+        self.root(RootRequest::PrepareImage).await?;
+        self.agent.prepare_image().await
+    }
+
     pub(crate) async fn reset_trust(&self) -> Result<(), Problem> {
         self.root(RootRequest::ResetTrust).await
+    }
+
+    /// Where all sockets are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.roots.parent().unwrap()
+    }
+
+    /// Listens for `livepatch` too.
+    pub(crate) fn listen(&self) {
+        let directory = self.directory();
+        let agent = || Arc::clone(&self.agent);
+        let socket = |name, mode| sockets::bind(&directory.join(name), mode).unwrap();
+        tokio::spawn(sockets::serve_reading(agent(), socket(sockets::READ_SOCKET, 0o666)));
+        tokio::spawn(sockets::serve_privileged(agent(), socket(sockets::PRIVILEGED_SOCKET, 0o600)));
     }
 
     async fn root(&self, request: RootRequest) -> Result<(), Problem> {

@@ -129,6 +129,13 @@ impl Archive {
         self.gpg(owner, &["--clearsign"], text.as_bytes())
     }
 
+    /// The file with an owner's public key.
+    pub(crate) fn keyring(&self, owner: &str) -> PathBuf {
+        let path = self.path(&format!("{owner}.gpg"));
+        fs::write(&path, self.gpg(owner, &["--export"], b"")).unwrap();
+        path
+    }
+
     pub(crate) fn in_release(&self) -> PathBuf {
         self.path("archive").join("dists").join(SUITE).join("InRelease")
     }
@@ -143,20 +150,33 @@ impl Archive {
 
     /// Makes the archive anew, and returns the text that was signed.
     pub(crate) fn publish(&self, packages: &[Package], release: &Release) -> String {
+        let fields = format!("Origin: Debian\nSuite: stable\nCodename: {}\n", release.codename);
+        self.publish_as(SUITE, &fields, "owner", packages, release)
+    }
+
+    /// The same for any suite, with these fields in front and by this owner's key.
+    pub(crate) fn publish_as(
+        &self,
+        suite: &str,
+        fields: &str,
+        owner: &str,
+        packages: &[Package],
+        release: &Release,
+    ) -> String {
+        let suite = self.path("archive").join("dists").join(suite);
         for package in packages.iter().filter(|package| package.path.starts_with("pool/")) {
             put(&self.file(package), &package.file);
         }
         let text: String = packages.iter().map(Package::paragraph).collect();
         let packed = piped(Command::new("xz").arg("-c"), text.as_bytes());
-        put(&self.packages_xz(), &packed);
+        put(&suite.join("main/binary-amd64/Packages.xz"), &packed);
         let date = |seconds: i64| {
             let time = SystemClock.now() + SignedDuration::from_secs(seconds);
             time.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string()
         };
         let valid_until = release.valid_until.map(|seconds| format!("Valid-Until: {}\n", date(seconds)));
         let signed = format!(
-            "Origin: Debian\nSuite: stable\nCodename: {}\nDate: {}\n{}SHA256:\n {} {} main/binary-amd64/Packages\n {} {} main/binary-amd64/Packages.xz\n",
-            release.codename,
+            "{fields}Date: {}\n{}SHA256:\n {} {} main/binary-amd64/Packages\n {} {} main/binary-amd64/Packages.xz\n",
             date(release.date),
             valid_until.unwrap_or_default(),
             sha256(text.as_bytes()),
@@ -164,7 +184,7 @@ impl Archive {
             sha256(&packed),
             packed.len()
         );
-        put(&self.in_release(), &self.sign("owner", &signed));
+        put(&suite.join("InRelease"), &self.sign(owner, &signed));
         signed
     }
 

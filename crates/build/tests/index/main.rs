@@ -4,6 +4,7 @@
 
 mod archive;
 mod server;
+mod ubuntu;
 
 use std::fs;
 use std::process::Output;

@@ -103,6 +103,7 @@ fn the_loader_comes_first() {
         (&["revert"][..], "transition-stalled", 1),
         (&["apply"], "not-permitted", 5),
         (&["disable"], "not-enabled", 3),
+        (&["prepare-image"], "transition-stalled", 1),
         (&["enable", "a"], "trust-missing", 1),
     ] {
         let directory = tempfile::tempdir().unwrap();
@@ -156,6 +157,7 @@ fn help() {
     Commands:
       enable                   Enrol this host and apply what its server offers
       disable                  Revert the livepatch, unload it and leave the fleet; asks nothing
+      prepare-image            Revert the livepatch and forget all that is of this machine, before its disk becomes an image; clones enrol by themselves
       status                   Show the state of this host; answers within a second
       explain                  Say why this host has the livepatch that it has, and what the next one waits for
       cves                     Say which CVEs are fixed in the running kernel: exit code 0 all, 1 not all, 6 nothing is known of one

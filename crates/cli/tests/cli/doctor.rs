@@ -14,6 +14,7 @@ fn facts() -> HostFacts {
         kernel_problem: None,
         origin: KernelOrigin::Distribution("Debian"),
         load: LoadFacts { livepatch_support: Some(true), ..load() },
+        today: "2026-11-24".parse().unwrap(),
         status: Ok(status()),
     }
 }
@@ -44,6 +45,7 @@ fn a_host_that_is_well() {
     well   daemon     the daemon asks https://livepatch.example.org
     well   enrolment  this host is enrolled
     well   check      the last check succeeded
+    well   coverage   this kernel gets livepatches until 2027-03-19
     well   livepatch  livepatch 113.1 is applied
     ");
 }
@@ -103,6 +105,70 @@ fn what_is_wrong_is_named_with_a_hint() {
         assert_eq!(doctor(&facts).exit(), Exit::Failed);
     }
     assert_eq!(doctor(&loads(load())).exit(), Exit::Ok, "what cannot be seen is not wrong");
+}
+
+/// Whoever is not covered, or not for long, is told what to install: in the operator's words, not in ours.
+#[test]
+fn what_to_install_to_be_covered() {
+    let cover = |change: &dyn Fn(&mut Status)| {
+        let mut status = status();
+        status.coverage.install =
+            vec![covered("6.1", "linux-image-cloud-amd64", Some("2028-06-30")), covered("6.12", "x/y", None)];
+        change(&mut status);
+        doctor(&HostFacts { status: Ok(status), ..facts() })
+    };
+    let not_covered = |install: &[CoveredKernel]| {
+        let install = install.to_vec();
+        cover(&move |status| {
+            (status.coverage.state, status.coverage.install) = (CoverageState::NotCovered, install.clone());
+            status.patch.state = PatchState::NothingToApply;
+            status.problem = Some(Failure {
+                code: "kernel-not-covered".into(),
+                message: "no livepatches for it: a proposed one".into(),
+                hints: vec!["boot a released kernel".into()],
+            });
+        })
+    };
+    let packages =
+        [covered("6.1", "linux-image-cloud-amd64", Some("2028-06-30")), covered("6.12", "x/y", None)];
+    let text = not_covered(&packages).text();
+    let (_, coverage) = text.split_once("wrong  coverage").unwrap();
+    insta::assert_snapshot!(format!("coverage{coverage}"), @r"
+    coverage   no livepatches for it: a proposed one
+                      hint: `apt install linux-image-cloud-amd64`, and reboot: 6.1 (stable) of Debian 12 gets livepatches, until 2028-06-30
+                      hint: `apt install x/y`, and reboot: 6.12 (stable) of Debian 12 gets livepatches
+                      hint: boot a released kernel
+    well   livepatch  the server has no livepatch for this kernel
+    ");
+    assert!(not_covered(&[]).text().contains("hint: boot a released kernel"));
+
+    let until = |day: &'static str, series: bool| {
+        cover(&move |status| {
+            let last = Some(day.parse().unwrap());
+            (status.coverage.until, status.coverage.series_until) =
+                if series { (None, last) } else { (last, None) };
+        })
+    };
+    for (day, series, said) in [
+        ("2026-12-24", false, "soon   coverage   livepatches for this kernel end on 2026-12-24"),
+        ("2026-12-25", false, "well   coverage   this kernel gets livepatches until 2026-12-25"),
+        ("2027-02-22", true, "soon   coverage   livepatches for this series of kernels end on 2027-02-22"),
+        ("2027-02-23", true, "well   coverage   this kernel gets livepatches until 2027-02-23"),
+    ] {
+        let diagnosis = until(day, series);
+        assert!(diagnosis.text().contains(said), "{}", diagnosis.text());
+        assert_eq!(diagnosis.text().contains("hint: `apt install "), said.starts_with("soon"));
+        assert_eq!(diagnosis.exit(), Exit::Ok, "it is not wrong yet");
+    }
+    for (state, said) in [
+        (CoverageState::Ended, "livepatches for this kernel ended"),
+        (CoverageState::SeriesEnded, "livepatches for this series of kernels ended"),
+        (CoverageState::UpgradeNeeded, "this kernel needs a fix that no livepatch can have"),
+    ] {
+        let diagnosis = cover(&|status| status.coverage.state = state);
+        assert!(diagnosis.text().contains(&format!("wrong  coverage   {said}")), "{}", diagnosis.text());
+        assert_eq!(diagnosis.exit(), Exit::Failed);
+    }
 }
 
 /// Any user, any place: there is an answer.

@@ -39,6 +39,7 @@ pub(crate) fn status() -> Status {
             state: CoverageState::Covered,
             until: Some("2027-03-19".parse().unwrap()),
             series_until: None,
+            install: vec![covered("6.1", "linux-image-amd64", Some("2028-06-30"))],
         },
         reboot: None,
         patch: Patch {
@@ -55,6 +56,17 @@ pub(crate) fn status() -> Status {
         },
         problem: None,
         notes: Vec::new(),
+    }
+}
+
+/// A kernel that is covered on Debian 12.
+pub(crate) fn covered(series: &str, package: &str, until: Option<&str>) -> CoveredKernel {
+    CoveredKernel {
+        system: "Debian 12".into(),
+        series: series.into(),
+        line: "stable".into(),
+        package: package.into(),
+        until: until.map(|date| date.parse().unwrap()),
     }
 }
 

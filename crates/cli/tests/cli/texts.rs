@@ -98,7 +98,8 @@ fn the_words_of_each_cover() {
         (CoverageState::SeriesEnded, None, series),
         (CoverageState::NotCovered, None, None),
     ] {
-        let status = Status { coverage: Coverage { state, until, series_until }, ..status() };
+        let status =
+            Status { coverage: Coverage { state, until, series_until, install: vec![] }, ..status() };
         all += status_text(&status).lines().find(|line| line.starts_with("covered")).unwrap();
         all += "\n";
     }

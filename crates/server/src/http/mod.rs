@@ -19,7 +19,7 @@ use livepatch_store::{ObjectStore, Store};
 use livepatch_transparency::LogKey;
 use livepatch_types::Clock;
 
-use crate::{KnownKernels, OperatorKey, Repositories};
+use crate::{KnownKernels, OperatorKey, Repositories, Support};
 use error::ApiError;
 use modules::Modules;
 
@@ -32,6 +32,7 @@ pub struct App {
     log: Arc<LogKey>,
     repositories: Arc<Repositories>,
     known_kernels: Arc<KnownKernels>,
+    support: Arc<Support>,
     clock: Arc<dyn Clock>,
 }
 
@@ -43,7 +44,7 @@ impl App {
         key: OperatorKey,
         log: LogKey,
         repositories: Repositories,
-        known_kernels: KnownKernels,
+        (known_kernels, support): (KnownKernels, Support),
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
@@ -53,6 +54,7 @@ impl App {
             log: Arc::new(log),
             repositories: Arc::new(repositories),
             known_kernels: Arc::new(known_kernels),
+            support: Arc::new(support),
             clock,
         }
     }
@@ -67,6 +69,7 @@ pub fn router(app: App, time_limit: Duration) -> Router {
         .route("/v1/objects/{sha256}", get(routes::object))
         .route("/v1/vendor/{repository}/{*path}", get(routes::vendor_file))
         .route("/v1/operator/{*path}", get(routes::operator_file))
+        .route("/v1/support", get(routes::support))
         .route("/v1/reports", post(routes::report))
         .route("/v1/log/proofs/{module}", get(log::proof))
         .route("/checkpoint", get(log::checkpoint))

@@ -64,13 +64,25 @@ pub(super) async fn kernel_document(
             ApiError::not_found(format!("there is no channel {tier}"))
         });
     };
+    Ok(envelope(&headers, body))
+}
+
+fn envelope(headers: &HeaderMap, body: Vec<u8>) -> Response {
     let etag = format!("\"{}\"", sha256(&body));
     let cache = [(header::ETAG, etag.clone()), (header::CACHE_CONTROL, DOCUMENT_CACHE.to_owned())];
-    if has_etag(&headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, cache).into_response());
+    if has_etag(headers, &etag) {
+        return (StatusCode::NOT_MODIFIED, cache).into_response();
     }
     // DSSE: https://github.com/secure-systems-lab/dsse/blob/master/envelope.md
-    Ok((cache, [(header::CONTENT_TYPE, "application/vnd.dsse.envelope.v1+json")], body).into_response())
+    (cache, [(header::CONTENT_TYPE, "application/vnd.dsse.envelope.v1+json")], body).into_response()
+}
+
+pub(super) async fn support(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let support = Arc::clone(&app.support);
+    let matrix = tokio::task::spawn_blocking(move || support.matrix()).await;
+    let matrix = matrix.map_err(ApiError::internal)?;
+    let matrix = matrix.map_err(|failure| ApiError::internal(anyhow::anyhow!("{failure}")))?;
+    Ok(envelope(&headers, app.key.sign_support(&matrix)))
 }
 
 pub(super) async fn object(

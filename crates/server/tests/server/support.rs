@@ -220,7 +220,7 @@ impl Site {
         let store = Arc::new(data.store().await.unwrap());
         let key = livepatch_server::OperatorKey::read(&data.operator_key()).unwrap();
         let log = livepatch_server::log::key(&data, store.as_ref(), &key, SystemClock.now()).await.unwrap();
-        let (repositories, kernels) = (data.repositories(), data.known_kernels());
+        let (repositories, kernels) = (data.repositories(), (data.known_kernels(), data.support()));
         let app = App::new(store, data.objects(), key, log, repositories, kernels, Arc::new(clock.clone()));
         let tls = listener::tls(&data.tls_certificate(), &data.tls_key()).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
