@@ -102,12 +102,17 @@ fn attack_module_cut_short_and_module_with_more_behind() {
 fn attack_namesake_of_a_patched_module() {
     let (ours, other) = (BuildId::from_bytes(&[2; 20]).unwrap(), BuildId::from_bytes(&[3; 20]).unwrap());
     let next = with("livepatch_object", &format!("cls_u32 {ours}"));
-    for (loaded, expected, livepatch) in
-        [(&ours, "ok", "livepatch_1_2"), (&other, "foreign-module", "livepatch_1_1")]
-    {
+    let (shipped, built) = ("kernel/net/sched/cls_u32.ko", "updates/dkms/cls_u32.ko");
+    for (loaded, file, expected, livepatch) in [
+        (Some(&ours), None, "ok", "livepatch_1_2"),
+        (Some(&other), None, "foreign-module", "livepatch_1_1"),
+        // Not loaded: what modprobe would load.
+        (None, Some(shipped), "ok", "livepatch_1_2"),
+        (None, Some(built), "foreign-module", "livepatch_1_1"),
+    ] {
         let stage = Stage::running();
-        let name = ModuleName::parse("cls_u32").unwrap();
-        stage.kernel.set_modules(vec![(LoadedModule { name, build_id: Some(loaded.clone()) }, None)]);
+        let loaded = LoadedModule { name: ModuleName::parse("cls_u32").unwrap(), build_id: loaded.cloned() };
+        stage.kernel.set_modules(vec![(loaded, file.map(str::to_owned))]);
         let envelope = stage.document(2, "1.2", &next);
         assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), expected.into()));
         stage.insist(&envelope, &next);

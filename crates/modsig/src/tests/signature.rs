@@ -113,6 +113,39 @@ fn both_ways_to_name_the_signer_verify() {
 }
 
 #[test]
+fn certificates_are_told_apart() {
+    assert_eq!(ALICE.certificate, alice()[0]);
+    assert_ne!(ALICE.certificate, MALLORY.certificate);
+    let shown = format!("{:?}", ALICE.certificate);
+    assert!(shown.contains("CN=Alice") && shown.contains(&ALICE.certificate.key_id_hex()), "{shown}");
+}
+
+#[test]
+fn sizes() {
+    // PEM: other text between certificates is passed over, up to 1 MiB.
+    let mut pem = ALICE.x509.to_pem().unwrap();
+    pem.resize(1 << 20, b'\n');
+    assert_eq!(Certificate::from_pem(&pem).unwrap(), alice());
+    pem.push(b'\n');
+    assert!(Certificate::from_pem(&pem).unwrap_err().to_string().contains("larger than 1 MiB"));
+    let refused = Certificate::from_der(&vec![0; (64 << 10) + 1]).unwrap_err();
+    assert!(refused.to_string().contains("larger than 64 KiB"), "{refused}");
+
+    // A signature: the caps are of its bytes, before anything in it is looked at.
+    let longest = vec![0x30; MAX_SIGNATURE_BYTES];
+    assert_eq!(split(&append(CONTENT, &longest)).unwrap().signature_der, longest);
+    let longer = vec![0x30; MAX_SIGNATURE_BYTES + 1];
+    for refused in [
+        split(&append(CONTENT, &longer)).unwrap_err().to_string(),
+        verdict_of_cms(&longer).unwrap_err().to_string(),
+    ] {
+        assert!(refused.contains(&format!("{} bytes", longer.len())), "{refused}");
+    }
+    let not_for_its_length = verdict_of_cms(&longest).unwrap_err().to_string();
+    assert!(!not_for_its_length.contains("are allowed"), "{not_for_its_length}");
+}
+
+#[test]
 fn a_stranger_is_named() {
     let trusted = [MALLORY.certificate.clone()];
     let key_id = ALICE.certificate.key_id_hex();

@@ -1,7 +1,8 @@
 //! Attacks on timestamp, snapshot and targets.
 
 use livepatch_trust::{
-    FileMeta, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES, Refusal, Role, TargetName, Update, VersionedFile,
+    FileMeta, MAX_ALLOWANCE_BYTES, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES, Refusal, Role, TargetName, Update,
+    VersionedFile,
 };
 use serde_json::json;
 
@@ -103,6 +104,29 @@ fn attack_wrong_hash() {
     files.insert(file.path.clone(), text.into_bytes());
     let expected = file.meta.hashes.sha256;
     assert_eq!(allowed(&vendor, &files), Err(Refusal::WrongHash { what: file.path, expected, actual }));
+}
+
+#[test]
+fn attack_allowance_that_is_too_long() {
+    for (length, expected) in [(MAX_ALLOWANCE_BYTES, true), (MAX_ALLOWANCE_BYTES + 1, false)] {
+        let mut targets = targets(1);
+        targets.targets.values_mut().for_each(|meta| meta.length = length);
+        let vendor =
+            update(&pinned(), &files_with_targets((1, 1, 1), &sign(&targets, &TARGETS_KEYS))).unwrap();
+        let found = vendor.kernel_file(&kernel(1));
+        assert_eq!(found.is_ok(), expected, "{found:?}");
+    }
+}
+
+#[test]
+fn whoever_hands_a_repository_on_reads_all_of_it() {
+    let files = files((1, 1, 1));
+    let vendor = update(&pinned(), &files).unwrap();
+    let listed: Vec<_> = vendor.target_files().unwrap().into_iter().map(|file| file.path).collect();
+    assert_eq!(listed, [vendor.kernel_file(&kernel(1)).unwrap().path]);
+    let all = vendor.all_allowances(|file| files.get(&file.path).cloned());
+    assert_eq!(all, Ok(vec![allowance()]));
+    assert_eq!(vendor.all_allowances(|_| None), Err(Refusal::Missing(listed[0].clone())));
 }
 
 #[test]
