@@ -178,6 +178,9 @@ fn of_a_bundle(problem: Problem) -> Problem {
         | "vendor-wrong-kernel" => {
             "it is not what the vendor signed whose root is pinned here; get the bundle again, from them"
         }
+        "wrong-kernel" | "wrong-module" => {
+            "the bundle is of another kernel or wrongly made; get the one for this kernel (`uname -r`) from the vendor"
+        }
         _ => return problem,
     };
     Problem { hints: vec![hint.to_owned()], ..problem }

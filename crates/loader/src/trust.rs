@@ -63,3 +63,34 @@ fn read(directories: &TrustDirectories, name: &str) -> Result<Vec<u8>, Problem> 
 fn wrong(name: &str, error: &dyn std::fmt::Display) -> Problem {
     Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is there and cannot be read is not a file that is not there: a pinned root would be ignored.
+    #[test]
+    fn what_cannot_be_read_is_not_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        let (administrator, package) = (directory.path().join("etc"), directory.path().join("usr"));
+        std::fs::create_dir(&package).unwrap();
+        std::fs::create_dir(&administrator).unwrap();
+        let trust = TrustDirectories { administrator: administrator.clone(), package: package.clone() };
+        let code = |name: &str| trust.optional(name).map_err(|problem| problem.code);
+        assert_eq!(code("vendor-root.json"), Ok(None));
+        assert_eq!(read(&trust, "vendor.pem").map_err(|problem| problem.code), Err("trust-missing"));
+
+        for name in ["vendor-root.json", "vendor.pem"] {
+            std::fs::write(package.join(name), "the package's").unwrap();
+        }
+        assert_eq!(code("vendor-root.json"), Ok(Some(b"the package's".to_vec())));
+        assert_eq!(read(&trust, "vendor.pem").unwrap(), b"the package's");
+
+        // A directory in its place: reading it fails, also for root.
+        for name in ["vendor-root.json", "vendor.pem"] {
+            std::fs::create_dir(administrator.join(name)).unwrap();
+        }
+        assert_eq!(code("vendor-root.json"), Err("trust-unreadable"));
+        assert_eq!(read(&trust, "vendor.pem").map_err(|problem| problem.code), Err("trust-missing"));
+    }
+}
