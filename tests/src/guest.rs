@@ -1,4 +1,4 @@
-//! What runs in guests: our programs, linked statically, and livepatches that are loaded and unloaded by hand.
+//! What runs in guests: our programs, and livepatches that are loaded and unloaded by hand.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,14 @@ use std::process::Command as Program;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use livepatch_vm::testing::workspace;
+use livepatch_vm::testing::{self, workspace};
 use livepatch_vm::{Command, Guest};
 use serde_json::Value;
 
 /// How long one step may take.
 pub const SHORT: Duration = Duration::from_secs(60);
-/// Names the directory with the static programs, when somebody built them before.
+/// Names the directory with the programs, when somebody built them before.
 const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
-const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Version 1.1, as its module is called.
 const FIRST: &str = "livepatch_1_1";
 
@@ -50,7 +49,9 @@ pub fn remove_module(guest: &Guest, name: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The directory with static `livepatchd`, `livepatch-loader`, `livepatch-observer` and `livepatch`: that of `cargo xtask test`, or built here as it does.
+/// The directory with `livepatchd`, `livepatch-loader`, `livepatch-observer` and `livepatch` for guests: that of
+/// `cargo xtask test`, or built here.
+#[expect(clippy::panic, reason = "a program that cannot be built fails the test")]
 pub fn programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| match std::env::var_os(GUEST_BINARIES) {
@@ -58,35 +59,34 @@ pub fn programs() -> &'static Path {
         None => {
             let packages = ["livepatch-agent", "livepatch-loader", "livepatch-observer", "livepatch-cli"];
             cargo(&[&["build"], &packages.map(|package| ["--package", package]).concat()[..]].concat());
-            workspace().join("target/guest").join(GUEST_TARGET).join("debug")
+            testing::take_guest_programs().unwrap_or_else(|error| panic!("{error}"))
         }
     })
 }
 
-/// Tests of the crate `kernel` as a static program, for a kernel that they may change.
+/// Tests of the crate `kernel` as a program, for a kernel that they may change.
 #[expect(clippy::panic, reason = "a program that cannot be built fails the test")]
 pub fn kernel_tests(name: &str) -> PathBuf {
-    let arguments = ["test", "--no-run", "--package", "livepatch-kernel", "--test", name];
-    let messages = cargo(&[&arguments[..], &["--message-format", "json"]].concat());
+    // All of the workspace, whose tests are built: of one package alone, dependencies could be others.
+    let messages = cargo(&["test", "--workspace", "--no-run", "--test", name, "--message-format", "json"]);
     let messages =
         messages.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     let program =
         messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
-    program.unwrap_or_else(|| panic!("cargo names no program"))
+    let program = program.unwrap_or_else(|| panic!("cargo names no program"));
+    let taken = testing::guest_directory().map(|directory| directory.join(name));
+    let taken = taken.and_then(|taken| livepatch_vm::strip(&program, &taken).map(|()| taken));
+    taken.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Runs cargo for static programs; its standard output.
+/// Runs cargo; its standard output.
 #[expect(clippy::panic, reason = "a program that cannot be built fails the test")]
 fn cargo(arguments: &[&str]) -> Vec<u8> {
     let output = Program::new(env!("CARGO"))
         .current_dir(workspace())
         .args(arguments)
-        .args(["--target", GUEST_TARGET, "--target-dir"])
-        .arg(workspace().join("target/guest"))
-        // Naming the target keeps these flags away from build scripts and procedural macros.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // Four programs with it are more than firmware finds room for.
-        .env("CARGO_PROFILE_DEV_STRIP", "debuginfo")
+        .arg("--target-dir")
+        .arg(workspace().join("target"))
         .output();
     let output = output.unwrap_or_else(|error| panic!("cargo: {error}"));
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

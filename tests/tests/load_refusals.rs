@@ -53,7 +53,7 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
         ("truncated", content[..content.len() / 2].to_vec()),
     ];
     let mut initramfs = Initramfs::new()?;
-    initramfs.file_from("/usr/bin/refusals", 0o755, &kernel_tests("refusals"))?;
+    initramfs.program("/usr/bin/refusals", &kernel_tests("refusals"))?;
     initramfs.file("/modules/name", 0o644, MODULE)?;
     for (name, module) in files {
         initramfs.file(&format!("/modules/{name}.ko"), 0o644, module)?;

@@ -67,7 +67,7 @@ impl Case {
         let program = directory.path().join("check");
         compile_static(&testing::workspace().join(format!("checks/{FIX}.c")), &program)?;
         initramfs.file_from("/usr/bin/check", 0o755, &program)?;
-        initramfs.file_from("/usr/bin/livepatch", 0o755, &programs().join("livepatch"))?;
+        initramfs.program("/usr/bin/livepatch", &programs().join("livepatch"))?;
         initramfs.file("/etc/livepatch/trust/vendor.pem", 0o644, vendor.certificate_pem.clone())?;
         initramfs.kernel_modules(&kernel.tree, &["efivarfs"])?;
         Ok(Self { kernel, initrd: initramfs.build(), owner, vendor })

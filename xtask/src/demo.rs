@@ -27,8 +27,15 @@ use crate::series::Series;
 use crate::signer::Signer;
 use crate::{fetch, setup, test};
 
-/// Programs of the host that the demo runs.
-const HOST_CRATES: [&str; 2] = ["livepatch-build", "livepatch-server"];
+/// Crates whose programs the demo runs, here and in the VM.
+const CRATES: [&str; 6] = [
+    "livepatch-build",
+    "livepatch-server",
+    "livepatch-agent",
+    "livepatch-loader",
+    "livepatch-observer",
+    "livepatch-cli",
+];
 const SERIES: &str = "series/debian-12";
 /// The livepatch that the host gets first, and the one that takes its place.
 const VERSIONS: [&str; 2] = ["1.1", "1.2"];
@@ -59,10 +66,9 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let (programs, _) = session.step("build our programs", |step| {
         let mut build = test::cargo(workspace);
         build.args(["build", "--target-dir"]).arg(workspace.join("target"));
-        build.args(HOST_CRATES.iter().flat_map(|name| ["--package", name]));
+        build.args(CRATES.iter().flat_map(|name| ["--package", name]));
         tool(&mut build, "cargo build", Exit::Failure, |line| step.note(line))?;
-        let guest = test::guest_programs(workspace, |line| step.note(line))?;
-        Ok((guest, test::checks(workspace)?))
+        Ok((testing::take_guest_programs()?, test::checks(workspace)?))
     })?;
 
     let host = Host {

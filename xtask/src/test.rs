@@ -10,16 +10,11 @@ use livepatch_vm::{KernelTree, testing};
 
 use crate::config::{Demo, Word};
 use crate::dist::{self, Profile, Recipe};
-use crate::error::{Error, Exit};
-use crate::process::{cannot_start, command, tool};
-use crate::progress::Step;
+use crate::error::Error;
+use crate::process::{cannot_start, command};
 use crate::release::{self, Builds};
 use crate::system;
 
-/// Crates whose programs run inside guests.
-const GUEST_CRATES: [&str; 4] =
-    ["livepatch-agent", "livepatch-loader", "livepatch-observer", "livepatch-cli"];
-const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Tells tests the absolute path of the directory with the guests' programs.
 const GUEST_BINARIES: &str = "LIVEPATCH_GUEST_BINARIES";
 /// And that of the compiled check programs.
@@ -46,11 +41,9 @@ pub(crate) enum Length {
 pub(crate) fn test(suite: Option<&Word>, length: Length) -> Result<(), Error> {
     let budget = Budget::read(&testing::workspace().join("tests/budget.toml"))?;
     let workspace = testing::workspace();
-    let step = Step::begin("built the guests' programs");
-    let programs = guest_programs(workspace, |line| step.note(line))?;
-    step.done();
     let packages = workspace.join("target/dist/test");
     dist::dist(&Recipe::for_tests(Profile::Dev), &packages)?;
+    let programs = testing::take_guest_programs()?;
     dist::lintian(&packages)?;
     let mut test = cargo(workspace);
     test.args(["test", "--workspace", "--no-fail-fast"]);
@@ -129,20 +122,6 @@ pub(crate) fn system_disk(workspace: &Path, length: Length) -> Result<Option<Pat
 /// Where prepared kernel sources and other large things are kept.
 pub(crate) fn cache(workspace: &Path) -> PathBuf {
     std::env::var_os(CACHE).map_or_else(|| workspace.join("target/cache"), Into::into)
-}
-
-/// Builds the static programs for guests; gives their directory.
-pub(crate) fn guest_programs(workspace: &Path, note: impl Fn(&str)) -> Result<PathBuf, Error> {
-    let target = workspace.join("target/guest");
-    let mut build = cargo(workspace);
-    // Naming the target keeps these flags away from build scripts and procedural macros.
-    build.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    // Four programs with it are more than firmware finds room for.
-    build.env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
-    build.args(["build", "--target", GUEST_TARGET, "--target-dir"]).arg(&target);
-    build.args(GUEST_CRATES.iter().flat_map(|name| ["--package", name]));
-    tool(&mut build, "cargo build", Exit::Failure, note)?;
-    Ok(target.join(GUEST_TARGET).join("debug"))
 }
 
 /// Compiles checks/*.c to static programs; gives their directory.

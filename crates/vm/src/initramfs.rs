@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cpio::Writer;
+use crate::program::shared_libraries;
 use crate::{KernelTree, VmError, guest::USER};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -77,6 +78,14 @@ impl Initramfs {
     pub fn file_from(&mut self, path: &str, mode: u32, host: &Path) -> Result<&mut Self, VmError> {
         let bytes = fs::read(host).map_err(|e| VmError::io(format!("read {}", host.display()), e))?;
         self.file(path, mode, bytes)
+    }
+
+    /// Adds a program of the host with the shared libraries that it needs, each at its place on the host.
+    pub fn program(&mut self, path: &str, host: &Path) -> Result<&mut Self, VmError> {
+        for library in shared_libraries(host)? {
+            self.file_from(&library.to_string_lossy(), 0o755, &library)?;
+        }
+        self.file_from(path, 0o755, host)
     }
 
     /// Adds a symbolic link.

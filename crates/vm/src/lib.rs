@@ -28,5 +28,5 @@ pub use error::VmError;
 pub use firmware::{Firmware, SecureBootKeys};
 pub use guest::{BootSpec, Forward, Guest, Mark, Network, Saving, USER};
 pub use initramfs::Initramfs;
-pub use program::{compile_static, machine_version};
+pub use program::{compile_static, machine_version, strip};
 pub use tree::KernelTree;

@@ -1,6 +1,6 @@
 //! Running programs of the host: exact arguments, never a shell.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::VmError;
@@ -27,6 +27,27 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<Vec<u8>, VmErr
 pub fn compile_static(source: &Path, program: &Path) -> Result<(), VmError> {
     let (source, program) = (source.to_string_lossy(), program.to_string_lossy());
     output("gcc-12", &["-static", "-O2", "-Wall", "-Werror", "-o", &program, &source]).map(drop)
+}
+
+/// Copies a program without what only debuggers read of it, which guests have no room for.
+pub fn strip(program: &Path, copy: &Path) -> Result<(), VmError> {
+    output("strip", &["--strip-debug", "-o", &copy.to_string_lossy(), &program.to_string_lossy()]).map(drop)
+}
+
+/// The shared libraries of this machine that a program needs, and what loads them.
+pub(crate) fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, VmError> {
+    let program = program.to_string_lossy();
+    let listed = output("ldd", &[&program])?;
+    let listed = String::from_utf8_lossy(&listed);
+    // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f…)`, and what has no file (the vDSO) without a path.
+    if let Some(line) = listed.lines().find(|line| line.ends_with("=> not found")) {
+        return Err(VmError::Program {
+            program: "ldd".into(),
+            detail: format!("{program}: {}", line.trim()),
+        });
+    }
+    let words = listed.lines().flat_map(str::split_whitespace);
+    Ok(words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
 /// What runs the guests: the first line of QEMU's `--version`.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{KernelTree, VmError};
+use crate::{KernelTree, VmError, strip};
 
 /// Where `cargo xtask fetch` puts kernels, if not in `target/kernels` of the workspace.
 pub const KERNELS: &str = "LIVEPATCH_KERNELS";
@@ -30,6 +30,26 @@ pub fn kernels_directory() -> PathBuf {
 pub fn workspace() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// Programs of ours that run in guests.
+pub const GUEST_PROGRAMS: [&str; 4] = ["livepatchd", "livepatch-loader", "livepatch-observer", "livepatch"];
+
+/// Takes them, as they are built in `target/debug`, to where guests get them from; gives that directory.
+pub fn take_guest_programs() -> Result<PathBuf, VmError> {
+    let (built, taken) = (workspace().join("target/debug"), guest_directory()?);
+    for name in GUEST_PROGRAMS {
+        strip(&built.join(name), &taken.join(name))?;
+    }
+    Ok(taken)
+}
+
+/// Where programs for guests are.
+pub fn guest_directory() -> Result<PathBuf, VmError> {
+    let directory = workspace().join("target/guest");
+    let made = std::fs::create_dir_all(&directory);
+    made.map_err(|e| VmError::io(format!("make {}", directory.display()), e))?;
+    Ok(directory)
 }
 
 /// A fetched kernel by its name in demo.toml. Without it a test cannot run: then this says loudly that the

@@ -13,7 +13,7 @@ fn a_real_kernel_behaves_like_the_fake() {
     let patches = patches(&kernel);
     let mut initramfs = Initramfs::new().unwrap();
     initramfs.kernel_modules(&kernel.tree, &["cls_u32"]).unwrap();
-    initramfs.file_from("/usr/bin/behaviour", 0o755, &kernel_tests("behaviour")).unwrap();
+    initramfs.program("/usr/bin/behaviour", &kernel_tests("behaviour")).unwrap();
     for (name, bundle) in [("first", &patches.first), ("second", &patches.second)] {
         initramfs.file(&format!("/modules/{name}.ko"), 0o644, bundle.module.clone()).unwrap();
         let module = bundle.manifest.version.module_name().to_string();

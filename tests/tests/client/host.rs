@@ -53,7 +53,7 @@ impl Host {
         initramfs.kernel_modules(&kernel.tree, &["cls_u32", "sch_ingress"]).unwrap();
         for program in ["livepatchd", "livepatch-loader", "livepatch-observer", "livepatch"] {
             let path = programs().join(program);
-            initramfs.file_from(&format!("/usr/bin/{program}"), 0o755, &path).unwrap();
+            initramfs.program(&format!("/usr/bin/{program}"), &path).unwrap();
         }
         for cve in FIXES {
             let program = check_programs().join(cve);

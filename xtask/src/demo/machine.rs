@@ -63,7 +63,7 @@ impl<'a> Machine<'a> {
             ("/usr/sbin/livepatch-observer", "livepatch-observer"),
             ("/usr/bin/livepatch", "livepatch"),
         ] {
-            initramfs.file_from(path, 0o755, &content.programs.join(name))?;
+            initramfs.program(path, &content.programs.join(name))?;
         }
         for file in content.files {
             initramfs.file(file.path, file.mode, file.bytes.clone())?;
