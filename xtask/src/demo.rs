@@ -3,9 +3,10 @@
 mod host;
 mod machine;
 mod report;
+mod repositories;
 mod session;
+mod story;
 mod svg;
-mod vendor;
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,9 +18,10 @@ use livepatch_vm::{KernelTree, testing};
 
 use self::host::{BuildSeconds, Host, Inspected};
 use self::machine::{Content, Machine};
-use self::report::{FixReport, Livepatch, Report, Seconds, Verdict, write_whole};
+use self::report::{FixReport, Livepatch, Report, Seconds, write_whole};
+use self::repositories::{Operator, Vendor};
 use self::session::Session;
-use self::vendor::Vendor;
+use self::story::{Site, Story};
 use crate::config::{Demo, Fix, Kernel};
 use crate::error::{Error, Exit};
 use crate::process::tool;
@@ -116,26 +118,25 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
         Ok((signer, signed))
     })?;
     let what = format!("publish {} to a server on loopback (TLS, SQLite) and start it", VERSIONS[0]);
-    let ((vendor, token, server), publishing) = session.step(&what, |_| {
-        let vendor = Vendor::new(host.builder(), directory.join("repository"))?;
+    let ((mut site, token), publishing) = session.step(&what, |_| {
+        let vendor = Vendor::new(host.builder(), directory.join("vendor"))?;
         let token = host.make_server(&signer)?;
-        host.publish(VERSIONS[0], &vendor)?;
-        Ok((vendor, token, host.serve()?))
+        let operator = Operator::new(host.builder(), directory.join("operator"), &host.operator_key())?;
+        host.import_operator(&operator)?;
+        host.allow(VERSIONS[0], &vendor)?;
+        host.publish(VERSIONS[0])?;
+        Ok((Site { host: &host, vendor, operator, server: host.serve(0)? }, token))
     })?;
-    session.say("the vendor's repository allows it, the operator's server offers it: hosts want both");
+    session.say("the vendor's repository allows it, the operator's server offers it, its log has it: hosts want all three");
 
     let what = format!("boot {} in QEMU as Debian ships it, with livepatchd", tree.release());
-    let content = Content {
-        programs: &programs.0,
-        checks: &programs.1,
-        files: &host.guest_files(&server, &vendor, &token)?,
-    };
+    let content = Content { programs: &programs.0, checks: &programs.1, files: &site.guest_files(&token)? };
     let (machine, booting) =
         session.step(&what, |_| Machine::boot(&tree, &kernel.fix, &content, &directory.join("guest.log")))?;
-    let story = story(&machine, &host, &vendor, last, &mut session).inspect_err(|_| machine.keep_log());
+    let story = site.story(&machine, last, &mut session).inspect_err(|_| machine.keep_log());
     let Story { verdicts, applying, republishing, upgrading } = story?;
     machine.shutdown()?;
-    drop(server);
+    drop(site);
 
     for BuildSeconds { identify, prepare, compile, diff, link } in signed.iter().map(|l| &l.report.seconds) {
         seconds.prepare += identify + prepare;
@@ -149,7 +150,7 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let seconds = seconds.rounded();
     session.say(&format!("\nthe demo took {:.0} s; the report is target/demo/report.json", seconds.total));
 
-    let [before, first, applied, reverted, reapplied] = verdicts;
+    let [before, first, refused, applied, reverted, reapplied, left, carried] = verdicts;
     let fixes: Vec<FixReport> = kernel
         .fix
         .iter()
@@ -158,9 +159,12 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
             cve: fix.cve,
             check_before: before[index],
             check_before_upgrade: first[index],
+            check_while_vendor_refuses: refused[index],
             check_after_apply: applied[index],
             check_after_revert: reverted[index],
             check_after_reapply: reapplied[index],
+            check_after_disable: left[index],
+            check_after_bundle: carried[index],
         })
         .collect();
     let [first, signed] = signed;
@@ -182,44 +186,6 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
         write_whole(path, &svg::svg(session.text()))?;
     }
     write_whole(&directory.join("report.json"), &report.to_json()?)
-}
-
-/// What happened in the guest.
-struct Story {
-    /// What the checks said before, with the first livepatch, with the second, without, and with it again.
-    verdicts: [Vec<Verdict>; 5],
-    applying: f64,
-    republishing: f64,
-    upgrading: f64,
-}
-
-/// Lets it happen.
-fn story(
-    machine: &Machine,
-    host: &Host,
-    vendor: &Vendor,
-    last: &Fix,
-    session: &mut Session,
-) -> Result<Story, Error> {
-    let [first, second] = VERSIONS;
-    let before = machine.check(|_| Verdict::Vulnerable, session)?;
-    let applying = machine.livepatch("enable --token-file /root/token", Some(first), session)?;
-    let with_first = machine
-        .check(|fix| if fix.cve == last.cve { Verdict::Vulnerable } else { Verdict::Fixed }, session)?;
-    machine.is_well(session)?;
-    let what = format!("publish {second}, which fixes {} too", last.cve);
-    let ((), republishing) = session.step(&what, |_| host.publish(second, vendor))?;
-    let upgrading = machine.livepatch("refresh", Some(second), session)?;
-    let applied = machine.check(|_| Verdict::Fixed, session)?;
-    machine.is_well(session)?;
-    machine.status(session)?;
-    machine.livepatch("revert", None, session)?;
-    let reverted = machine.check(|_| Verdict::Vulnerable, session)?;
-    machine.livepatch("apply", Some(second), session)?;
-    let reapplied = machine.check(|_| Verdict::Fixed, session)?;
-    machine.is_well(session)?;
-    let verdicts = [before, with_first, applied, reverted, reapplied];
-    Ok(Story { verdicts, applying, republishing, upgrading })
 }
 
 /// The series, its name for this kernel, and the fix that the first livepatch is without: the last one that demo.toml has

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::machine::GuestFile;
 use super::report::KernelId;
-use super::vendor::Vendor;
+use super::repositories::{Operator, Vendor};
 use crate::error::{Error, Exit};
 use crate::process::{cannot_start, command, tool, tool_error};
 use crate::signer::Signer;
@@ -145,11 +145,45 @@ impl Host<'_> {
         Ok(String::from_utf8_lossy(&token).trim().to_string())
     }
 
-    /// Has the vendor allow a signed livepatch and publishes it, whether the server runs or not.
-    pub(crate) fn publish(&self, version: &str, vendor: &Vendor) -> Result<(), Error> {
+    /// Has the vendor allow a signed livepatch, and the server serve that.
+    pub(crate) fn allow(&self, version: &str, vendor: &Vendor) -> Result<(), Error> {
         vendor.allow(&self.bundle(version), &self.certificate())?;
-        self.serve_chore(&["vendor", "import"], Some(vendor.repository()))?;
+        self.serve_chore(&["vendor", "import"], Some(vendor.repository())).map(drop)
+    }
+
+    /// Publishes a signed livepatch, whether the server runs or not.
+    pub(crate) fn publish(&self, version: &str) -> Result<(), Error> {
         self.serve_chore(&["publish", "--tier", "stable"], Some(self.bundle(version))).map(drop)
+    }
+
+    /// The public key by which the server signs.
+    pub(crate) fn operator_key(&self) -> PathBuf {
+        self.data().join("operator.pub")
+    }
+
+    /// Has the server serve the operator's root.
+    pub(crate) fn import_operator(&self, operator: &Operator) -> Result<(), Error> {
+        self.serve_chore(&["operator", "import"], Some(operator.repository())).map(drop)
+    }
+
+    /// Puts another key in the place of the server's; it must be started again.
+    pub(crate) fn exchange_key(&self, operator: &Operator) -> Result<(), Error> {
+        self.serve_chore(&["operator", "new-key"], None)?;
+        operator.exchange(&self.operator_key(), &self.data().join("operator-next.pub"))?;
+        self.import_operator(operator)
+    }
+
+    /// Compares the server's log with all that it speaks of; what that says.
+    pub(crate) fn verify_log(&self) -> Result<String, Error> {
+        let said = self.serve_chore(&["log", "verify"], None)?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// A bundle for a host without a server.
+    pub(crate) fn carried(&self, version: &str, vendor: &Vendor) -> Result<Vec<u8>, Error> {
+        let copy = self.directory.join("carried.lpb");
+        vendor.attach(&self.bundle(version), &copy)?;
+        fs::read(&copy).map_err(|e| Error::io("read the bundle to carry", e))
     }
 
     fn serve_chore(&self, arguments: &[&str], path: Option<PathBuf>) -> Result<Vec<u8>, Error> {
@@ -158,14 +192,15 @@ impl Host<'_> {
         tool(&mut server, &format!("livepatch-server {}", arguments[0]), Exit::Server, |_| ())
     }
 
-    /// Starts the server on a free port of loopback.
-    pub(crate) fn serve(&self) -> Result<Server, Error> {
+    /// Starts the server on this port of loopback; 0: a free one.
+    pub(crate) fn serve(&self, port: u16) -> Result<Server, Error> {
         let log = self.directory.join("server.log");
-        let stderr = File::create(&log).map_err(|e| Error::io("make the server's log", e))?;
+        let stderr = File::options().create(true).append(true).open(&log);
+        let stderr = stderr.map_err(|e| Error::io("make the server's log", e))?;
         // It ends with this process, whatever ends that.
         let mut serve = command("setpriv");
         serve.args(["--pdeathsig", "TERM"]).arg(self.programs.join("livepatch-server"));
-        serve.arg("--data").arg(self.data()).args(["serve", "--listen", "127.0.0.1:0"]);
+        serve.arg("--data").arg(self.data()).args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
         let mut child = serve
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -190,26 +225,27 @@ impl Host<'_> {
         }
     }
 
-    /// What a host needs to know to trust this server and this vendor, and to enrol.
+    /// What a host needs to know to trust this server at a port and this vendor, and to enrol.
     pub(crate) fn guest_files(
         &self,
-        server: &Server,
+        port: u16,
         vendor: &Vendor,
+        operator: &Operator,
         token: &str,
     ) -> Result<Vec<GuestFile>, Error> {
         let read =
             |path: PathBuf| fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e));
         let file = |path, mode, bytes| GuestFile { path, mode, bytes };
         let config = format!(
-            "server = \"https://{HOST_ADDRESS}:{}\"
+            "server = \"https://{HOST_ADDRESS}:{port}\"
 ca-file = \"/etc/livepatch/ca.pem\"
-",
-            server.port
+"
         );
         Ok(vec![
             file("/etc/livepatch/livepatch.toml", 0o644, config.into()),
             file("/etc/livepatch/ca.pem", 0o644, read(self.data().join("ca.pem"))?),
-            file("/etc/livepatch/trust/operator.pub", 0o644, read(self.data().join("operator.pub"))?),
+            file("/etc/livepatch/trust/operator-root.json", 0o644, operator.root()?),
+            file("/etc/livepatch/trust/log.vkey", 0o644, read(self.data().join("log.vkey"))?),
             file("/etc/livepatch/trust/vendor.pem", 0o644, read(self.certificate())?),
             file("/etc/livepatch/trust/vendor-root.json", 0o644, vendor.root()?),
             file("/root/token", 0o600, token.into()),
@@ -268,10 +304,17 @@ pub(crate) struct Server {
     pub(crate) port: u16,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
+impl Server {
+    /// Stops it.
+    pub(crate) fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -143,6 +143,35 @@ impl<'a> Machine<'a> {
         Ok(seconds)
     }
 
+    /// Asks the server; what it offers must be refused for this reason, and what runs must stay.
+    pub(crate) fn refuses(&self, code: &str, applied: &str, session: &mut Session) -> Result<(), Error> {
+        let (status, _) = session.step("guest# livepatch refresh", |_| {
+            self.guest.run(&Command::new("livepatch").arg("refresh"), LONG)?;
+            let lines = format!("-e '\"code\": \"{code}\"' -e '\"version\": \"{applied}\"'");
+            let status = format!("livepatch status --format json | grep -c {lines}");
+            self.guest.wait_for(&Command::shell(status), "2", LONG)?;
+            Ok(self.guest.check(&Command::shell("livepatch status | grep -A 1 ^problem:"), SHORT)?)
+        })?;
+        session.say(&status);
+        Ok(())
+    }
+
+    /// The host leaves its server and has no livepatch any more.
+    pub(crate) fn leave(&self, session: &mut Session) -> Result<(), Error> {
+        session.step("guest# livepatch disable", |_| {
+            self.guest.check(&Command::new("livepatch").arg("disable"), LONG)?;
+            // "Not enabled" has an exit code of its own.
+            let answers = Command::shell("livepatch status >/dev/null 2>&1; echo $?");
+            Ok(self.guest.wait_for(&answers, "3", SHORT)?)
+        })?;
+        Ok(())
+    }
+
+    /// Root brings a file.
+    pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.guest.write_file(path, 0o600, bytes)?)
+    }
+
     /// Shows `livepatch status`.
     pub(crate) fn status(&self, session: &mut Session) -> Result<(), Error> {
         let (text, _) = session.step("guest# livepatch status", |_| {
@@ -150,6 +179,15 @@ impl<'a> Machine<'a> {
             let kept = Command::shell("livepatch status >/run/status 2>&1; echo $?");
             self.guest.wait_for(&kept, "0", SHORT)?;
             Ok(self.guest.check(&Command::new("cat").arg("/run/status"), SHORT)?)
+        })?;
+        session.say(&text);
+        Ok(())
+    }
+
+    /// Shows what root sees of both repositories; nothing is wrong with them.
+    pub(crate) fn trust(&self, session: &mut Session) -> Result<(), Error> {
+        let (text, _) = session.step("guest# livepatch trust", |_| {
+            Ok(self.guest.check(&Command::new("livepatch").arg("trust"), SHORT)?)
         })?;
         session.say(&text);
         Ok(())

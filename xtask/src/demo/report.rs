@@ -69,16 +69,22 @@ pub(crate) struct KernelId {
     pub(crate) build_id: String,
 }
 
-/// One fix, and what its check said each time. All but the second are of `patch_version`.
+/// One fix, and what its check said each time. All but the second and the third are of `patch_version`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct FixReport {
     pub(crate) cve: CveId,
     pub(crate) check_before: Verdict,
     /// With the livepatch of `upgraded_from`, which lacks the last fix.
     pub(crate) check_before_upgrade: Verdict,
+    /// While the server offers `patch_version`, and the vendor has not allowed it.
+    pub(crate) check_while_vendor_refuses: Verdict,
     pub(crate) check_after_apply: Verdict,
     pub(crate) check_after_revert: Verdict,
     pub(crate) check_after_reapply: Verdict,
+    /// When the host has left its server.
+    pub(crate) check_after_disable: Verdict,
+    /// Without a server, from the bundle that root carried to the host.
+    pub(crate) check_after_bundle: Verdict,
 }
 
 /// What took how long, for both livepatches together.
@@ -153,9 +159,12 @@ mod tests {
             cve: CveId::parse("CVE-2026-93146").unwrap(),
             check_before: Verdict::Vulnerable,
             check_before_upgrade: Verdict::Fixed,
+            check_while_vendor_refuses: Verdict::Fixed,
             check_after_apply: Verdict::Fixed,
             check_after_revert: Verdict::Vulnerable,
             check_after_reapply: Verdict::Fixed,
+            check_after_disable: Verdict::Vulnerable,
+            check_after_bundle: Verdict::Fixed,
         };
         let report = Report {
             schema: 1,
@@ -176,7 +185,9 @@ mod tests {
             ("check_before_upgrade", "fixed"),
             ("check_after_apply", "fixed"),
             ("check_after_revert", "vulnerable"),
+            ("check_while_vendor_refuses", "fixed"),
             ("check_after_reapply", "fixed"),
+            ("check_after_bundle", "fixed"),
         ] {
             assert_eq!(json[field], value);
             assert_eq!(json["fixes"][0][field], value);
