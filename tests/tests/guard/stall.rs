@@ -1,0 +1,1 @@
+//! A task that does not leave a function that is replaced.
