@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use livepatch_vm::Command;
+use livepatch_vm::{Command, USER};
 
 use crate::host::{BOUND, Host};
-use crate::prepared::{Prepared, file_system};
-use crate::site::Site;
+use crate::prepared::{PROGRAMS, Prepared, file_system};
+use crate::site::{ADDRESS, Site};
 
 /// The virtual machine.
 pub(crate) struct Machine<'a> {
@@ -46,8 +46,8 @@ impl<'a> Machine<'a> {
         Self { prepared, disks: [disk, second], port, _directory: directory }
     }
 
-    /// Boots, and starts all but the daemon.
-    pub(crate) fn boot_without_daemon(&self, site: &Site, start: Start) -> Host {
+    /// Boots with the disk and starts nothing.
+    pub(crate) fn boot_bare(&self, site: &Site) -> Host {
         let Prepared { kernel, patches, .. } = self.prepared;
         let host = Host::boot_on(
             kernel,
@@ -57,10 +57,25 @@ impl<'a> Machine<'a> {
             |spec| spec.disks = self.disks.to_vec(),
             |initramfs| {
                 initramfs.kernel_modules(&kernel.tree, &["virtio_blk", "ext4"]).unwrap();
-                initramfs.file_from("/usr/bin/stop_at", 0o755, &self.prepared.stop_at()).unwrap();
+                for name in PROGRAMS {
+                    let program = self.prepared.program(name);
+                    initramfs.file_from(&format!("/usr/bin/{name}"), 0o755, &program).unwrap();
+                }
             },
         );
-        host.shell("mkdir -p /var/lib && mount -t ext4 /dev/vda /var/lib");
+        // The host enrolled with the server at another port.
+        let port = self.port;
+        host.shell(&format!(
+            "mkdir -p /var/lib && mount -t ext4 /dev/vda /var/lib
+            cd /var/lib/livepatch 2>/dev/null || exit 0
+            sed -i 's|\\({ADDRESS}\\):[0-9]*|\\1:{port}|' state.json"
+        ));
+        host
+    }
+
+    /// Boots, and starts all but the daemon.
+    pub(crate) fn boot_without_daemon(&self, site: &Site, start: Start) -> Host {
+        let host = self.boot_bare(site);
         host.start_loader(if start == Start::HealthyAtOnce { &["--soak-minutes", "0"] } else { &[] });
         host
     }
@@ -75,21 +90,26 @@ impl<'a> Machine<'a> {
     /// What is in force, as `/proc/cmdline` says.
     pub(crate) fn in_force(&self, host: &Host) -> String {
         let line = host.shell("cat /proc/cmdline");
-        line.rsplit_once(" livepatch-").map_or_else(|| "none".into(), |(_, version)| version.trim().to_owned())
+        line.rsplit_once(" livepatch-")
+            .map_or_else(|| "none".into(), |(_, version)| version.trim().to_owned())
     }
 
     /// Kind and version of all that `livepatch locks list` has.
     pub(crate) fn locks(&self, host: &Host) -> Vec<String> {
         let text = host.shell("livepatch locks list --format json");
         let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let lock = |lock: &serde_json::Value| format!("{} {}", lock["kind"], lock["version"]).replace('"', "");
+        let lock =
+            |lock: &serde_json::Value| format!("{} {}", lock["kind"], lock["version"]).replace('"', "");
         listed["locks"].as_array().unwrap().iter().map(lock).collect()
     }
 
-    /// Freezes the second disk and starts a task that sleeps in `vfs_utimes` until [`Self::thaw`].
+    /// Freezes the second disk and starts a task of a user that sleeps in `vfs_utimes` until [`Self::thaw`].
     pub(crate) fn sleep_in_vfs_utimes(&self, host: &Host) {
-        host.shell("mkdir -p /data && mount -t ext4 /dev/vdb /data && touch /data/file && fsfreeze --freeze /data");
-        host.guest.spawn("sleeper", &Command::new("touch").arg("/data/file")).unwrap();
+        let file = format!("touch /data/file && chown {USER} /data/file");
+        host.shell(&format!(
+            "mkdir -p /data && mount -t ext4 /dev/vdb /data && {file} && fsfreeze --freeze /data"
+        ));
+        host.guest.spawn("sleeper", &Command::new("touch").arg("/data/file").as_user()).unwrap();
         host.wait_for("grep -c vfs_utimes /proc/$(pidof touch)/stack", "1");
     }
 
@@ -109,6 +129,18 @@ impl<'a> Machine<'a> {
 
     /// Waits until it has stopped there.
     pub(crate) fn wait_for_stop(&self, host: &Host) {
-        host.wait_for("cat /run/log/stop_at", "ready\nstopped");
+        let stopped = Command::shell("cat /run/log/stop_at");
+        if let Err(error) = host.guest.wait_for(
+            &stopped,
+            "ready
+stopped",
+            BOUND,
+        ) {
+            panic!(
+                "{error}
+{}",
+                host.shell("tail -n 20 /run/log/* /var/lib/livepatch-loader/state.json")
+            );
+        }
     }
 }

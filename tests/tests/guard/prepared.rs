@@ -18,6 +18,8 @@ use crate::site::{Site, free_port};
 
 const CMDLINE: &str = "fs/proc/cmdline.c";
 const UTIMES: &str = "fs/utimes.c";
+/// Our programs in C that run in the guest.
+pub(crate) const PROGRAMS: [&str; 2] = ["stop_at", "with_rights"];
 const DISK_BYTES: u64 = 64 << 20;
 
 /// What is made once.
@@ -50,8 +52,10 @@ impl Prepared {
         let workbench = Workbench::open(&kernel_request(&kernel), &|_| ()).unwrap();
         let [first, second, third] = ["1.1", "2.1", "3.1"].map(|version| livepatch(&workbench, version));
         let patches = Patches { vendor: Vendor::new("vendor"), first, second };
-        let program = directory.join("stop_at");
-        compile_static(&workspace().join("tests/tests/guard/stop_at.c"), &program).unwrap();
+        for name in PROGRAMS {
+            let source = workspace().join(format!("tests/tests/guard/{name}.c"));
+            compile_static(&source, &directory.join(name)).unwrap();
+        }
         file_system(&directory.join("disk"));
         let prepared = Self { kernel, patches, third, directory, _lock: lock };
         prepared.enrol();
@@ -102,9 +106,9 @@ impl Prepared {
         self.directory.join("disk")
     }
 
-    /// The program that stops others.
-    pub(crate) fn stop_at(&self) -> PathBuf {
-        self.directory.join("stop_at")
+    /// One of the programs, compiled.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 }
 
