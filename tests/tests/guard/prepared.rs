@@ -50,7 +50,10 @@ impl Prepared {
             let _ = fs::remove_dir_all(directory.join(name));
         }
         let workbench = Workbench::open(&kernel_request(&kernel), &|_| ()).unwrap();
-        let [first, second, third] = ["1.1", "2.1", "3.1"].map(|version| livepatch(&workbench, version));
+        let [first, second, third] = std::thread::scope(|scope| {
+            let builds = ["1.1", "2.1", "3.1"].map(|version| scope.spawn(|| livepatch(&workbench, version)));
+            builds.map(|build| build.join().unwrap())
+        });
         let patches = Patches { vendor: Vendor::new("vendor"), first, second };
         for name in PROGRAMS {
             let source = workspace().join(format!("tests/tests/guard/{name}.c"));
