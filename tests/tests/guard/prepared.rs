@@ -133,6 +133,6 @@ fn livepatch(workbench: &Workbench, version: &str) -> Bundle {
 /// A disk with an empty file system, as Debian makes it.
 pub(crate) fn file_system(path: &Path) {
     File::create(path).unwrap().set_len(DISK_BYTES).unwrap();
-    let made = Program::new("mkfs.ext4").arg("-q").arg(path).status().unwrap();
+    let made = Program::new("/sbin/mkfs.ext4").arg("-q").arg(path).status().unwrap();
     assert!(made.success());
 }
