@@ -74,15 +74,25 @@ impl Host {
 
     /// Starts observer and loader as root and the daemon as a user without rights, and waits until they answer.
     pub(crate) fn start(&self) {
+        self.start_loader(&[]);
+        self.start_daemon();
+    }
+
+    /// Starts observer and loader, with these arguments more.
+    pub(crate) fn start_loader(&self, arguments: &[&str]) {
         // It stays when the others come and go.
         if self.shell("pidof livepatch-observer || true").is_empty() {
             self.guest.spawn("livepatch-observer", &Command::new("livepatch-observer")).unwrap();
             self.wait_for("grep -c /run/livepatch-observer/observer.sock$ /proc/net/unix", "1");
         }
-        let loader = Command::new("livepatch-loader").args(["--agent-user", USER]);
+        let loader = Command::new("livepatch-loader").args(["--agent-user", USER]).args(arguments);
         self.guest.spawn("livepatch-loader", &loader).unwrap();
         // Asked for, not only there: a socket may be left of the one before.
         self.wait_for("grep -c /run/livepatch-loader/root.sock$ /proc/net/unix", "1");
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn start_daemon(&self) {
         let directories = "/run/livepatch /var/lib/livepatch";
         self.shell(&format!("mkdir -p {directories} && chown -R {USER} {directories}"));
         self.guest.spawn("livepatchd", &Command::new("livepatchd").as_user()).unwrap();

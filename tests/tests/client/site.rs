@@ -40,10 +40,15 @@ impl Site {
 
     /// The same operator with the same state, going its own way from here on.
     pub(crate) fn copy(&self) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(directory.path()).status().unwrap();
+        Self::copy_of(&self.data())
+    }
+
+    /// The operator whose data directory was copied to a place.
+    pub(crate) fn copy_of(data: &Path) -> Self {
+        let site = Self { directory: tempfile::tempdir().unwrap() };
+        let copied = Command::new("cp").arg("-aT").args([data, &site.data()]).status().unwrap();
         assert!(copied.success());
-        Self { directory }
+        site
     }
 
     /// Another operator who has got hold of this one's name, that is, of its TLS certificate.
