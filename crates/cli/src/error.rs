@@ -160,7 +160,8 @@ impl CliError {
             Self::Mokutil(_) => vec![
                 "what it printed says why; keys are enrolled only where shim starts the system (`mokutil --sb-state`)".into(),
             ],
-            Self::Setting { .. } | Self::Output(_) => Vec::new(),
+            Self::Setting { .. } => vec!["`canonical-livepatch config` shows every key with its value".into()],
+            Self::Output(_) => vec!["look at where it goes: a full disk, a pipe that nobody reads".into()],
         }
     }
 
@@ -177,3 +178,6 @@ impl CliError {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,25 @@ fn a_token_comes_from_argument_file_or_input() {
 }
 
 #[test]
+fn why_a_token_is_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = [&["enable", " "][..], &["enable", "--token-file", "/no/such/file"]].map(|arguments| {
+        let output = livepatch(directory.path(), arguments, "");
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr).to_owned()
+    });
+    insta::assert_snapshot!(said.join("---\n"), @"
+    error: cannot read the token: it is empty or holds other than printable characters
+
+    hint: `livepatch enable --token-file FILE`, or `-` to read it from standard input
+    ---
+    error: cannot read the token: /no/such/file: No such file or directory (os error 2)
+
+    hint: `livepatch enable --token-file FILE`, or `-` to read it from standard input
+    ");
+}
+
+#[test]
 fn help() {
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_livepatch")).args(arguments).output().unwrap();

@@ -221,7 +221,8 @@ fn what_the_daemon_left_and_when() {
     let output = livepatch(directory.path(), &["status"], "");
     let problem = "problem: the daemon does not answer; this is what it knew on 2026-11-24 13:20:00 UTC (daemon-unreachable)
 hint: `systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied
-hint: its last problem was: it was so
+
+note: what was wrong then: it was so (x)
 ";
     assert!(text(&output.stdout).ends_with(problem), "{}", text(&output.stdout));
     let output = livepatch(directory.path(), &["status", "--format", "json"], "");

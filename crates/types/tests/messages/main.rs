@@ -50,7 +50,7 @@ fn probe() {
         for f in list {
             if f.ends_with("tests.rs") { continue }
             for (n, m) in Texts::of(&std::fs::read_to_string(&f).unwrap()).messages {
-                total += 1;
+                total += 1; if std::env::var("DBG").is_ok() { println!("MSG {}:{n}: {m:?}", f.display()) }
                 for l in m.lines() {
                     let fr: Vec<String> = fragments(l.trim()).into_iter().collect();
                     if !l.contains(char::is_alphabetic) { continue }
