@@ -144,14 +144,14 @@ impl CliError {
                 vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]
             }
             Self::Config { .. } => {
-                vec!["the daemon's log says what is wrong in it: `journalctl -u livepatchd`".into()]
+                vec!["correct it there; `journalctl -u livepatchd` says what the daemon thinks of it".into()]
             }
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }
             Self::Bundle { .. } => vec!["`livepatch-build trust attach` makes it: one file, of a livepatch".into()],
             Self::VendorCertificate(_) => {
-                vec!["put it as vendor.pem into /etc/livepatch/trust; its owner must let everybody read it".into()]
+                vec!["put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody".into()]
             }
             Self::NoUefi => vec![
                 "without UEFI there is no Secure Boot; `livepatch secure-boot status` says what the kernel takes".into(),

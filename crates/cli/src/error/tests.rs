@@ -60,7 +60,7 @@ fn what_stderr_gets() {
     ---
     error: cannot use /the/file: so it is
 
-    hint: the daemon's log says what is wrong in it: `journalctl -u livepatchd`
+    hint: correct it there; `journalctl -u livepatchd` says what the daemon thinks of it
     ---
     error: a-key: so it is
 
@@ -76,7 +76,7 @@ fn what_stderr_gets() {
     ---
     error: cannot read the certificate of who signs livepatches: so it is
 
-    hint: put it as vendor.pem into /etc/livepatch/trust; its owner must let everybody read it
+    hint: put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody
     ---
     error: this machine was not started by UEFI firmware, which would keep the key
 

@@ -59,6 +59,18 @@ fn says(directory: &Path, bytes: Vec<u8>) {
 }
 
 #[test]
+fn what_is_said_of_a_daemon_that_is_silent() {
+    let directory = tempfile::tempdir().unwrap();
+    says(directory.path(), Vec::new());
+    let output = in_time("silent", || livepatch(directory.path(), &["status"], ""));
+    insta::assert_snapshot!(text(&output.stderr).replace(directory.path().to_str().unwrap(), "DIRECTORY"), @"
+    error: the daemon cannot be reached on DIRECTORY/livepatchd.sock: no answer within 700 ms
+
+    hint: `systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied
+    ");
+}
+
+#[test]
 fn answers_that_are_none() {
     let later = serde_json::to_vec(&Status { schema: 2, ..status() }).unwrap();
     let cases: [(&str, Vec<u8>); 8] = [

@@ -1,63 +1,109 @@
-//! probe
+//! What the client says to people stands in a snapshot test, so that whoever changes it sees it as it is read: every text in the
+//! sources of the programs that a host runs must occur in a snapshot of the same crate, with something in its placeholders.
 #![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
 mod source;
-use source::Texts;
+
 use std::path::{Path, PathBuf};
 
-fn files(dir: &Path, into: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for e in entries {
-        let p = e.unwrap().path();
-        if p.is_dir() { files(&p, into) } else if p.extension().is_some_and(|e| e == "rs") { into.push(p) }
-    }
-}
+use source::{Texts, could_make, fragments};
 
-fn fragments(line: &str) -> Vec<String> {
-    let mut out = vec![String::new()];
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '{' if chars.peek() == Some(&'{') => { chars.next(); out.last_mut().unwrap().push('{') }
-            '}' if chars.peek() == Some(&'}') => { chars.next(); out.last_mut().unwrap().push('}') }
-            '{' => { while chars.next().is_some_and(|c| c != '}') {} out.push(String::new()) }
-            c => out.last_mut().unwrap().push(c),
-        }
-    }
-    out
-}
+/// The crates whose messages reach the command line, and the files in them that talk to nobody but the journal.
+const CRATES: [(&str, &[&str]); 1] = [("cli", &[])];
 
-fn occurs(line: &str, fragments: &[String]) -> bool {
-    let mut rest = line;
-    for f in fragments {
-        let f = f.as_str();
-        match rest.find(f) { Some(at) => rest = &rest[at + f.len()..], None => return false }
-    }
-    true
-}
+/// Texts that nobody reads: the beginning of each, and what it is.
+const NOT_FOR_PEOPLE: [(&str, &str); 2] = [
+    ("{method} {path} HTTP/1.1", "the head of a request"),
+    ("Content-Type: application/json", "the head of a request"),
+];
 
 #[test]
-fn probe() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut total = 0;
-    for c in ["cli", "agent", "loader"] {
-        let mut list = vec![];
-        files(&root.join(c).join("src"), &mut list);
-        let mut corpus = vec![];
-        let mut tests = list.clone();
-        files(&root.join(c).join("tests"), &mut tests);
-        for t in &tests { corpus.extend(Texts::of(&std::fs::read_to_string(t).unwrap()).snapshots) }
-        let lines: Vec<&str> = corpus.iter().flat_map(|t| t.lines()).collect();
-        for f in list {
-            if f.ends_with("tests.rs") { continue }
-            for (n, m) in Texts::of(&std::fs::read_to_string(&f).unwrap()).messages {
-                total += 1; if std::env::var("DBG").is_ok() { println!("MSG {}:{n}: {m:?}", f.display()) }
-                for l in m.lines() {
-                    let fr: Vec<String> = fragments(l.trim()).into_iter().collect();
-                    if !l.contains(char::is_alphabetic) { continue }
-                    if !lines.iter().any(|s| occurs(s, &fr)) { println!("MISSING {}:{n}: {l}", f.strip_prefix(root).unwrap().display()) }
+fn every_message_is_in_a_snapshot() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut missing = String::new();
+    let mut exempt = Vec::new();
+    for (name, for_the_journal) in CRATES {
+        let sources = files(&crates.join(name).join("src"));
+        let tests = files(&crates.join(name).join("tests"));
+        let read = |path: &PathBuf| Texts::of(&std::fs::read_to_string(path).unwrap());
+        let snapshots: Vec<String> =
+            sources.iter().chain(&tests).flat_map(|path| read(path).snapshots).collect();
+        let lines: Vec<&str> = snapshots.iter().flat_map(|text| text.lines()).collect();
+        let is_said = |path: &&PathBuf| {
+            let file = path.file_name().unwrap().to_str().unwrap();
+            file != "tests.rs" && !for_the_journal.contains(&file)
+        };
+        for path in sources.iter().filter(is_said) {
+            for (at, message) in read(path).messages {
+                if let Some((start, _)) = NOT_FOR_PEOPLE.iter().find(|(start, _)| message.starts_with(start))
+                {
+                    exempt.push(*start);
+                    continue;
+                }
+                for line in message.lines() {
+                    let Some(fragments) = fragments(line) else { continue };
+                    if !lines.iter().any(|snapshot| could_make(&fragments, snapshot)) {
+                        let path = path.strip_prefix(crates).unwrap().display();
+                        missing += &format!("\ncrates/{path}:{at}: {line}");
+                    }
                 }
             }
         }
     }
-    println!("total {total}");
+    assert!(missing.is_empty(), "these messages are in no snapshot of their crate:{missing}");
+    let unused: Vec<_> = NOT_FOR_PEOPLE.iter().filter(|(start, _)| !exempt.contains(start)).collect();
+    assert!(unused.is_empty(), "there is no such text any more: {unused:?}");
+}
+
+/// The Rust files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn what_counts_as_a_message() {
+    let texts = Texts::of(
+        r##"
+        //! Not this one.
+        #[derive(Debug, thiserror::Error)]
+        enum Wrong {
+            /// Nor this.
+            #[error("it is {0}, and wrong")]
+            One(u8),
+        }
+        const HINT: &str = "do this \
+            and that";
+        fn say(text: &str) -> String {
+            tracing::info!(text, "for the journal");
+            if text.strip_prefix("not said: ").is_some() { return "word".into() }
+            format!("{text} is \"said\"")
+        }
+        #[cfg(test)]
+        mod tests {
+            const TEXT: &str = "of a test";
+            fn test() { insta::assert_snapshot!(TEXT, @"a snapshot"); }
+        }
+        fn after() { println!("also {}", 1); }
+        "##,
+    );
+    let messages: Vec<&str> = texts.messages.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(messages, ["it is {0}, and wrong", "do this and that", "{text} is \"said\"", "also {}"]);
+    assert_eq!(texts.snapshots, ["a snapshot"]);
+    let is_in = |template: &str, line: &str| could_make(&fragments(template).unwrap(), line);
+    assert!(is_in("it is {0}, and {{wrong}}", "error: it is 7, and {wrong}"));
+    assert!(!is_in("it is {0}, and wrong", "it is wrong, and 7"));
+    assert_eq!(fragments("{a} {b}"), None);
 }
