@@ -39,6 +39,9 @@ impl Display for Problem {
 
 impl std::error::Error for Problem {}
 
+#[cfg(test)]
+mod tests;
+
 const OPERATOR_HINT: &str =
     "compare operator.pub in the trust directory with the key of the server's operator";
 
