@@ -6,6 +6,7 @@ use livepatch_manifest::{AssignmentError, EnvelopeError, HostAssignment, KernelD
 use livepatch_types::HostId;
 
 use crate::loader::not_enabled;
+use crate::problem::OPERATOR_HINT;
 use crate::state::{Channel, Host, State};
 use crate::{Loader, Problem};
 
@@ -91,10 +92,9 @@ pub(crate) fn no_randomness() -> Problem {
 impl From<AssignmentError> for Problem {
     fn from(error: AssignmentError) -> Self {
         let (code, hint) = match &error {
-            AssignmentError::Envelope(EnvelopeError::UntrustedSigner(_)) => (
-                "assignment-wrong-signer",
-                "compare operator.pub in the trust directory with the key of the server's operator",
-            ),
+            AssignmentError::Envelope(EnvelopeError::UntrustedSigner(_)) => {
+                ("assignment-wrong-signer", OPERATOR_HINT)
+            }
             AssignmentError::Envelope(EnvelopeError::BadSignature(_)) => (
                 "assignment-tampered",
                 "somebody changes what the server sends; look at proxies and mirrors in between",

@@ -72,7 +72,9 @@ impl Loader {
     }
 }
 
-const SERVER: &str = "the server serves another log than the one that this host saw; tell its operator and those who watch the log";
+const OTHER_LOG: &str = "the server serves another log than the one that this host saw; tell its operator and those who watch the log";
+const OTHER_KEY: &str = "compare log.vkey in the trust directory with that of the server's operator; if it is theirs, tell those who watch the log";
+const FORGED: &str = "the server's proof does not hold; tell its operator and those who watch the log";
 
 /// By the first of the keys that it is signed with.
 fn verify(proof: &LoggedProof, keys: &[LogKey]) -> Result<Proven, Refusal> {
@@ -136,7 +138,7 @@ pub(crate) fn bad_key(error: &Refusal) -> Problem {
 }
 
 pub(crate) fn bad_proof(error: &serde_json::Error) -> Problem {
-    Problem::new("log-bad-proof", format!("the proof: {error}"), SERVER)
+    Problem::new("log-bad-proof", format!("the proof: {error}"), FORGED)
 }
 
 pub(crate) fn not_proven(version: PatchVersion) -> Problem {
@@ -147,18 +149,19 @@ pub(crate) fn not_proven(version: PatchVersion) -> Problem {
 
 pub(crate) fn other_bundle(of: &KernelIdentity) -> Problem {
     let message = format!("the proof is for a livepatch for {} (build-id {})", of.release, of.build_id);
-    Problem::new("log-other-bundle", message, SERVER)
+    Problem::new("log-other-bundle", message, FORGED)
 }
 
 pub(crate) fn of_the_log(refusal: Refusal) -> Problem {
-    let code = match &refusal {
-        Refusal::OtherSigner { .. } | Refusal::BadSignature(_) => "log-wrong-signer",
-        Refusal::WrongOrigin { .. } => "log-other",
-        Refusal::Shrunk { .. } => "log-shrunk",
-        Refusal::SplitView(_) => "log-split-view",
-        Refusal::Inconsistent { .. } | Refusal::ProofLength { .. } => "log-inconsistent",
-        Refusal::NotIncluded { .. } | Refusal::NotInTree { .. } => "log-not-included",
-        _ => "log-bad-proof",
+    let (code, hint) = match &refusal {
+        Refusal::OtherSigner { .. } => ("log-wrong-signer", OTHER_KEY),
+        Refusal::WrongOrigin { .. } => ("log-other", OTHER_KEY),
+        Refusal::BadSignature(_) => ("log-wrong-signer", FORGED),
+        Refusal::Shrunk { .. } => ("log-shrunk", OTHER_LOG),
+        Refusal::SplitView(_) => ("log-split-view", OTHER_LOG),
+        Refusal::Inconsistent { .. } | Refusal::ProofLength { .. } => ("log-inconsistent", OTHER_LOG),
+        Refusal::NotIncluded { .. } | Refusal::NotInTree { .. } => ("log-not-included", FORGED),
+        _ => ("log-bad-proof", FORGED),
     };
-    Problem::new(code, format!("the transparency log: {refusal}"), SERVER)
+    Problem::new(code, format!("the transparency log: {refusal}"), hint)
 }

@@ -222,9 +222,13 @@ pub(crate) fn of_the_operator(refusal: Refusal) -> Problem {
             "operator-expired",
             "the operator must sign a new root (`livepatch-build trust renew`); check this host's clock too (`date -u`)",
         ),
-        Refusal::ClockBehind { .. } => ("clock-behind", refusal.hint()),
-        Refusal::Rollback { .. } => ("operator-rollback", SERVER),
-        Refusal::WrongVersion { .. } => ("operator-root-gap", SERVER),
+        Refusal::ClockBehind { .. } => {
+            ("clock-behind", "set this host's clock (`date -u`), then `livepatch refresh`")
+        }
+        Refusal::Rollback { .. } => ("operator-rollback", "the server serves an old root; tell its operator"),
+        Refusal::WrongVersion { .. } => {
+            ("operator-root-gap", "the server leaves out a root in between; tell its operator")
+        }
         Refusal::Threshold { .. } => ("operator-threshold", SERVER),
         Refusal::WrongRepository { .. } => ("operator-other-root", SERVER),
         Refusal::Format(_) | Refusal::Critical(_) => ("operator-too-new", "upgrade the client"),

@@ -89,7 +89,7 @@ fn of_documents() {
     let all = envelopes().map(DocumentError::from).into_iter().chain(others).map(Problem::from);
     insta::assert_snapshot!(said(all), @r#"
     the document is not signed by a trusted key; its signers are ab (document-wrong-signer)
-    hint: compare operator.pub in the trust directory with the key of the server's operator
+    hint: compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out
     the signature of key ab does not match the document: it was changed after signing (document-tampered)
     hint: somebody changes what the server sends; look at proxies and mirrors in between
     the document is not a signed envelope: so it is (document-malformed)
@@ -127,7 +127,7 @@ fn of_assignments() {
     let ours = [assignment::not_assigned(), assignment::host_copied(), assignment::no_randomness()];
     insta::assert_snapshot!(said(all.chain(ours)), @r#"
     the document is not signed by a trusted key; its signers are ab (assignment-wrong-signer)
-    hint: compare operator.pub in the trust directory with the key of the server's operator
+    hint: compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out
     the signature of key ab does not match the document: it was changed after signing (assignment-tampered)
     hint: somebody changes what the server sends; look at proxies and mirrors in between
     the document is not a signed envelope: so it is (assignment-malformed)
@@ -162,8 +162,8 @@ fn of_the_support_matrix() {
     let all = envelopes().map(SupportError::from).into_iter().chain(others).map(Problem::from);
     insta::assert_snapshot!(said(all), @r#"
     the document is not signed by a trusted key; its signers are ab (support-wrong-signer)
-    hint: somebody changes what the server sends; look at proxies and mirrors in between
-    the signature of key ab does not match the document: it was changed after signing (support-wrong-signer)
+    hint: compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out
+    the signature of key ab does not match the document: it was changed after signing (support-tampered)
     hint: somebody changes what the server sends; look at proxies and mirrors in between
     the document is not a signed envelope: so it is (support-malformed)
     hint: tell the server's operator
@@ -314,9 +314,9 @@ fn of_bundles() {
     the metadata is of type "root" where timestamp is expected (vendor-malformed)
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     format "2" is not one that this program reads (vendor-too-new)
-    hint: update this program
+    hint: upgrade the client
     the metadata requires "x", which this program does not understand (vendor-too-new)
-    hint: update this program
+    hint: upgrade the client
     the key 0101010101010101010101010101010101010101010101010101010101010101 has the id 0202020202020202020202020202020202020202020202020202020202020202 (vendor-bad-root)
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     the keys 0101010101010101010101010101010101010101010101010101010101010101 and 0202020202020202020202020202020202020202020202020202020202020202 are the same key (vendor-bad-root)
@@ -346,7 +346,7 @@ fn of_bundles() {
     the timestamp metadata expired at 2026-11-24T12:00:00Z (vendor-expired)
     hint: get the vendor's newest bundle for this kernel (`livepatch-build trust attach` makes it)
     the clock here says 1970-01-01T00:00:00Z, but metadata was signed at 2026-11-24T12:00:00Z (clock-behind)
-    hint: set the clock of this machine
+    hint: set this host's clock (`date -u`), then `livepatch refresh`
     the vendor allows nothing for kernel 6.1.0-50-amd64 (build-id 0101010101010101010101010101010101010101, amd64) (vendor-unknown-kernel)
     hint: get the vendor's newest bundle for this kernel (`livepatch-build trust attach` makes it)
     this is for kernel b, not for a (vendor-wrong-kernel)
@@ -423,17 +423,17 @@ fn of_the_vendors_repository() {
     ];
     insta::assert_snapshot!(said(refusals().into_iter().map(Problem::from).chain(ours)), @r#"
     timestamp.json is longer than the 9 bytes that it may have (vendor-oversized)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: the server or a mirror serves something else; tell its operator
     there are more keys than 9 (vendor-oversized)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: the server or a mirror serves something else; tell its operator
     timestamp.json does not parse: so it is (vendor-malformed)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: the server or a mirror serves something else; tell its operator
     the metadata is of type "root" where timestamp is expected (vendor-malformed)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: the server or a mirror serves something else; tell its operator
     format "2" is not one that this program reads (vendor-too-new)
-    hint: update this program
+    hint: upgrade the client
     the metadata requires "x", which this program does not understand (vendor-too-new)
-    hint: update this program
+    hint: upgrade the client
     the key 0101010101010101010101010101010101010101010101010101010101010101 has the id 0202020202020202020202020202020202020202020202020202020202020202 (vendor-bad-root)
     hint: the repository is not made as it must be; tell whoever publishes it
     the keys 0101010101010101010101010101010101010101010101010101010101010101 and 0202020202020202020202020202020202020202020202020202020202020202 are the same key (vendor-bad-root)
@@ -451,11 +451,11 @@ fn of_the_vendors_repository() {
     the timestamp metadata has version 1, older than version 2 seen before (vendor-rollback)
     hint: the server or a mirror serves old files: wait for it to catch up, or ask its operator
     timestamp.json has 2 bytes where 1 were signed (vendor-mismatch)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: `livepatch refresh` fetches it again; if it stays so, tell the server's operator
     timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (vendor-mismatch)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: `livepatch refresh` fetches it again; if it stays so, tell the server's operator
     timestamp.json is missing (vendor-mismatch)
-    hint: the files were damaged or changed on the way; copy or fetch them again
+    hint: `livepatch refresh` fetches it again; if it stays so, tell the server's operator
     the targets delegate to 1 other roles; a vendor's repository has no delegations (vendor-malformed)
     hint: the repository is not made as it must be; tell whoever publishes it
     "" is not a repository name: 1 to 64 lower-case letters, digits and inner . - _ may stand in it (vendor-malformed)
@@ -463,11 +463,11 @@ fn of_the_vendors_repository() {
     the timestamp metadata expired at 2026-11-24T12:00:00Z (vendor-expired)
     hint: nothing new is installed and what runs stays; the publisher must renew the metadata
     the clock here says 1970-01-01T00:00:00Z, but metadata was signed at 2026-11-24T12:00:00Z (clock-behind)
-    hint: set the clock of this machine
+    hint: set this host's clock (`date -u`), then `livepatch refresh`
     the vendor allows nothing for kernel 6.1.0-50-amd64 (build-id 0101010101010101010101010101010101010101, amd64) (vendor-unknown-kernel)
-    hint: only kernels that the vendor names by build-id get livepatches
+    hint: `livepatch doctor` says which kernels get livepatches here
     this is for kernel b, not for a (vendor-wrong-kernel)
-    hint: only kernels that the vendor names by build-id get livepatches
+    hint: the server or a cache in between mixes up kernels; tell its operator
     the vendor withdrew livepatch 1.2 (withdrawn-livepatch)
     hint: the server offers what the vendor does not allow; tell its operator
     livepatch 1.2 is below 2.1, the lowest that the vendor allows (vendor-not-allowed)
@@ -539,9 +539,9 @@ fn of_the_operators_root() {
     the operator's root: 1 of the 2 signatures that the role timestamp needs are valid (operator-threshold)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: the timestamp metadata has version 3 where 2 is expected (operator-root-gap)
-    hint: the server serves another root than the operator signed; tell its operator
+    hint: the server leaves out a root in between; tell its operator
     the operator's root: the timestamp metadata has version 1, older than version 2 seen before (operator-rollback)
-    hint: the server serves another root than the operator signed; tell its operator
+    hint: the server serves an old root; tell its operator
     the operator's root: timestamp.json has 2 bytes where 1 were signed (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (operator-bad-root)
@@ -555,7 +555,7 @@ fn of_the_operators_root() {
     the operator's root: the timestamp metadata expired at 2026-11-24T12:00:00Z (operator-expired)
     hint: the operator must sign a new root (`livepatch-build trust renew`); check this host's clock too (`date -u`)
     the operator's root: the clock here says 1970-01-01T00:00:00Z, but metadata was signed at 2026-11-24T12:00:00Z (clock-behind)
-    hint: set the clock of this machine
+    hint: set this host's clock (`date -u`), then `livepatch refresh`
     the operator's root: the vendor allows nothing for kernel 6.1.0-50-amd64 (build-id 0101010101010101010101010101010101010101, amd64) (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: this is for kernel b, not for a (operator-bad-root)
@@ -614,11 +614,11 @@ fn of_the_transparency_log() {
     ];
     insta::assert_snapshot!(said(refusals.into_iter().map(log::of_the_log).chain(ours)), @"
     the transparency log: the checkpoint is not signed by the key of a; its signers are b (log-wrong-signer)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: compare log.vkey in the trust directory with that of the server's operator; if it is theirs, tell those who watch the log
     the transparency log: the signature of a does not match the checkpoint: it was changed after signing, or forged (log-wrong-signer)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     the transparency log: the checkpoint is of the log b, not of a (log-other)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: compare log.vkey in the trust directory with that of the server's operator; if it is theirs, tell those who watch the log
     the transparency log: the log has 1 entries, fewer than the 2 seen before: it took something back (log-shrunk)
     hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
     the transparency log: the log shows another head for its 2 entries than the one seen before: it is not the same for all (log-split-view)
@@ -628,23 +628,23 @@ fn of_the_transparency_log() {
     the transparency log: the proof has 2 hashes where 1 are right (log-inconsistent)
     hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
     the transparency log: this is not entry 1 of the log of 2 entries: entry or proof is forged (log-not-included)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     the transparency log: entry 2 cannot be in a log of 1 entries (log-not-included)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     the transparency log: entry 1 is in the log, but it is not about a bundle (log-bad-proof)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     the transparency log: the proof does not parse: so it is (log-bad-proof)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     no key of a transparency log is pinned on this host (log-not-pinned)
     hint: nothing is to be done; proofs are not asked for
     log.vkey in the trust directory: the name of a log is 1 to 255 bytes without white space, control characters and `+` (trust-unreadable)
     hint: put the log.vkey of the server's operator there
     the proof: EOF while parsing a value at line 1 column 0 (log-bad-proof)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     livepatch 1.2 was not proven to be in the transparency log (log-not-proven)
     hint: `livepatch refresh` asks for the proof; if the server has none, tell its operator and those who watch the log
     the proof is for a livepatch for 6.1.0-50-amd64 (build-id 0101010101010101010101010101010101010101) (log-other-bundle)
-    hint: the server serves another log than the one that this host saw; tell its operator and those who watch the log
+    hint: the server's proof does not hold; tell its operator and those who watch the log
     ");
 }
 
@@ -696,19 +696,19 @@ fn of_the_kernel() {
     /sys/x does not hold what is expected: so it is (kernel-unreadable)
     hint: run the daemon on the host, with /proc and /sys as the kernel shows them
     the architecture of this kernel is aarch64, and livepatches exist for x86_64 only (unsupported-architecture)
-    hint: livepatches exist for x86_64 alone so far
+    hint: keep the kernel up to date with its package, and reboot
     this kernel has no livepatching (CONFIG_LIVEPATCH): /sys/kernel/livepatch is missing (unsupported-kernel)
     hint: boot a kernel of the distribution, built with CONFIG_LIVEPATCH=y
     the kernel has no livepatch livepatch_1_2 (livepatch-gone)
-    hint: somebody else unloads livepatches on this host
+    hint: find out who else unloads livepatches on this host; `livepatch apply` goes on
     the kernel refuses to disable livepatch livepatch_1_2 now: Device or resource busy (os error 16) (kernel-busy)
-    hint: see /sys/kernel/livepatch/*/transition
+    hint: see /sys/kernel/livepatch/*/transition; the next check tries again
     module livepatch_1_2 is not loaded (livepatch-gone)
-    hint: somebody else unloads livepatches on this host
+    hint: find out who else unloads livepatches on this host; `livepatch apply` goes on
     module livepatch_1_2 is in use (module-in-use)
-    hint: see `lsmod`
+    hint: `lsmod` says what uses it; the next check tries again
     the kernel refuses to unload module livepatch_1_2: Device or resource busy (os error 16) (module-in-use)
-    hint: see `lsmod`
+    hint: `lsmod` says what uses it; the next check tries again
     the module is not signed, and the kernel takes signed ones only (kernel-unsigned-module)
     hint: a livepatch is signed by its vendor before it is published; sign this one
     the kernel does not trust the key that signed the module (kernel-untrusted-key)

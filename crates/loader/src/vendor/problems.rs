@@ -121,6 +121,19 @@ impl From<Refusal> for Problem {
                 "the server or a mirror serves what the vendor did not sign so; tell its operator"
             }
             Refusal::WrongRepository { .. } => OTHER_IS_SERVED,
+            Refusal::UnknownKernel(_) => "`livepatch doctor` says which kernels get livepatches here",
+            Refusal::WrongKernel { .. } => {
+                "the server or a cache in between mixes up kernels; tell its operator"
+            }
+            Refusal::WrongLength { .. } | Refusal::WrongHash { .. } | Refusal::Missing(_) => {
+                "`livepatch refresh` fetches it again; if it stays so, tell the server's operator"
+            }
+            Refusal::TooLong { .. }
+            | Refusal::TooMany { .. }
+            | Refusal::Malformed { .. }
+            | Refusal::WrongType { .. } => "the server or a mirror serves something else; tell its operator",
+            Refusal::Format(_) | Refusal::Critical(_) => "upgrade the client",
+            Refusal::ClockBehind { .. } => "set this host's clock (`date -u`), then `livepatch refresh`",
             other => other.hint(),
         };
         Self::new(code, &refusal, hint)
