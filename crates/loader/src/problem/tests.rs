@@ -17,7 +17,7 @@ use livepatch_types::{
 
 use super::*;
 use crate::observer::{Observer, holders};
-use crate::state::{Blocked, Phase, Retry, Stalled};
+use crate::state::{Blocked, Phase, Retry, Stalled, State};
 use crate::vendor::problems as vendor;
 use crate::{
     assignment, bundle, execute, guard, loader, log, objects, observer, operator, plan, requests, state,
@@ -87,6 +87,8 @@ fn of_documents() {
         DocumentError::NotYetValid { issued: time(), now: Timestamp::UNIX_EPOCH },
     ];
     let all = envelopes().map(DocumentError::from).into_iter().chain(others).map(Problem::from);
+    let ours = [plan::clock_problem(Timestamp::UNIX_EPOCH, time()), plan::withdrawn_problem(version())];
+    let all = all.chain(ours);
     insta::assert_snapshot!(said(all), @r#"
     the document is not signed by a trusted key; its signers are ab (document-wrong-signer)
     hint: compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out
@@ -110,6 +112,10 @@ fn of_documents() {
     hint: the server must sign a new one; check this host's clock too (`date -u`)
     the document was issued at 2026-11-24T12:00:00Z, but the clock here says 1970-01-01T00:00:00Z (document-not-yet-valid)
     hint: set this host's clock (`date -u`), then `livepatch refresh`
+    the clock here says 1970-01-01T00:00:00Z, but a document was believed that was issued at 2026-11-24T12:00:00Z (clock-behind)
+    hint: set this host's clock (`date -u`), then `livepatch refresh`
+    the server offers livepatch 1.2, which was withdrawn before (withdrawn-livepatch)
+    hint: withdrawals are final; tell the server's operator
     "#);
 }
 
@@ -837,6 +843,12 @@ fn of_a_transition_that_stalled() {
         holders: holders.to_vec(),
     };
     let holders = holders(&Tasks);
+    let held = State { held: Some(version()), ..State::default() };
+    let held = crate::locks::locks(&held, &kernel().build_id, "1").remove(0);
+    insta::assert_snapshot!([vec![held.message], held.hints].concat().join("\n"), @"
+    livepatch 1.2 was reverted here, and is held back
+    `livepatch apply` clears this and applies it
+    ");
     let all = [stalled(1, &[]), stalled(2, &holders), stalled(8, &[])];
     let unreachable = AskError::from(io_error());
     let observer = [observer::unreachable_problem(&unreachable)];
