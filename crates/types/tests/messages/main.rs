@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use source::{Texts, could_make, fragments};
 
 /// The crates whose messages reach the command line, and the files in them that talk to nobody but the journal.
-const CRATES: [(&str, &[&str]); 2] = [("cli", &[]), ("loader", &["main.rs"])];
+const CRATES: [(&str, &[&str]); 3] =
+    [("cli", &[]), ("agent", &["main.rs", "run.rs"]), ("loader", &["main.rs"])];
 
 /// Texts that nobody reads: the beginning of each, and what it is.
-const NOT_FOR_PEOPLE: [(&str, &str); 3] = [
+const NOT_FOR_PEOPLE: [(&str, &str); 5] = [
     ("{method} {path} HTTP/1.1", "the head of a request"),
     ("Content-Type: application/json", "the head of a request"),
     ("root's {:?}", "the name of a request, for the journal"),
+    ("state {changes}", "what an id is made from"),
+    ("the file is too large", "for the journal"),
 ];
 
 #[test]
