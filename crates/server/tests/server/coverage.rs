@@ -147,7 +147,4 @@ fn what_is_wrong_with_a_file_is_said_and_nothing_changes() {
     refused(&site, &["support", "import", binary.to_str().unwrap()], Exit::Refused, "it is not text");
     let (code, _) = site.bad(&["support", "import", "/nowhere.toml"]);
     assert_eq!(code, Exit::Refused as i32);
-    // What nobody signed is not served: the key is the operator's, and without it there is no server.
-    std::fs::remove_file(site.data().join("operator.key")).unwrap();
-    refused(&site, &["serve", "--listen", "127.0.0.1:0"], Exit::Setup, "operator.key");
 }
