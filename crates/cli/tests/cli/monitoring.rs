@@ -333,7 +333,16 @@ fn a_cover_that_ends_soon_is_a_warning() {
         assert_eq!(found, level, "{until} {series_until}: {line}");
         all += &line;
     }
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @"
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this kernel end on 2026-12-24 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this kernel end on 2026-11-24 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this series of kernels end on 2027-02-22 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this series of kernels end on 2027-02-22 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this kernel end on 2026-12-01 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    ");
     // What has ended is not soon any more, and a cover that is not known ends never.
     for state in [CoverageState::Unknown, CoverageState::NotCovered] {
         let (level, line) = line(|status| {
@@ -346,8 +355,8 @@ fn a_cover_that_ends_soon_is_a_warning() {
 /// The same by the program, with this machine's clock: what monitoring runs.
 #[test]
 fn the_exit_code_says_that_a_cover_ends_soon() {
-    let now = Timestamp::now();
-    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let now = SystemClock.now();
+    let today = now.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
     let in_days = |days: i64| today.checked_add(jiff::SignedDuration::from_hours(24 * days)).ok();
     // A day to spare on the good side: midnight may come in between.
     for (until, series_until, exit, words) in [
