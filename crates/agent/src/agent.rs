@@ -294,9 +294,7 @@ impl Agent {
         if self.is_stopped() {
             // Looking is not doing; what it finds is in the status.
             let _ = self.ask(AgentRequest::Status, Vec::new()).await;
-            let message = format!("the daemon is stopped by {}", self.config.policy.mode_source);
-            let hint = "set the mode back to normal there, and restart the daemon";
-            return Err(Problem::new("stopped", message, hint));
+            return Err(stopped(&self.config.policy.mode_source));
         }
         let Some(enrolment) = self.store.get().enrolment else {
             // Nothing to do, but to see.
@@ -331,12 +329,10 @@ impl Agent {
     pub async fn enable(self: &Arc<Self>, token: Redacted<String>) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
         if self.store.get().enrolment.is_some() {
-            let hint = "`livepatch disable` first, if it shall join another fleet";
-            return Err(Problem::new("already-enabled", "this host is enrolled already", hint));
+            return Err(already_enabled());
         }
         let Some(url) = self.config.server.clone() else {
-            let hint = "set server = \"https://…\" in the configuration and restart the daemon";
-            return Err(Problem::new("no-server", "no server is configured", hint));
+            return Err(no_server());
         };
         // Without the loader, or keys in it, the token would be spent for nothing.
         let view = self.ask(AgentRequest::Status, Vec::new()).await?;
@@ -505,8 +501,7 @@ impl Agent {
         let (envelope, etag) = match client.document(url, tier, &kernel.build_id, etag).await? {
             // What a mirror does not have the server may have.
             DocumentAnswer::UnknownKernel(_) if !of_server => {
-                let message = format!("the mirror {url} has nothing for this kernel");
-                return Err(Problem::new("server-unexpected-answer", message, "bring the mirror up to date"));
+                return Err(mirror_behind(url));
             }
             DocumentAnswer::UnknownKernel(published) => {
                 return Err(not_covered(kernel, &self.kernel.origin_evidence(), &published));
@@ -573,7 +568,7 @@ impl Agent {
                 Err(problem) => drop(failed.get_or_insert(problem)),
             }
         }
-        Err(failed.unwrap_or_else(|| Problem::new("server-unreachable", "nobody was asked", "")))
+        Err(failed.unwrap_or_else(no_server))
     }
 
     /// Asks the loader, on a thread where waiting is allowed. What it does it does to its end, whoever goes away.
@@ -639,7 +634,27 @@ fn no_contact(problem: &Problem) -> bool {
     ["server-unreachable", "proxy-setup", "tls-setup"].contains(&problem.code.as_ref())
 }
 
-fn not_enabled() -> Problem {
+pub(crate) fn stopped(by: &impl std::fmt::Display) -> Problem {
+    let hint = "set the mode back to normal there, and restart the daemon";
+    Problem::new("stopped", format!("the daemon is stopped by {by}"), hint)
+}
+
+pub(crate) fn already_enabled() -> Problem {
+    let hint = "`livepatch disable` first, if it shall join another fleet";
+    Problem::new("already-enabled", "this host is enrolled already", hint)
+}
+
+pub(crate) fn no_server() -> Problem {
+    let hint = "set server = \"https://…\" in the configuration and restart the daemon";
+    Problem::new("no-server", "no server is configured", hint)
+}
+
+pub(crate) fn mirror_behind(url: &str) -> Problem {
+    let message = format!("the mirror {url} has nothing for this kernel");
+    Problem::new("server-unexpected-answer", message, "bring the mirror up to date")
+}
+
+pub(crate) fn not_enabled() -> Problem {
     Problem::new("not-enabled", "this host is not enrolled", "`livepatch enable --token-file FILE` enrols it")
 }
 

@@ -83,6 +83,10 @@ fn split(release: &str) -> (Vec<u64>, &str) {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use livepatch_manifest::Upgrade;
+    use livepatch_types::{Architecture, BuildId, CveId, KernelIdentity, KernelRelease, NoticeId, Tier};
+
     use super::*;
 
     #[test]
@@ -108,5 +112,51 @@ mod tests {
         ] {
             assert_eq!(newer_kernel(running, &files).unwrap_or_default(), expected, "{running}");
         }
+    }
+
+    #[test]
+    fn why_a_reboot_is_needed_or_of_use() {
+        let upgrade = Upgrade {
+            cve: CveId::parse("CVE-2026-0009").unwrap(),
+            notice: Some(NoticeId::parse("LSN-0114-1").unwrap()),
+        };
+        let signed = livepatch_manifest::Coverage { upgrade: Some(upgrade), ..Default::default() };
+        let document = KernelDocument {
+            schema: 1,
+            critical: vec![],
+            kernel: KernelIdentity {
+                architecture: Architecture::Amd64,
+                release: KernelRelease::parse("6.1.0").unwrap(),
+                build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            },
+            channel: Tier::parse("stable").unwrap(),
+            version: 1,
+            issued: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::MAX,
+            poll_hint_seconds: None,
+            target: None,
+            vendor: None,
+            coverage: Some(signed),
+            withdrawn: vec![],
+        };
+        let ends = "2026-11-24".parse().ok();
+        let cover = |state| Coverage { state, until: ends, series_until: ends, install: vec![] };
+        let said = |coverage: Coverage, newer: Option<&str>| {
+            reboot(&coverage, Some(&document), newer.map(str::to_owned)).unwrap().message
+        };
+        let all = [
+            said(cover(CoverageState::UpgradeNeeded), None),
+            said(cover(CoverageState::SeriesEnded), None),
+            said(cover(CoverageState::Ended), None),
+            said(Coverage { state: CoverageState::Ended, ..Coverage::default() }, None),
+            said(cover(CoverageState::Covered), Some("6.1.0-51-amd64")),
+        ];
+        insta::assert_snapshot!(all.join("\n"), @"
+        no livepatch can fix CVE-2026-0009 (LSN-0114-1): a newer kernel is needed
+        livepatches for this series of kernels ended on 2026-11-24
+        livepatches for this kernel ended on 2026-11-24
+        livepatches for this kernel ended
+        kernel 6.1.0-51-amd64 is installed, and not booted
+        ");
     }
 }

@@ -15,14 +15,11 @@ impl Agent {
         let Some(log) = &view.log else { return Ok(view) };
         let Some(module) = log.wants else { return Ok(view) };
         let path = format!("v1/log/proofs/{module}");
-        let proof = self.server()?.log_file(server, &path, MAX_PROOF_BYTES).await?.ok_or_else(|| {
-            let message = "the server has no proof that what it offers is in its transparency log";
-            Problem::new("log-not-proven", message, "tell its operator and those who watch the log")
-        })?;
+        let proof = self.server()?.log_file(server, &path, MAX_PROOF_BYTES).await?.ok_or_else(not_proven)?;
         let consistency = self.between(server, log, &proof).await?;
         let proof = String::from_utf8_lossy(&proof).into_owned();
         let body = serde_json::to_vec(&Logged { proof, consistency })
-            .map_err(|error| Problem::new("log-bad-proof", error, "tell the server's operator"))?;
+            .map_err(|error| Problem::new("log-bad-proof", error, WATCHERS))?;
         self.ask(AgentRequest::Logged, body).await
     }
 
@@ -47,18 +44,27 @@ impl Agent {
         let mut tiles = Tiles::new(size);
         for tile in tiles.wanted(&ranges) {
             let bytes = self.server()?.log_file(server, &tile.to_string(), tile.size_bytes()).await?;
-            let bytes = bytes.ok_or_else(|| {
-                let message = format!("the server does not have {tile} of its transparency log");
-                Problem::new("log-not-served", message, "tell its operator and those who watch the log")
-            })?;
+            let bytes = bytes.ok_or_else(|| not_served(&tile.to_string()))?;
             tiles.insert(tile, &bytes).map_err(inconsistent)?;
         }
         tiles.hashes(&ranges).map_err(inconsistent)
     }
 }
 
+const WATCHERS: &str = "tell the server's operator and those who watch the log";
+
+pub(crate) fn not_proven() -> Problem {
+    let message = "the server has no proof that what it offers is in its transparency log";
+    Problem::new("log-not-proven", message, WATCHERS)
+}
+
+pub(crate) fn not_served(tile: &str) -> Problem {
+    let message = format!("the server does not have {tile} of its transparency log");
+    Problem::new("log-not-served", message, WATCHERS)
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "its callers map errors with it")]
-fn inconsistent(refusal: livepatch_transparency::Refusal) -> Problem {
+pub(crate) fn inconsistent(refusal: livepatch_transparency::Refusal) -> Problem {
     let message = format!("the transparency log: {refusal}");
-    Problem::new("log-inconsistent", message, "tell the server's operator and those who watch the log")
+    Problem::new("log-inconsistent", message, WATCHERS)
 }

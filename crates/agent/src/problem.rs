@@ -85,3 +85,6 @@ impl From<AskError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The HTTP client of the server: https alone, bounded in time and size.
 
+pub(crate) mod problems;
 mod unreachable;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use livepatch_types::{BuildId, HostId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
+use self::problems::{Odd, bad_ca_file, bad_proxy, bad_tls, odd, refusal_of, too_large};
 use self::unreachable::{chain, unreachable};
 use crate::Problem;
 
@@ -68,19 +70,13 @@ impl ServerClient {
             .user_agent(concat!("livepatchd/", env!("CARGO_PKG_VERSION")));
         if let Some(url) = &config.proxy {
             let exceptions = reqwest::NoProxy::from_string(&config.no_proxy);
-            let proxy = reqwest::Proxy::https(url.expose()).map_err(|error| {
-                let hint = "https-proxy in the configuration is a URL such as http://proxy.example.org:3128";
-                Problem::new("proxy-setup", format!("cannot use the proxy: {}", chain(&error)), hint)
-            })?;
+            let proxy = reqwest::Proxy::https(url.expose()).map_err(|error| bad_proxy(&error))?;
             builder = builder.proxy(proxy.no_proxy(exceptions));
         }
         if let Some(path) = &config.ca_file {
             builder = builder.tls_certs_only(read_certificates(path)?);
         }
-        let http = builder.build().map_err(|error| {
-            let hint = "install the system's CA certificates or set ca-file in the configuration";
-            Problem::new("tls-setup", format!("cannot set TLS up: {}", chain(&error)), hint)
-        })?;
+        let http = builder.build().map_err(|error| bad_tls(&error))?;
         Ok(Self { http })
     }
 
@@ -96,7 +92,7 @@ impl ServerClient {
         let response =
             self.http.post(format!("{server}/v1/enroll")).json(&request).send().await.map_err(unreachable)?;
         let answer = read_json(response).await?;
-        serde_json::from_slice(&answer).map_err(|error| odd(format!("its answer does not parse: {error}")))
+        serde_json::from_slice(&answer).map_err(|error| odd(&Odd::Json(error)))
     }
 
     /// Asks for the document of a kernel.
@@ -121,7 +117,7 @@ impl ServerClient {
                     Ok(error) if error.code == "unknown-kernel" => {
                         Ok(DocumentAnswer::UnknownKernel(error.published))
                     }
-                    _ => Err(odd("it answers 404 without naming the kernel as unknown".into())),
+                    _ => Err(odd(&Odd::NotFound)),
                 }
             }
             StatusCode::OK => {
@@ -137,9 +133,7 @@ impl ServerClient {
     /// Downloads a module object: never more than its signed size, and only with its signed digest.
     pub async fn object(&self, server: &str, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
         if object.size_bytes > MAX_MODULE_BYTES {
-            let message =
-                format!("the module has {} bytes where {MAX_MODULE_BYTES} are allowed", object.size_bytes);
-            return Err(Problem::new("oversized-module", message, "tell the server's operator"));
+            return Err(too_large(object.size_bytes));
         }
         let mut bytes = Vec::with_capacity(object.size_bytes as usize);
         let mut had = 0;
@@ -267,10 +261,8 @@ fn begins_at(response: &Response, offset: usize) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Problem> {
-    let hint = "ca-file in the configuration must name a PEM file with the server's CA";
-    let problem =
-        |why: String| Problem::new("tls-setup", format!("cannot use {}: {why}", path.display()), hint);
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Problem> {
+    let problem = |why: String| bad_ca_file(path, &why);
     let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
     let certificates =
         reqwest::Certificate::from_pem_bundle(&bytes).map_err(|error| problem(chain(&error)))?;
@@ -292,7 +284,7 @@ async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, Prob
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if bytes.len() + chunk.len() > cap {
-            return Err(odd(format!("its answer is longer than {cap} bytes")));
+            return Err(odd(&Odd::Long(cap)));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -316,51 +308,5 @@ async fn refused(response: Response) -> Problem {
 async fn refusal(response: Response) -> Problem {
     let status = response.status();
     let body = read_capped(response, MAX_ANSWER_BYTES).await.unwrap_or_default();
-    let said = serde_json::from_slice::<ErrorBody>(&body).ok();
-    let message: String = said
-        .as_ref()
-        .map(|said| said.message.chars().filter(|c| !c.is_control()).take(200).collect())
-        .unwrap_or_default();
-    match said.as_ref().map(|said| said.code.as_str()) {
-        Some("unknown-token") => Problem::new(
-            "unknown-token",
-            "the server does not know the token",
-            "ask the server's operator for a new token; each may be limited in uses and time",
-        ),
-        Some("token-expired") => Problem::new(
-            "token-expired",
-            "the token has expired",
-            "ask the server's operator for a new token; what is enrolled already stays so",
-        ),
-        Some("token-exhausted") => Problem::new(
-            "token-exhausted",
-            "the token has enrolled as many machines as it may",
-            "ask the server's operator for a new token, or for one without a limit",
-        ),
-        // Its own fault, as it says itself: a damaged module, a full disk.
-        Some("internal") => Problem::new(
-            "server-failed",
-            format!("the server failed to answer ({status})"),
-            "nothing is wrong with this host; tell the server's operator, whose log says why",
-        ),
-        Some(code) => {
-            let code: String = code.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
-            Problem::new(
-                "server-refused",
-                format!("the server refuses ({status}, {code}): {message}"),
-                "see the server's log",
-            )
-        }
-        None if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Problem::new(
-            "server-unreachable",
-            format!("the server or a proxy before it is out of order ({status})"),
-            "nothing is wrong with this host; the check is repeated by itself",
-        ),
-        None => odd(format!("it answers {status}")),
-    }
-}
-
-fn odd(why: String) -> Problem {
-    let message = format!("the server does not answer like a livepatch server: {why}");
-    Problem::new("server-unexpected-answer", message, "check the server URL in the configuration")
+    refusal_of(status, &body)
 }

@@ -91,7 +91,7 @@ async fn root_only(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next:
     if peer.uid == Some(0) {
         return next.run(request).await;
     }
-    let problem = Problem::new("not-root", "only root may do this", "use sudo");
+    let problem = not_root();
     // Who puts is of those that show the text.
     if request.method() == Method::PUT { legacy::refusal(&problem) } else { Refusal(problem).into_response() }
 }
@@ -117,13 +117,16 @@ where
 async fn to_its_end(
     command: impl Future<Output = Result<(), Problem>> + Send + 'static,
 ) -> Result<(), Problem> {
-    tokio::spawn(command).await.unwrap_or_else(|error| {
-        Err(Problem::new(
-            "internal",
-            format!("the command failed: {error}"),
-            "report this with the daemon's log",
-        ))
-    })
+    tokio::spawn(command).await.unwrap_or_else(|error| Err(broke_off(&error)))
+}
+
+pub(crate) fn not_root() -> Problem {
+    Problem::new("not-root", "only root may do this", "use sudo")
+}
+
+pub(crate) fn broke_off(error: &impl std::fmt::Display) -> Problem {
+    let hint = "report this with the daemon's log: `journalctl -u livepatchd`";
+    Problem::new("internal", format!("the command failed: {error}"), hint)
 }
 
 /// A problem as an answer.

@@ -139,9 +139,7 @@ impl StateStore {
 }
 
 fn read(path: &Path) -> Result<State, Problem> {
-    let hint = "`livepatch enable` sets the file aside and begins anew";
-    let problem =
-        |why: String| Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint);
+    let problem = |why: String| unreadable(path, &why);
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(State { schema: SCHEMA, ..State::default() });
@@ -163,7 +161,12 @@ fn read(path: &Path) -> Result<State, Problem> {
     serde_json::from_value(value).map_err(|error| problem(error.to_string()))
 }
 
-fn not_written(path: &Path, error: &std::io::Error) -> Problem {
+pub(crate) fn unreadable(path: &Path, why: &str) -> Problem {
+    let hint = "`livepatch enable` sets the file aside and begins anew";
+    Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint)
+}
+
+pub(crate) fn not_written(path: &Path, error: &std::io::Error) -> Problem {
     let hint =
         "the daemon needs its state directory: free space, mount it writable, let user livepatch write there";
     Problem::new("state-not-written", format!("cannot write {}: {error}", path.display()), hint)
@@ -231,15 +234,28 @@ mod tests {
     fn an_unreadable_state_is_kept_until_it_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
-        for text in ["", "{", "{\"schema\": 3}", "{\"schema\": 2, \"later\": 1}", "{}"] {
+        let mut said = String::new();
+        let long = " ".repeat(MAX_STATE_BYTES as usize + 1);
+        for text in ["", "{", "{\"schema\": 3}", "{\"schema\": 2, \"later\": 1}", "{}", &long] {
             std::fs::write(&path, text).unwrap();
             let store = StateStore::open(directory.path());
-            assert_eq!(store.problem().unwrap().code, "state-unreadable", "{text}");
+            let problem = store.problem().unwrap();
+            assert_eq!(problem.code, "state-unreadable", "{problem}");
+            said += &problem.to_string().replace(path.to_str().unwrap(), "FILE");
+            said += "\n";
             assert_eq!(store.update(|state| state.noted = None).unwrap_err().code, "state-unreadable");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
             store.set_aside().unwrap();
             store.update(|state| state.enrolment = enrolment()).unwrap();
             assert!(path.exists() && path.with_extension("json.unreadable").exists());
         }
+        insta::assert_snapshot!(said, @"
+        cannot use FILE: EOF while parsing a value at line 1 column 0
+        cannot use FILE: EOF while parsing an object at line 1 column 1
+        cannot use FILE: its schema is 3 where 2 is understood
+        cannot use FILE: unknown field `later`, expected one of `schema`, `enrolment`, `noted`
+        cannot use FILE: its schema is 0 where 2 is understood
+        cannot use FILE: it is too large
+        ");
     }
 }

@@ -1,5 +1,6 @@
 //! The vendor's metadata: the loader says which file it wants, this fetches it. What is in it is not looked at here.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use livepatch_loader_api::{AgentRequest, View};
@@ -29,19 +30,21 @@ impl Agent {
                 // An empty body says that it is not there: an empty file is as good as none.
                 Some(bytes) => bytes,
                 None if wanted.may_be_absent => Vec::new(),
-                None => {
-                    let message = format!(
-                        "the server does not have {} of the vendor's repository {repository}",
-                        wanted.path
-                    );
-                    let hint =
-                        "its operator must import the vendor's repository: `livepatch-server vendor import`";
-                    return Err(Problem::new("vendor-not-served", message, hint));
-                }
+                None => return Err(not_served(&wanted.path, &repository)),
             };
             view = self.ask(AgentRequest::Metadata, bytes).await?;
         }
-        let message = format!("the vendor's repository {repository} has no end of files");
-        Err(Problem::new("vendor-endless", message, "tell the server's operator"))
+        Err(endless(&repository))
     }
+}
+
+pub(crate) fn not_served(path: &str, repository: &impl Display) -> Problem {
+    let message = format!("the server does not have {path} of the vendor's repository {repository}");
+    let hint = "its operator must import the vendor's repository: `livepatch-server vendor import`";
+    Problem::new("vendor-not-served", message, hint)
+}
+
+pub(crate) fn endless(repository: &impl Display) -> Problem {
+    let message = format!("the vendor's repository {repository} has no end of files");
+    Problem::new("vendor-endless", message, "tell the server's operator")
 }

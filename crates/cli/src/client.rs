@@ -102,4 +102,25 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn why_an_answer_is_not_understood() {
+        let said = [
+            &b"HTTP/1.1 200 OK\r\n"[..],
+            b"HTTP/1.1 2\xc3\r\n\r\n",
+            b"SSH-2.0\r\n\r\n",
+            b"HTTP/1.1 xyz\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\n\r\n{}",
+        ]
+        .map(|answer| parse(answer).unwrap_err());
+        insta::assert_snapshot!(said.join("\n"), @"
+        it ends within its head
+        its head is not text
+        it is not HTTP/1.1
+        it has no status code
+        its body ends early
+        it has no length
+        ");
+    }
 }

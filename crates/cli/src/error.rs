@@ -144,14 +144,14 @@ impl CliError {
                 vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]
             }
             Self::Config { .. } => {
-                vec!["the daemon's log says what is wrong in it: `journalctl -u livepatchd`".into()]
+                vec!["correct it there; `journalctl -u livepatchd` says what the daemon thinks of it".into()]
             }
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }
             Self::Bundle { .. } => vec!["`livepatch-build trust attach` makes it: one file, of a livepatch".into()],
             Self::VendorCertificate(_) => {
-                vec!["put it as vendor.pem into /etc/livepatch/trust; its owner must let everybody read it".into()]
+                vec!["put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody".into()]
             }
             Self::NoUefi => vec![
                 "without UEFI there is no Secure Boot; `livepatch secure-boot status` says what the kernel takes".into(),
@@ -160,7 +160,8 @@ impl CliError {
             Self::Mokutil(_) => vec![
                 "what it printed says why; keys are enrolled only where shim starts the system (`mokutil --sb-state`)".into(),
             ],
-            Self::Setting { .. } | Self::Output(_) => Vec::new(),
+            Self::Setting { .. } => vec!["`canonical-livepatch config` shows every key with its value".into()],
+            Self::Output(_) => vec!["look at where it goes: a full disk, a pipe that nobody reads".into()],
         }
     }
 
@@ -177,3 +178,6 @@ impl CliError {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

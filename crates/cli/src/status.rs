@@ -58,8 +58,11 @@ fn left_behind(mut status: Status, written: Timestamp, error: &CliError) -> Stat
         _ => "the daemon's answer is not understood",
     };
     let message = format!("{why}; this is what it knew on {}", time(written));
-    let mut hints = error.hints();
-    hints.extend(status.problem.map(|problem| format!("its last problem was: {}", problem.message)));
+    if let Some(before) = status.problem.take() {
+        let message = format!("what was wrong then: {}", before.message);
+        status.notes.insert(0, Failure { message, ..before });
+    }
+    let hints = error.hints();
     status.problem = Some(Failure { code: DAEMON_UNREACHABLE.into(), message, hints });
     status
 }
@@ -79,4 +82,54 @@ fn read_file(path: &Path) -> Option<(Status, Timestamp)> {
     }
     let status: Status = serde_json::from_slice(&bytes).ok()?;
     known_schema(status).ok().map(|status| (status, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Daemon;
+
+    #[test]
+    fn why_a_status_is_of_the_past() {
+        let status = serde_json::json!({
+            "schema": 1, "client_version": "0.1.0", "enabled": true, "tier": null, "server": null, "kernel": null,
+            "check": { "state": "checked", "at": null, "mirror": null, "document_version": null, "document_expires": null },
+            "coverage": { "state": "unknown", "until": null, "series_until": null, "install": [] }, "reboot": null,
+            "patch": {
+                "state": "unknown", "version": null, "applied_at": null, "held": false, "waiting": null,
+                "cutoff_date": null, "cves": [],
+            },
+            "problem": { "code": "x", "message": "it was so", "hints": ["do this"] }, "notes": [],
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        let (daemon, socket, why) = (Daemon::Agent, "/run/x.sock".into(), "so it is".into());
+        let newer = known_schema(Status { schema: 2, ..status.clone() }).unwrap_err();
+        let mut said = String::new();
+        for error in [CliError::Unreachable { daemon, socket, why }, CliError::NotPermitted, newer] {
+            let left = left_behind(status.clone(), "2026-11-24T12:00:00Z".parse().unwrap(), &error);
+            let text = crate::status_text(&left);
+            let (_, problem) = text.split_once("\n\n").unwrap();
+            said += &format!("{error}\n{}", anstream::adapter::strip_str(problem));
+        }
+        insta::assert_snapshot!(said, @"
+        the daemon cannot be reached on /run/x.sock: so it is
+        problem: the daemon does not answer; this is what it knew on 2026-11-24 12:00:00 UTC (daemon-unreachable)
+        hint: `systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied
+
+        note: what was wrong then: it was so (x)
+        hint: do this
+        only root may do this
+        problem: the daemon's socket cannot be opened; this is what it knew on 2026-11-24 12:00:00 UTC (daemon-unreachable)
+        hint: use sudo
+
+        note: what was wrong then: it was so (x)
+        hint: do this
+        the daemon's answer is not understood: its schema is 2, this program knows 1
+        problem: the daemon's answer is not understood; this is what it knew on 2026-11-24 12:00:00 UTC (daemon-unreachable)
+        hint: client and daemon may differ in version: restart the daemon
+
+        note: what was wrong then: it was so (x)
+        hint: do this
+        ");
+    }
 }

@@ -95,6 +95,18 @@ fn what_anybody_sees_of_an_old_machine_without_certificates() {
 }
 
 #[test]
+fn what_opens_or_closes_a_machine() {
+    let status = SecureBootStatus { setup_mode: Some(true), modules_disabled: Some(true), ..status() };
+    let text = plain(&status);
+    let lines: Vec<&str> =
+        text.lines().filter(|line| line.contains(" mode ") || line.contains("loading")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @"
+    setup mode          yes: anybody may give this machine keys
+    module loading      off until the next boot
+    ");
+}
+
+#[test]
 fn this_machine_answers_without_a_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let run = || {
@@ -113,4 +125,19 @@ fn this_machine_answers_without_a_daemon() {
     let status = run();
     assert_eq!(status.problem, None);
     assert!(["yes", "no", "unknown"].contains(&status.vendor[0].loads.as_str()), "{status:?}");
+}
+
+#[test]
+fn a_certificate_that_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("vendor.pem"), "no certificate").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_livepatch"));
+    let output =
+        command.args(["secure-boot", "enroll", "--trust-dir"]).arg(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(std::str::from_utf8(&output.stderr).unwrap(), @"
+    error: cannot read the certificate of who signs livepatches: vendor.pem: not a usable certificate: there is no PEM certificate in the file
+
+    hint: put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody
+    ");
 }

@@ -82,7 +82,7 @@ impl KernelError {
     fn explained(&self) -> (&'static str, &'static str) {
         match self {
             Self::Architecture(_) => {
-                ("unsupported-architecture", "livepatches exist for x86_64 alone so far")
+                ("unsupported-architecture", "keep the kernel up to date with its package, and reboot")
             }
             Self::NoLivepatching => {
                 ("unsupported-kernel", "boot a kernel of the distribution, built with CONFIG_LIVEPATCH=y")
@@ -91,11 +91,16 @@ impl KernelError {
                 "kernel-unreadable",
                 "run the daemon on the host, with /proc and /sys as the kernel shows them",
             ),
-            Self::LivepatchBusy { .. } => ("kernel-busy", "see /sys/kernel/livepatch/*/transition"),
-            Self::NoSuchLivepatch(_) | Self::NoSuchModule(_) => {
-                ("livepatch-gone", "somebody else unloads livepatches on this host")
+            Self::LivepatchBusy { .. } => {
+                ("kernel-busy", "see /sys/kernel/livepatch/*/transition; the next check tries again")
             }
-            Self::ModuleInUse(_) | Self::Unload { .. } => ("module-in-use", "see `lsmod`"),
+            Self::NoSuchLivepatch(_) | Self::NoSuchModule(_) => (
+                "livepatch-gone",
+                "find out who else unloads livepatches on this host; `livepatch apply` goes on",
+            ),
+            Self::ModuleInUse(_) | Self::Unload { .. } => {
+                ("module-in-use", "`lsmod` says what uses it; the next check tries again")
+            }
             Self::OnlyATree => ("kernel-unreadable", ""),
         }
     }

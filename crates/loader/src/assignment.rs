@@ -6,6 +6,7 @@ use livepatch_manifest::{AssignmentError, EnvelopeError, HostAssignment, KernelD
 use livepatch_types::HostId;
 
 use crate::loader::not_enabled;
+use crate::problem::OPERATOR_HINT;
 use crate::state::{Channel, Host, State};
 use crate::{Loader, Problem};
 
@@ -38,11 +39,7 @@ impl Loader {
     pub(crate) fn check_channel(&self, state: &State, document: &KernelDocument) -> Result<(), Problem> {
         match &state.channel {
             Channel::Closed => Err(not_enabled()),
-            Channel::Open => {
-                let message = "the operator has not said in which channel this host is";
-                let hint = "`livepatch disable`, then `livepatch enable` enrols it anew; the server must issue assignments";
-                Err(Problem::new("not-assigned", message, hint))
-            }
+            Channel::Open => Err(not_assigned()),
             Channel::Pinned(channel) => match self.copied(state) {
                 Some(problem) => Err(problem),
                 None => Ok(document.check_channel(channel)?),
@@ -52,11 +49,7 @@ impl Loader {
 
     /// What is wrong when the state was made on another machine: this host is a clone, or was restored elsewhere.
     pub(crate) fn copied(&self, state: &State) -> Option<Problem> {
-        state.host.as_ref().filter(|host| self.is_elsewhere(host)).map(|_| {
-            let message = "this host was enrolled as another machine: its disk was cloned or moved";
-            let hint = "`livepatch disable`, then `livepatch enable` with a token enrols it by itself";
-            Problem::new("host-copied", message, hint)
-        })
+        state.host.as_ref().filter(|host| self.is_elsewhere(host)).map(|_| host_copied())
     }
 
     fn is_elsewhere(&self, host: &Host) -> bool {
@@ -66,13 +59,7 @@ impl Loader {
     /// A host with an id of its own.
     pub(crate) fn new_host(&self) -> Result<Host, Problem> {
         let mut id = [0; 16];
-        rand::fill(&mut id).map_err(|_| {
-            Problem::new(
-                "no-randomness",
-                "the kernel gives no random bytes",
-                "see the kernel's log (`dmesg`)",
-            )
-        })?;
+        rand::fill(&mut id).map_err(|_| no_randomness())?;
         Ok(Host { id: HostId::from_bytes(id), machine: self.machine, assignment: 0 })
     }
 }
@@ -85,13 +72,29 @@ pub(crate) fn enable(state: &mut State, host: Host) {
     state.host.get_or_insert(host);
 }
 
+pub(crate) fn not_assigned() -> Problem {
+    let message = "the operator has not said in which channel this host is";
+    let hint =
+        "`livepatch disable`, then `livepatch enable` enrols it anew; the server must issue assignments";
+    Problem::new("not-assigned", message, hint)
+}
+
+pub(crate) fn host_copied() -> Problem {
+    let message = "this host was enrolled as another machine: its disk was cloned or moved";
+    let hint = "`livepatch disable`, then `livepatch enable` with a token enrols it by itself";
+    Problem::new("host-copied", message, hint)
+}
+
+pub(crate) fn no_randomness() -> Problem {
+    Problem::new("no-randomness", "the kernel gives no random bytes", "see the kernel's log (`dmesg`)")
+}
+
 impl From<AssignmentError> for Problem {
     fn from(error: AssignmentError) -> Self {
         let (code, hint) = match &error {
-            AssignmentError::Envelope(EnvelopeError::UntrustedSigner(_)) => (
-                "assignment-wrong-signer",
-                "compare operator.pub in the trust directory with the key of the server's operator",
-            ),
+            AssignmentError::Envelope(EnvelopeError::UntrustedSigner(_)) => {
+                ("assignment-wrong-signer", OPERATOR_HINT)
+            }
             AssignmentError::Envelope(EnvelopeError::BadSignature(_)) => (
                 "assignment-tampered",
                 "somebody changes what the server sends; look at proxies and mirrors in between",

@@ -15,6 +15,7 @@ use livepatch_types::{KernelIdentity, PatchVersion, Tier};
 use crate::loader::Brought;
 use crate::requests::read_exactly;
 use crate::state::Channel;
+use crate::vendor::problems::OTHER_IS_SERVED;
 use crate::{Loader, Problem, plan};
 
 /// How long what root says counts: for the application that follows at once.
@@ -43,9 +44,7 @@ impl Loader {
         let bundle = read_exactly(source, bytes)?;
         let _work = self.lock_for_root();
         if self.store.get().channel != Channel::Closed {
-            let message = "this host has a server, whose operator says what it gets";
-            let hint = "`livepatch disable` first, or publish the bundle on the server";
-            return Err(Problem::new("host-enabled", message, hint));
+            return Err(host_enabled());
         }
         let (kernel, now) = (self.kernel.identity()?, self.clock.now());
         let offer = Offer::open(&bundle, &kernel, &self.trust.vendor()?)?;
@@ -63,12 +62,7 @@ impl Loader {
         if plan::running(&self.observe()?, &self.store.get()) == Some(version) {
             return Ok(());
         }
-        let message = format!("livepatch {version} is not applied");
-        Err(Problem::new(
-            "not-applied",
-            message,
-            "the loader's log says why: `journalctl -u livepatch-loader`",
-        ))
+        Err(not_applied(version))
     }
 
     /// What keeps it from being applied, whatever runs.
@@ -80,10 +74,7 @@ impl Loader {
     ) -> Result<(), Problem> {
         self.verdict(kernel, Some(document)).install.map_err(of_a_bundle)?;
         let Some(target) = &document.target else { return Ok(()) };
-        self.policy.permits(target, Asker::Root, now).map_err(|waiting| {
-            let hint = "the settings of this host say so: /etc/livepatch/livepatch.toml";
-            Problem::new("held-by-policy", waiting.message, hint)
-        })
+        self.policy.permits(target, Asker::Root, now).map_err(|waiting| held_by_policy(&waiting.message))
     }
 }
 
@@ -91,17 +82,12 @@ impl<'b> Offer<'b> {
     /// Opens a bundle for this kernel: the signature first, then what it is over.
     fn open(bytes: &'b [u8], kernel: &KernelIdentity, vendor: &[Certificate]) -> Result<Self, Problem> {
         let sections = Sections::read(bytes)?;
-        let unsigned = || Problem::new("bundle-unsigned", "nobody signed the bundle", AGAIN);
         verify_detached(sections.manifest, sections.signature.ok_or_else(unsigned)?, vendor)
             .map_err(of_the_manifest)?;
         let manifest = PatchManifest::parse(sections.manifest)?;
         check_kernel(&manifest.kernel, kernel)?;
         manifest.module.check(sections.module).map_err(|error| Problem::new(error.code(), error, AGAIN))?;
-        let without = || {
-            let message = "the bundle does not carry what the vendor's repository says of this kernel";
-            Problem::new("bundle-without-metadata", message, NEWER)
-        };
-        let files = VendorFiles::parse(sections.vendor.ok_or_else(without)?)?;
+        let files = VendorFiles::parse(sections.vendor.ok_or_else(without_metadata)?)?;
         Ok(Self { manifest, module: sections.module, files })
     }
 
@@ -128,7 +114,7 @@ impl<'b> Offer<'b> {
 }
 
 /// The build-id decides, not the release.
-fn check_kernel(offered: &KernelIdentity, running: &KernelIdentity) -> Result<(), Problem> {
+pub(crate) fn check_kernel(offered: &KernelIdentity, running: &KernelIdentity) -> Result<(), Problem> {
     if (offered.architecture, &offered.build_id) == (running.architecture, &running.build_id) {
         return Ok(());
     }
@@ -136,6 +122,31 @@ fn check_kernel(offered: &KernelIdentity, running: &KernelIdentity) -> Result<()
     let message = format!("the bundle is for kernel {}, and {} runs here", text(offered), text(running));
     let hint = "get the bundle for the kernel that runs here (`livepatch status` shows it)";
     Err(Problem::new("wrong-kernel", message, hint))
+}
+
+pub(crate) fn host_enabled() -> Problem {
+    let message = "this host has a server, whose operator says what it gets";
+    let hint = "`livepatch disable` first, or publish the bundle on the server";
+    Problem::new("host-enabled", message, hint)
+}
+
+pub(crate) fn not_applied(version: PatchVersion) -> Problem {
+    let hint = "the loader's log says why: `journalctl -u livepatch-loader`";
+    Problem::new("not-applied", format!("livepatch {version} is not applied"), hint)
+}
+
+pub(crate) fn held_by_policy(why: &str) -> Problem {
+    let hint = "the settings of this host say so: change them in /etc/livepatch/livepatch.toml";
+    Problem::new("held-by-policy", why, hint)
+}
+
+pub(crate) fn unsigned() -> Problem {
+    Problem::new("bundle-unsigned", "nobody signed the bundle", AGAIN)
+}
+
+pub(crate) fn without_metadata() -> Problem {
+    let message = "the bundle does not carry what the vendor's repository says of this kernel";
+    Problem::new("bundle-without-metadata", message, NEWER)
 }
 
 impl From<BundleError> for Problem {
@@ -147,7 +158,7 @@ impl From<BundleError> for Problem {
     }
 }
 
-fn of_the_manifest(error: VerifyError) -> Problem {
+pub(crate) fn of_the_manifest(error: VerifyError) -> Problem {
     let code = match &error {
         VerifyError::UnknownSigner { .. } => "wrong-signer",
         VerifyError::BadSignature { .. } => "bundle-tampered",
@@ -162,7 +173,7 @@ fn of_the_manifest(error: VerifyError) -> Problem {
 }
 
 /// Refusals whose hints speak of servers.
-fn of_a_bundle(problem: Problem) -> Problem {
+pub(crate) fn of_a_bundle(problem: Problem) -> Problem {
     let hint = match problem.code {
         "vendor-rollback"
         | "vendor-expired"
@@ -177,6 +188,9 @@ fn of_a_bundle(problem: Problem) -> Problem {
         | "vendor-wrong-signer"
         | "vendor-wrong-kernel" => {
             "it is not what the vendor signed whose root is pinned here; get the bundle again, from them"
+        }
+        "vendor-other-repository" if problem.hints == [OTHER_IS_SERVED] => {
+            "it carries another vendor's repository than the one that is pinned here; get the bundle of that one"
         }
         "wrong-kernel" | "wrong-module" => {
             "the bundle is of another kernel or wrongly made; get the one for this kernel (`uname -r`) from the vendor"

@@ -171,14 +171,7 @@ impl Executor<'_> {
                 return Err(stuck(&name));
             }
             self.store.update_if(State::still_in_force)?;
-            let seconds = self.transition_timeout.as_secs();
-            let message = format!("{name} was not out of use everywhere after {seconds} s; it stays applied");
-            let hint = "a task sleeps in a replaced function; try again later, or reboot";
-            let mut problem = Problem::new("transition-stalled", message, hint);
-            if !holders.is_empty() {
-                problem.hints.extend(holder_hints(&holders));
-            }
-            return Err(problem);
+            return Err(still_in_use(&name, self.transition_timeout, &holders));
         }
         self.store.update_if(|state| state.ended(&name))?;
         tracing::info!(livepatch = %name, "a livepatch is disabled");
@@ -219,7 +212,18 @@ fn forget_loaded(state: &mut State, name: &ModuleName) {
     state.loaded.names.retain(|loaded| loaded != name);
 }
 
-fn stuck(name: &ModuleName) -> Problem {
+pub(crate) fn still_in_use(name: &ModuleName, after: Duration, holders: &[String]) -> Problem {
+    let seconds = after.as_secs();
+    let message = format!("{name} was not out of use everywhere after {seconds} s; it stays applied");
+    let hint = "a task sleeps in a replaced function; try again later, or reboot";
+    let mut problem = Problem::new("transition-stalled", message, hint);
+    if !holders.is_empty() {
+        problem.hints.extend(holder_hints(holders));
+    }
+    problem
+}
+
+pub(crate) fn stuck(name: &ModuleName) -> Problem {
     let message = format!("the kernel moves its tasks to or from {name} and does not come to an end");
     let hint = "see /sys/kernel/livepatch and /proc/*/patch_state; a reboot ends it for certain";
     Problem::new("transition-stuck", message, hint)

@@ -205,7 +205,7 @@ impl Loader {
             return Err(not_enabled());
         }
         let Some(version) = running else {
-            return Err(Problem::new("nothing-to-revert", "no livepatch of ours is applied", ""));
+            return Err(nothing_to_revert());
         };
         // Held first: a loader that dies in between must not bring it back.
         self.store.update(|state| state.held = Some(version))?;
@@ -406,9 +406,7 @@ impl Loader {
                 }
             }
         }
-        Err(install_problem.unwrap_or_else(|| {
-            Problem::new("no-progress", "the kernel does not come to rest", "see the loader's log")
-        }))
+        Err(install_problem.unwrap_or_else(no_progress))
     }
 
     /// Verifies and loads: the same sealed bytes in both.
@@ -489,11 +487,7 @@ impl Loader {
 
     fn lock_for_agent(&self) -> Result<MutexGuard<'_, ()>, Problem> {
         if self.root_waits.load(Ordering::SeqCst) > 0 {
-            return Err(Problem::new(
-                "loader-busy",
-                "a command of root goes first",
-                "it is tried again by itself",
-            ));
+            return Err(busy());
         }
         Ok(self.lock_work())
     }
@@ -503,7 +497,21 @@ pub(crate) fn not_enabled() -> Problem {
     Problem::new("not-enabled", "this host is not enrolled", "`livepatch enable --token-file FILE` enrols it")
 }
 
-fn not_wanted() -> Problem {
+pub(crate) fn nothing_to_revert() -> Problem {
+    let hint = "`livepatch status` shows what runs, `livepatch locks list` what is held back";
+    Problem::new("nothing-to-revert", "no livepatch of ours is applied", hint)
+}
+
+pub(crate) fn no_progress() -> Problem {
+    let hint = "the loader's log says what was tried: `journalctl -u livepatch-loader`";
+    Problem::new("no-progress", "the kernel does not come to rest", hint)
+}
+
+pub(crate) fn busy() -> Problem {
+    Problem::new("loader-busy", "a command of root goes first", "it is tried again by itself")
+}
+
+pub(crate) fn not_wanted() -> Problem {
     let message = "no document that is believed asks for this module, or it is here already";
     Problem::new("module-not-wanted", message, "`livepatch refresh` asks the server for the newest document")
 }

@@ -93,7 +93,7 @@ pub(crate) fn locks(state: &State, build_id: &BuildId, boot_id: &str) -> Vec<Loc
         since: None,
         until: None,
         message: format!("livepatch {version} was reverted here, and is held back"),
-        hints: Vec::new(),
+        hints: vec!["`livepatch apply` clears this and applies it".into()],
     });
     let stalled = state.stalled.as_ref().filter(|s| s.build_id == *build_id && s.boot_id == boot_id);
     let stalled = stalled.map(|stalled| {

@@ -4,7 +4,7 @@
 use livepatch_loader_api::{LogView, Logged};
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_transparency::{BundleEvent, Event, LogKey, LoggedProof, Proven, Refusal, verify_consistency};
-use livepatch_types::{KernelIdentity, Sha256Digest};
+use livepatch_types::{KernelIdentity, PatchVersion, Sha256Digest};
 
 use crate::loader::not_enabled;
 use crate::state::{Channel, LogSeen, State};
@@ -18,13 +18,9 @@ const MOST_PROVEN: usize = 16;
 impl Loader {
     /// Takes note that a module is in the log.
     pub fn take_logged(&self, bytes: &[u8]) -> Result<(), Problem> {
-        let keys = self.log_keys()?.ok_or_else(|| {
-            let message = "no key of a transparency log is pinned on this host";
-            Problem::new("log-not-pinned", message, "nothing is to be done; proofs are not asked for")
-        })?;
-        let wrong = |why: String| Problem::new("log-bad-proof", format!("the proof: {why}"), SERVER);
+        let keys = self.log_keys()?.ok_or_else(not_pinned)?;
         let Logged { proof, consistency } =
-            serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| bad_proof(&error))?;
         let proof = LoggedProof::parse(proof.as_bytes()).map_err(of_the_log)?;
         let proven = verify(&proof, &keys).map_err(of_the_log)?;
         let kernel = self.kernel.identity()?;
@@ -49,11 +45,7 @@ impl Loader {
             Ok(keys) => keys?,
             Err(problem) => return Some(problem),
         };
-        (!is_proven(&state, &keys, target)).then(|| {
-            let message = format!("livepatch {} was not proven to be in the transparency log", target.version);
-            let hint = "`livepatch refresh` asks for the proof; if the server has none, tell its operator and those who watch the log";
-            Problem::new("log-not-proven", message, hint)
-        })
+        (!is_proven(&state, &keys, target)).then(|| not_proven(target.version))
     }
 
     /// How the log looks.
@@ -70,21 +62,19 @@ impl Loader {
     /// documents today, under the log's name. None: no log is pinned.
     fn log_keys(&self) -> Result<Option<Vec<LogKey>>, Problem> {
         let Some(file) = self.trust.optional(KEY_FILE)? else { return Ok(None) };
-        let wrong = |error: Refusal| {
-            let message = format!("{KEY_FILE} in the trust directory: {error}");
-            Problem::new("trust-unreadable", message, "put the log.vkey of the server's operator there")
-        };
-        let pinned = LogKey::parse(&String::from_utf8_lossy(&file)).map_err(wrong)?;
+        let pinned = LogKey::parse(&String::from_utf8_lossy(&file)).map_err(|error| bad_key(&error))?;
         if self.store.get().operator.is_none() {
             return Ok(Some(vec![pinned]));
         }
         let keys = self.operator()?.documents;
         let keys = keys.iter().map(|key| LogKey::new(pinned.name(), *key.as_bytes()));
-        keys.collect::<Result<_, _>>().map(Some).map_err(wrong)
+        keys.collect::<Result<_, _>>().map(Some).map_err(|error| bad_key(&error))
     }
 }
 
-const SERVER: &str = "the server serves another log than the one that this host saw; tell its operator and those who watch the log";
+const OTHER_LOG: &str = "the server serves another log than the one that this host saw; tell its operator and those who watch the log";
+const OTHER_KEY: &str = "compare log.vkey in the trust directory with that of the server's operator; if it is theirs, tell those who watch the log";
+const FORGED: &str = "the server's proof does not hold; tell its operator and those who watch the log";
 
 /// By the first of the keys that it is signed with.
 fn verify(proof: &LoggedProof, keys: &[LogKey]) -> Result<Proven, Refusal> {
@@ -104,10 +94,7 @@ fn module_of(proven: &Proven, kernel: &KernelIdentity) -> Result<Sha256Digest, P
         Event::Bundle(BundleEvent { kernel: of, module_sha256, .. }) if of.build_id == kernel.build_id => {
             Ok(*module_sha256)
         }
-        Event::Bundle(bundle) => {
-            let message = format!("the proof is for a livepatch for {}", bundle.kernel.release);
-            Err(Problem::new("log-other-bundle", message, SERVER))
-        }
+        Event::Bundle(bundle) => Err(other_bundle(&bundle.kernel)),
         _ => Err(of_the_log(Refusal::NotABundle(proven.index))),
     }
 }
@@ -140,15 +127,41 @@ fn is_proven(state: &State, keys: &[LogKey], target: &Target) -> bool {
     seen.is_some_and(|seen| seen.proven.contains(&target.module.sha256))
 }
 
-fn of_the_log(refusal: Refusal) -> Problem {
-    let code = match &refusal {
-        Refusal::OtherSigner { .. } | Refusal::BadSignature(_) => "log-wrong-signer",
-        Refusal::WrongOrigin { .. } => "log-other",
-        Refusal::Shrunk { .. } => "log-shrunk",
-        Refusal::SplitView(_) => "log-split-view",
-        Refusal::Inconsistent { .. } | Refusal::ProofLength { .. } => "log-inconsistent",
-        Refusal::NotIncluded { .. } | Refusal::NotInTree { .. } => "log-not-included",
-        _ => "log-bad-proof",
+pub(crate) fn not_pinned() -> Problem {
+    let message = "no key of a transparency log is pinned on this host";
+    Problem::new("log-not-pinned", message, "nothing is to be done; proofs are not asked for")
+}
+
+pub(crate) fn bad_key(error: &Refusal) -> Problem {
+    let message = format!("{KEY_FILE} in the trust directory: {error}");
+    Problem::new("trust-unreadable", message, "put the log.vkey of the server's operator there")
+}
+
+pub(crate) fn bad_proof(error: &serde_json::Error) -> Problem {
+    Problem::new("log-bad-proof", format!("the proof: {error}"), FORGED)
+}
+
+pub(crate) fn not_proven(version: PatchVersion) -> Problem {
+    let message = format!("livepatch {version} was not proven to be in the transparency log");
+    let hint = "`livepatch refresh` asks for the proof; if the server has none, tell its operator and those who watch the log";
+    Problem::new("log-not-proven", message, hint)
+}
+
+pub(crate) fn other_bundle(of: &KernelIdentity) -> Problem {
+    let message = format!("the proof is for a livepatch for {} (build-id {})", of.release, of.build_id);
+    Problem::new("log-other-bundle", message, FORGED)
+}
+
+pub(crate) fn of_the_log(refusal: Refusal) -> Problem {
+    let (code, hint) = match &refusal {
+        Refusal::OtherSigner { .. } => ("log-wrong-signer", OTHER_KEY),
+        Refusal::WrongOrigin { .. } => ("log-other", OTHER_KEY),
+        Refusal::BadSignature(_) => ("log-wrong-signer", FORGED),
+        Refusal::Shrunk { .. } => ("log-shrunk", OTHER_LOG),
+        Refusal::SplitView(_) => ("log-split-view", OTHER_LOG),
+        Refusal::Inconsistent { .. } | Refusal::ProofLength { .. } => ("log-inconsistent", OTHER_LOG),
+        Refusal::NotIncluded { .. } | Refusal::NotInTree { .. } => ("log-not-included", FORGED),
+        _ => ("log-bad-proof", FORGED),
     };
-    Problem::new(code, format!("the transparency log: {refusal}"), SERVER)
+    Problem::new(code, format!("the transparency log: {refusal}"), hint)
 }

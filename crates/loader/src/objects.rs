@@ -32,14 +32,7 @@ impl ObjectCache {
     /// Reads an object into sealed memory. One that is damaged is removed, so that the next try downloads it.
     pub(crate) fn seal(&self, object: &ModuleObject) -> Result<SealedModule, Problem> {
         let path = self.path(&object.sha256);
-        let file = File::open(&path).map_err(|error| {
-            let message = format!("the module is not in the cache: {error}");
-            Problem::new(
-                "module-not-cached",
-                message,
-                "`livepatch refresh` downloads it when the server can be reached",
-            )
-        })?;
+        let file = File::open(&path).map_err(|error| not_cached(&error))?;
         let sealed = SealedModule::from_reader(file, object.size_bytes).map_err(Problem::from);
         let checked =
             sealed.and_then(|sealed| object.check(sealed.bytes()).map(|()| sealed).map_err(Problem::from));
@@ -53,10 +46,7 @@ impl ObjectCache {
     pub(crate) fn put(&self, digest: &Sha256Digest, bytes: &[u8]) -> Result<(), Problem> {
         let written = private_directory(&self.directory)
             .and_then(|()| write_atomically(&self.path(digest), bytes, self.steps.as_ref()));
-        written.map_err(|error| {
-            let message = format!("cannot store the module in {}: {error}", self.directory.display());
-            Problem::new("state-not-written", message, "free space or mount the state directory writable")
-        })
+        written.map_err(|error| not_stored(&self.directory, &error))
     }
 
     /// Removes every object but these.
@@ -72,4 +62,14 @@ impl ObjectCache {
     fn path(&self, digest: &Sha256Digest) -> PathBuf {
         self.directory.join(format!("{digest}.ko"))
     }
+}
+
+pub(crate) fn not_cached(error: &std::io::Error) -> Problem {
+    let hint = "`livepatch refresh` downloads it when the server can be reached";
+    Problem::new("module-not-cached", format!("the module is not in the cache: {error}"), hint)
+}
+
+pub(crate) fn not_stored(directory: &Path, error: &std::io::Error) -> Problem {
+    let message = format!("cannot store the module in {}: {error}", directory.display());
+    Problem::new("state-not-written", message, "free space or mount the state directory writable")
 }

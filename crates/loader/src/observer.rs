@@ -202,7 +202,7 @@ fn line(holder: &Holder) -> String {
     format!("{} (pid {}, thread {}): {place}", holder.name, holder.process, holder.thread)
 }
 
-fn unreachable_problem(error: &AskError) -> Problem {
+pub(crate) fn unreachable_problem(error: &AskError) -> Problem {
     let message = format!("nobody tells what the kernel's log says of livepatches: {error}");
     let hint = "`systemctl status livepatch-observer` says whether it runs; all else goes on without it";
     Problem::new("observer-unreachable", message, hint)

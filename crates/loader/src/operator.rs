@@ -18,6 +18,8 @@ const ROOT_FILE: &str = "operator-root.json";
 const RESET: &str =
     "`livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays";
 
+pub(crate) const ONE_SIGNATURE: &str = "one signature must do, for envelopes have one";
+
 /// Who speaks for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operator {
@@ -90,7 +92,7 @@ fn check(root: &Root) -> Result<(), Refusal> {
     }
     for role in [Role::Documents, Role::Assignments] {
         if root.threshold(role) != 1 {
-            return Err(Refusal::BadRole { role, why: "one signature must do, for envelopes have one" });
+            return Err(Refusal::BadRole { role, why: ONE_SIGNATURE });
         }
     }
     Ok(())
@@ -100,20 +102,15 @@ impl Loader {
     /// Who speaks for the operator now. The root is pinned when it is seen for the first time.
     pub(crate) fn operator(&self) -> Result<Operator, Problem> {
         let pinned = self.trust.optional(ROOT_FILE)?;
-        let pinned = pinned.map(|bytes| OperatorRoot::pin(&bytes)).transpose().map_err(|refusal| {
-            let message = format!("{ROOT_FILE} in the trust directory: {refusal}");
-            Problem::new("trust-unreadable", message, "put the operator's metadata/1.root.json there")
-        })?;
+        let pinned = pinned.map(|bytes| OperatorRoot::pin(&bytes)).transpose();
+        let pinned = pinned.map_err(|refusal| root_unreadable(&refusal))?;
         match (self.store.get().operator, pinned) {
             (None, None) => {
                 let key = self.trust.operator()?;
                 let keys = vec![key.clone()];
                 Ok(Operator { name: key.key_id(), documents: keys.clone(), assignments: keys })
             }
-            (Some(known), None) => {
-                let message = format!("{ROOT_FILE} is gone, and this host is held to {}", known.repository());
-                Err(Problem::new("operator-root-missing", message, RESET))
-            }
+            (Some(known), None) => Err(root_missing(known.repository())),
             (None, Some(pinned)) => {
                 self.store.update(|state| adopt(state, pinned.clone()))?;
                 tracing::info!(repository = %pinned.repository(), "the operator's root is pinned");
@@ -121,11 +118,7 @@ impl Loader {
             }
             // A newer root of the same name may have come with a package: the chain of roots counts.
             (Some(known), Some(pinned)) if known.repository() == pinned.repository() => Ok(known.operator()),
-            (Some(known), Some(pinned)) => {
-                let (was, is) = (known.repository(), pinned.repository());
-                let message = format!("{ROOT_FILE} is that of {is}, and this host is held to {was}");
-                Err(Problem::new("operator-other-root", message, RESET))
-            }
+            (Some(known), Some(pinned)) => Err(other_root(known.repository(), pinned.repository())),
         }
     }
 
@@ -138,9 +131,7 @@ impl Loader {
                 return Err(not_enabled());
             }
             let Some(OperatorRoot(known)) = &state.operator else {
-                let message = "no root of the operator's is pinned on this host";
-                let hint = "nothing is to be done; the key in operator.pub counts";
-                return Err(Problem::new("operator-root-not-pinned", message, hint));
+                return Err(root_not_pinned());
             };
             let before = known.root().clone();
             let mut known = known.clone();
@@ -198,16 +189,46 @@ fn forget_renounced(state: &mut State, before: &Root, next: &Root) {
     }
 }
 
-fn of_the_operator(refusal: Refusal) -> Problem {
+pub(crate) fn root_unreadable(refusal: &Refusal) -> Problem {
+    let message = format!("{ROOT_FILE} in the trust directory: {refusal}");
+    Problem::new("trust-unreadable", message, "put the operator's metadata/1.root.json there")
+}
+
+pub(crate) fn root_missing(repository: &RepositoryName) -> Problem {
+    let message = format!("{ROOT_FILE} is gone, and this host is held to {repository}");
+    let mut problem =
+        Problem::new("operator-root-missing", message, "put the file back into the trust directory");
+    problem
+        .hints
+        .push("or `livepatch trust reset`: from then on the key in operator.pub alone counts".into());
+    problem
+}
+
+pub(crate) fn other_root(was: &RepositoryName, is: &RepositoryName) -> Problem {
+    let message = format!("{ROOT_FILE} is that of {is}, and this host is held to {was}");
+    Problem::new("operator-other-root", message, RESET)
+}
+
+pub(crate) fn root_not_pinned() -> Problem {
+    let message = "no root of the operator's is pinned on this host";
+    let hint = "nothing is to be done; the key in operator.pub counts";
+    Problem::new("operator-root-not-pinned", message, hint)
+}
+
+pub(crate) fn of_the_operator(refusal: Refusal) -> Problem {
     const SERVER: &str = "the server serves another root than the operator signed; tell its operator";
     let (code, hint) = match &refusal {
         Refusal::Expired { .. } => (
             "operator-expired",
             "the operator must sign a new root (`livepatch-build trust renew`); check this host's clock too (`date -u`)",
         ),
-        Refusal::ClockBehind { .. } => ("clock-behind", refusal.hint()),
-        Refusal::Rollback { .. } => ("operator-rollback", SERVER),
-        Refusal::WrongVersion { .. } => ("operator-root-gap", SERVER),
+        Refusal::ClockBehind { .. } => {
+            ("clock-behind", "set this host's clock (`date -u`), then `livepatch refresh`")
+        }
+        Refusal::Rollback { .. } => ("operator-rollback", "the server serves an old root; tell its operator"),
+        Refusal::WrongVersion { .. } => {
+            ("operator-root-gap", "the server leaves out a root in between; tell its operator")
+        }
         Refusal::Threshold { .. } => ("operator-threshold", SERVER),
         Refusal::WrongRepository { .. } => ("operator-other-root", SERVER),
         Refusal::Format(_) | Refusal::Critical(_) => ("operator-too-new", "upgrade the client"),

@@ -239,9 +239,7 @@ fn choose(
         return nothing(format!("{version} is applied"), None);
     }
     if withdrawn.contains(&version) {
-        let message = format!("the server offers livepatch {version}, which was withdrawn before");
-        let problem =
-            Problem::new("withdrawn-livepatch", message, "withdrawals are final; tell the server's operator");
+        let problem = withdrawn_problem(version);
         return fallback(Some(problem.clone()), problem.message);
     }
     if state.held == Some(version) {
@@ -287,11 +285,18 @@ pub(crate) fn time_problem(document: &KernelDocument, state: &State, now: Timest
         return Some(error.into());
     }
     let latest = state.latest_issued?;
-    (latest.duration_since(now) > CLOCK_SKEW).then(|| {
-        let message =
-            format!("the clock here says {now}, but a document was believed that was issued at {latest}");
-        Problem::new("clock-behind", message, "set this host's clock (`date -u`), then `livepatch refresh`")
-    })
+    (latest.duration_since(now) > CLOCK_SKEW).then(|| clock_problem(now, latest))
+}
+
+pub(crate) fn clock_problem(now: Timestamp, latest: Timestamp) -> Problem {
+    let message =
+        format!("the clock here says {now}, but a document was believed that was issued at {latest}");
+    Problem::new("clock-behind", message, "set this host's clock (`date -u`), then `livepatch refresh`")
+}
+
+pub(crate) fn withdrawn_problem(version: PatchVersion) -> Problem {
+    let message = format!("the server offers livepatch {version}, which was withdrawn before");
+    Problem::new("withdrawn-livepatch", message, "withdrawals are final; tell the server's operator")
 }
 
 #[cfg(test)]

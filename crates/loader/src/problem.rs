@@ -39,8 +39,10 @@ impl Display for Problem {
 
 impl std::error::Error for Problem {}
 
-const OPERATOR_HINT: &str =
-    "compare operator.pub in the trust directory with the key of the server's operator";
+#[cfg(test)]
+mod tests;
+
+pub(crate) const OPERATOR_HINT: &str = "compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out";
 
 impl From<DocumentError> for Problem {
     fn from(error: DocumentError) -> Self {

@@ -60,5 +60,6 @@ pub(crate) fn read_exactly(body: &mut dyn Read, bytes: u32) -> Result<Vec<u8>, P
         return Ok(read);
     }
     let why = ended.unwrap_or_else(|| format!("it ends after {} of {bytes} bytes", read.len()));
-    Err(Problem::new("bad-request", format!("the request cannot be read: {why}"), "restart livepatchd"))
+    let hint = "say it again; client and loader may differ in version: restart both";
+    Err(Problem::new("bad-request", format!("the request cannot be read: {why}"), hint))
 }

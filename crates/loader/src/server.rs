@@ -6,9 +6,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use livepatch_api::daemon::Failure;
 use livepatch_loader_api::{Answer, HEAD_BYTES, Head, Request};
 
-use crate::{Peers, Problem};
+use crate::Peers;
 
 /// How many connections of one socket are looked at at a time; others wait in the kernel's queue. The sockets share
 /// none, so that nobody on one keeps out whoever is on the other.
@@ -68,12 +69,12 @@ fn connection<R: Request>(
         match body.read_exact(&mut head).map_err(|error| error.to_string()) {
             Ok(()) => match Head::parse(head) {
                 Ok(head) => answer(head, &mut body),
-                Err(error) => refusal("bad-request", &error.to_string()),
+                Err(error) => refusal("bad-request", &error.to_string(), DIFFER),
             },
-            Err(error) => refusal("bad-request", &format!("the request cannot be read: {error}")),
+            Err(error) => refusal("bad-request", &format!("the request cannot be read: {error}"), DIFFER),
         }
     } else {
-        refusal("not-permitted", "this socket is not for this user")
+        refusal("not-permitted", "this socket is not for this user", "use sudo")
     };
     let sent = stream.set_write_timeout(Some(bound)).and_then(|()| {
         let bytes = serde_json::to_vec(&said)?;
@@ -84,10 +85,11 @@ fn connection<R: Request>(
     }
 }
 
-fn refusal(code: &'static str, why: &str) -> Answer {
+const DIFFER: &str = "client and loader may differ in version: restart both";
+
+fn refusal(code: &'static str, why: &str, hint: &str) -> Answer {
     tracing::warn!(code, "a request was refused: {why}");
-    let problem = Problem::new(code, why, "client and loader may differ in version: restart both");
-    Answer { failure: Some(problem.to_failure()), view: None }
+    Answer { failure: Some(Failure::new(code, why, hint)), view: None }
 }
 
 /// A stream that ends in an error when all of what was read took too long, however it dribbles in. The time begins with

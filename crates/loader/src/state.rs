@@ -453,9 +453,7 @@ fn converted(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<State, Problem> {
-    let hint = "`livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot";
-    let problem =
-        |why: String| Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint);
+    let problem = |why: String| unreadable(path, &why);
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(State { schema: SCHEMA, ..State::default() });
@@ -469,6 +467,11 @@ fn read(path: &Path) -> Result<State, Problem> {
         return Err(problem(format!("its schema is {} where {SCHEMA} is understood", state.schema)));
     }
     Ok(state)
+}
+
+pub(crate) fn unreadable(path: &Path, why: &str) -> Problem {
+    let hint = "`livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot";
+    Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint)
 }
 
 pub(crate) fn not_written(path: &Path, error: &std::io::Error) -> Problem {
@@ -554,15 +557,30 @@ mod tests {
     fn an_unreadable_state_is_kept_until_it_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
-        for text in ["", "{", "{\"schema\": 2}", "{\"schema\": 1, \"later\": 1}", "{}"] {
+        let mut said = String::new();
+        let long = " ".repeat(MAX_STATE_BYTES as usize + 1);
+        let later = serde_json::to_string(&State { schema: 2, ..State::default() }).unwrap();
+        for text in ["", "{", "{\"schema\": 2}", "{\"schema\": 1, \"later\": 1}", "{}", &long, &later] {
             std::fs::write(&path, text).unwrap();
             let store = open(directory.path());
-            assert_eq!(store.problem().unwrap().code, "state-unreadable", "{text}");
+            let problem = store.problem().unwrap();
+            assert_eq!(problem.code, "state-unreadable", "{problem}");
+            said += &problem.to_string().replace(path.to_str().unwrap(), "FILE");
+            said += "\n";
             assert_eq!(store.update(|state| state.seen.clear()).unwrap_err().code, "state-unreadable");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
             store.set_aside().unwrap();
             store.update(|state| state.held = None).unwrap();
             assert!(!path.exists() && path.with_extension("json.unreadable").exists());
         }
+        insta::assert_snapshot!(said, @"
+        cannot use FILE: EOF while parsing a value at line 1 column 0
+        cannot use FILE: EOF while parsing an object at line 1 column 1
+        cannot use FILE: its schema is 2 where 1 is understood
+        cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `seen`, `latest_issued`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `held`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
+        cannot use FILE: its schema is 0 where 1 is understood
+        cannot use FILE: it is too large
+        cannot use FILE: its schema is 2 where 1 is understood
+        ");
     }
 }

@@ -4,6 +4,7 @@
 use livepatch_manifest::{EnvelopeError, SupportError, SupportMatrix, VerifyingKey};
 
 use crate::loader::not_enabled;
+use crate::problem::OPERATOR_HINT;
 use crate::state::{Channel, State};
 use crate::{Loader, Problem};
 
@@ -38,8 +39,11 @@ impl From<SupportError> for Problem {
     fn from(error: SupportError) -> Self {
         const OPERATOR: &str = "tell the server's operator";
         let (code, hint) = match &error {
-            SupportError::Envelope(EnvelopeError::UntrustedSigner(_) | EnvelopeError::BadSignature(_)) => (
-                "support-wrong-signer",
+            SupportError::Envelope(EnvelopeError::UntrustedSigner(_)) => {
+                ("support-wrong-signer", OPERATOR_HINT)
+            }
+            SupportError::Envelope(EnvelopeError::BadSignature(_)) => (
+                "support-tampered",
                 "somebody changes what the server sends; look at proxies and mirrors in between",
             ),
             SupportError::Schema(_) | SupportError::Critical(_) => ("support-too-new", "upgrade the client"),

@@ -2,7 +2,7 @@
 //! administrator put in place goes before the one that came with the package.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use livepatch_manifest::VerifyingKey;
 use livepatch_modsig::Certificate;
@@ -40,8 +40,7 @@ impl TrustDirectories {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
-                    let message = format!("cannot read {}: {error}", path.display());
-                    return Err(Problem::new("trust-unreadable", message, "make the file readable for root"));
+                    return Err(unreadable(&path, &error));
                 }
             }
         }
@@ -55,12 +54,22 @@ fn read(directories: &TrustDirectories, name: &str) -> Result<Vec<u8>, Problem> 
         ErrorKind::NotFound => std::fs::read(directories.package.join(name)).map_err(|_| error),
         _ => Err(error),
     });
-    bytes.map_err(|error| {
-        Problem::new("trust-missing", format!("cannot read {}: {error}", path.display()), HINT)
+    bytes.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => missing(&path, &error),
+        _ => unreadable(&path, &error),
     })
 }
 
-fn wrong(name: &str, error: &dyn std::fmt::Display) -> Problem {
+pub(crate) fn missing(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new("trust-missing", format!("cannot read {}: {error}", path.display()), HINT)
+}
+
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    let message = format!("cannot read {}: {error}", path.display());
+    Problem::new("trust-unreadable", message, "make it a file that root can read")
+}
+
+pub(crate) fn wrong(name: &str, error: &dyn std::fmt::Display) -> Problem {
     Problem::new("trust-unreadable", format!("{name} in the trust directory: {error}"), HINT)
 }
 
@@ -91,6 +100,6 @@ mod tests {
             std::fs::create_dir(administrator.join(name)).unwrap();
         }
         assert_eq!(code("vendor-root.json"), Err("trust-unreadable"));
-        assert_eq!(read(&trust, "vendor.pem").map_err(|problem| problem.code), Err("trust-missing"));
+        assert_eq!(read(&trust, "vendor.pem").map_err(|problem| problem.code), Err("trust-unreadable"));
     }
 }

@@ -5,7 +5,7 @@
 //! but by root.
 
 mod kept;
-mod problems;
+pub(crate) mod problems;
 mod store;
 mod verdict;
 
@@ -34,16 +34,8 @@ impl Loader {
             return Err(not_enabled());
         }
         let gate = self.vendor();
-        let not_pinned = || {
-            let message = "no root of the vendor's is pinned on this host";
-            Problem::new(
-                "vendor-not-pinned",
-                message,
-                "nothing is to be done; the certificate in vendor.pem counts",
-            )
-        };
         // What stands in the way of new livepatches must not keep withdrawals away.
-        let kept = gate.kept.ok_or_else(|| gate.problem.unwrap_or_else(not_pinned))?;
+        let kept = gate.kept.ok_or_else(|| gate.problem.unwrap_or_else(problems::not_pinned))?;
         self.vendors.begin(kept)
     }
 
@@ -61,11 +53,7 @@ impl Loader {
         if let Some(problem) = problem {
             return Err(problem);
         }
-        let kept = kept.ok_or_else(|| {
-            let message = "no root of the vendor's is pinned on this host, and without a server its word is needed";
-            let hint = "put the vendor's metadata/1.root.json as vendor-root.json into /etc/livepatch/trust (docs/trust.md)";
-            Problem::new("vendor-not-pinned", message, hint)
-        })?;
+        let kept = kept.ok_or_else(problems::not_pinned_but_needed)?;
         self.vendors.take_all(&kept, kernel, |path| files.get(path).map(<[u8]>::to_vec))
     }
 

@@ -43,7 +43,10 @@ impl PatchedModule {
         let read =
             parts.and_then(|(name, id)| Some((ModuleName::parse(name).ok()?, BuildId::parse(id).ok()?)));
         let (name, build_id) = read.ok_or_else(|| {
-            let message = format!("the signed module says livepatch_object={}", shown(text));
+            let message = format!(
+                "the signed module says livepatch_object={}, which is no module with a build-id",
+                shown(text)
+            );
             Problem::new("wrong-module", message, TELL)
         })?;
         Ok(Self { name, build_id })
@@ -111,4 +114,23 @@ fn check_info(info: &ModuleInfo, version: PatchVersion, kernel: &KernelIdentity)
 
 fn shown(value: &str) -> String {
     value.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use livepatch_kernel::FakeKernel;
+    use livepatch_types::{Architecture, KernelRelease};
+
+    use super::*;
+
+    #[test]
+    fn a_namesake_without_a_build_id() {
+        let build_id = BuildId::from_bytes(&[1; 20]).unwrap();
+        let (architecture, release) = (Architecture::Amd64, KernelRelease::parse("6.1.0").unwrap());
+        let kernel = FakeKernel::new(KernelIdentity { architecture, release, build_id: build_id.clone() });
+        let name = ModuleName::parse("cls_u32").unwrap();
+        kernel.add_livepatch(name.clone());
+        let problem = check_modules(&kernel, &[PatchedModule { name, build_id }]).unwrap_err();
+        insta::assert_snapshot!(problem, @"the livepatch is for module cls_u32, but the one that is loaded has no build-id");
+    }
 }

@@ -51,7 +51,7 @@ pub struct SupportRow {
     pub architecture: Architecture,
     /// The numbers that `uname -r` begins with: `6.1`.
     pub series: String,
-    /// What the distribution calls the series there: `GA`, `HWE`, `stable`, `backports`.
+    /// What the distribution calls the series there: `GA`, `HWE`, `stable`, `LTS`.
     pub line: String,
     /// How many months a build gets livepatches from its release on; none: no such window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,11 +201,14 @@ impl SupportRow {
 }
 
 impl SupportFlavour {
-    /// Whether a kernel is of this flavour: nothing but the numbers and backports of a version stands before it, so `amd64`
-    /// is not that of `6.1.0-50-cloud-amd64`, but of `6.12.9+bpo-amd64`.
+    /// Whether a kernel is of this flavour: nothing but the numbers of a version, and for which release it was made, stands before
+    /// it, so `amd64` is not that of `6.1.0-50-cloud-amd64`, but of `6.12.9+bpo-amd64` and `6.12.117+deb12-amd64`.
     fn is_of(&self, kernel: &str) -> bool {
         let version = kernel.strip_suffix(self.name.as_str()).and_then(|rest| rest.strip_suffix('-'));
-        let number = |part: &str| part.trim_start_matches("bpo").chars().all(|c| c.is_ascii_digit());
+        let number = |part: &str| {
+            let part = part.strip_prefix("bpo").or(part.strip_prefix("deb")).unwrap_or(part);
+            part.chars().all(|c| c.is_ascii_digit())
+        };
         version.is_some_and(|version| version.split(['.', '-', '+']).all(number))
     }
 }
@@ -280,6 +283,8 @@ mod tests {
             ("debian", "12", "6.1.0-50-cloud-amd64", vec!["linux-image-cloud-amd64", backports]),
             ("debian", "12", "6.12.9+bpo-amd64", vec![backports, "linux-image-amd64"]),
             ("debian", "12", "6.12.9+bpo1-cloud-amd64", vec!["linux-image-cloud-amd64", backports]),
+            ("debian", "12", "6.12.117+deb12-amd64", vec![backports, "linux-image-amd64"]),
+            ("debian", "12", "6.12.117+deb12-cloud-amd64", vec!["linux-image-cloud-amd64", backports]),
             ("debian", "12", "6.1.0-own", vec!["linux-image-amd64", backports]),
             ("debian", "13", "6.12.0-1-amd64", vec![]),
             ("ubuntu", "12", "6.1.0-50-amd64", vec![]),

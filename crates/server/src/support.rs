@@ -14,9 +14,12 @@ use crate::{Exit, Failure};
 /// What the program comes with.
 pub(crate) const SHIPPED: &str = include_str!("../data/support.toml");
 /// When that was written down: what an operator gives later is newer.
-const SHIPPED_AT: i64 = 1_793_491_200;
+const SHIPPED_AT: i64 = 1_795_824_000;
 /// Largest file, in bytes. In an envelope it is a third longer.
 const MAX_FILE_BYTES: u64 = MAX_SUPPORT_BYTES as u64 / 2;
+
+/// What helps who writes a file.
+const BEGIN: &str = "begin with what `livepatch-server support shipped` prints";
 
 /// The members of a row.
 const MEMBERS: [&str; 9] = [
@@ -77,13 +80,9 @@ impl Support {
 
     /// Takes a file in place of what was covered before.
     pub fn import(&self, file: &Path, now: Timestamp) -> Result<SupportMatrix, Failure> {
-        let named = |failure: Failure| {
-            failure
-                .context(format!("cannot use {}", file.display()))
-                .hint("begin with what `livepatch-server support shipped` prints")
-        };
-        let text = String::from_utf8(read_capped(file, MAX_FILE_BYTES)?)
-            .map_err(|_| named(Failure::refused("it is not text")))?;
+        let named = |failure: Failure| failure.context(format!("cannot use {}", file.display())).hint(BEGIN);
+        let bytes = read_capped(file, MAX_FILE_BYTES).map_err(|failure| failure.hint(BEGIN))?;
+        let text = String::from_utf8(bytes).map_err(|_| named(Failure::refused("it is not text")))?;
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let matrix = parse(&text).and_then(|rows| matrix(now, rows)).map_err(named)?;
         let given = Given { given: now, rows: matrix.rows.clone() };
@@ -100,7 +99,13 @@ fn matrix(at: Timestamp, rows: Vec<SupportRow>) -> Result<SupportMatrix, Failure
 }
 
 fn parse(text: &str) -> Result<Vec<SupportRow>, Failure> {
-    let wrong = |error: toml::de::Error| Failure::refused(error.message().to_owned());
+    let wrong = |error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or_else(String::new, |before| {
+            format!("line {}: ", before.bytes().filter(|byte| *byte == b'\n').count() + 1)
+        });
+        Failure::refused(format!("{line}{}", error.message()))
+    };
     let file: SupportFile = toml::from_str(text).map_err(wrong)?;
     if file.schema != 1 {
         return Err(Failure::refused(format!("its schema is {}, and this program reads 1", file.schema)));
@@ -135,7 +140,7 @@ mod tests {
             ("ubuntu", "16.04", "4.4", "GA", "generic lowlatency aws fips"),
             ("ubuntu", "14.04", "4.4", "HWE", "generic lowlatency"),
             ("debian", "12", "6.1", "stable", "amd64 cloud-amd64 rt-amd64"),
-            ("debian", "12", "6.12", "backports", "amd64 cloud-amd64 rt-amd64"),
+            ("debian", "12", "6.12", "LTS", "amd64 cloud-amd64 rt-amd64"),
         ];
         assert_eq!(matrix.rows.len(), expected.len());
         for (row, (distribution, release, series, line, flavours)) in matrix.rows.iter().zip(expected) {
@@ -157,6 +162,23 @@ mod tests {
             let host = HostSystem { distribution, release, architecture, kernel: "own" };
             let ended = matrix.kernels_for(host, "2100-01-01".parse().unwrap());
             assert!(ended.iter().all(|(row, _)| row.until.is_none()), "what has ended is not recommended");
+        }
+    }
+
+    /// The dates and packages that were looked up, with the sources that the file names.
+    #[test]
+    fn what_was_looked_up() {
+        let rows = parse(SHIPPED).unwrap();
+        let debian: Vec<_> = rows.iter().filter(|row| row.distribution == "debian").collect();
+        assert!(debian.iter().all(|row| row.until == "2028-06-30".parse().ok()), "the end of its LTS");
+        let packages = debian.iter().flat_map(|row| row.flavours.iter().map(|f| f.package.as_str()));
+        let packages: Vec<_> = packages.collect();
+        assert_eq!(packages.len(), 6);
+        assert!(packages.iter().all(|package| !package.contains('/')), "no suite that one must add first");
+        for source in
+            ["wiki.ubuntu.com/Kernel/Livepatch", "ubuntu.com/about/release-cycle", "wiki.debian.org/LTS"]
+        {
+            assert!(SHIPPED.contains(source), "{source}");
         }
     }
 

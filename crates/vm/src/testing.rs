@@ -64,12 +64,13 @@ pub fn kernel(name: &str) -> Result<Option<FetchedKernel>, VmError> {
     if std::env::var_os(REQUIRE_VM).is_some_and(|value| value == "1") {
         return Err(error);
     }
+    skipped(&format!("{error}; run cargo xtask setup && cargo xtask fetch"));
+    Ok(None)
+}
+
+/// Says loudly, past the test harness which would hide it, that the test of this thread is skipped, and why.
+pub fn skipped(why: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    // Past the test harness, which would hide it.
-    let _ = std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("SKIPPED: {test}: {error}; run cargo xtask setup && cargo xtask fetch\n").as_bytes(),
-    );
-    Ok(None)
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("SKIPPED: {test}: {why}\n").as_bytes());
 }

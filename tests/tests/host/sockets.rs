@@ -144,7 +144,7 @@ async fn both_query_styles_get_the_forms_of_the_snap() {
 /// Putting works as far as the daemon has the say; what is the loader's is answered with the command for it.
 #[tokio::test]
 async fn enable_and_disable_of_the_snap_are_answered_with_a_text() {
-    if !rustix::process::getuid().is_root() {
+    if !root_or_skipped() {
         return;
     }
     let site = Site::new().await;

@@ -619,3 +619,12 @@ pub(crate) fn code(result: Result<(), Problem>) -> String {
         Ok(()) => "ok".into(),
     }
 }
+
+/// Whether this test is root, as some sockets want it; if not, that it is skipped is said loudly.
+pub(crate) fn root_or_skipped() -> bool {
+    let is_root = rustix::process::getuid().is_root();
+    if !is_root {
+        livepatch_vm::testing::skipped("only root may speak on the daemon's socket");
+    }
+    is_root
+}

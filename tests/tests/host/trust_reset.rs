@@ -203,14 +203,9 @@ impl Desk {
     }
 }
 
-/// Whether this test can be root at the daemon's socket.
-fn is_root() -> bool {
-    rustix::process::getuid().is_root()
-}
-
 #[tokio::test]
 async fn every_case_of_the_runbook_ends_well() {
-    if !is_root() {
+    if !root_or_skipped() {
         return;
     }
     for (what, damage, code, heading) in CASES {
@@ -235,7 +230,7 @@ async fn every_case_of_the_runbook_ends_well() {
 
 #[tokio::test]
 async fn without_the_loaders_state_the_host_enrols_anew() {
-    if !is_root() {
+    if !root_or_skipped() {
         return;
     }
     let heading = "The loader's own state is gone";

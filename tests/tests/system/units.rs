@@ -7,10 +7,11 @@ use crate::machine::{Bench, Machine, Running};
 use crate::patches::patches;
 
 /// What `systemd-analyze security` may say at most, in tenths: 0 is closed, 100 is open.
-const EXPOSURE: [(&str, u32); 5] = [
+const EXPOSURE: [(&str, u32); 6] = [
     ("livepatchd.service", 15),
     ("livepatch-loader.service", 20),
     ("livepatch-observer.service", 20),
+    ("livepatch-reboot-required.service", 12),
     ("livepatch-refresh.service", 12),
     ("livepatch-server.service", 15),
 ];
@@ -63,6 +64,7 @@ fn units_documents_and_the_other_packages() {
     host.shell("dpkg --purge livepatch-server livepatch-builder");
 
     legacy_names(&host);
+    reboot_required(&host);
     host.shell("dpkg --purge livepatch");
     host.note_files("after");
     assert_eq!(host.run("diff /var/tmp/before /var/tmp/after").text(), "");
@@ -102,6 +104,33 @@ fn builder(host: &Running) {
     for header in ["livepatch/author.h", "kpatch-macros.h", "kpatch-syscall.h"] {
         host.shell(&format!("test -s {include}/{header}"));
     }
+}
+
+/// The timer of docs/status.md: off at first, and then it says what the daemon says, to other programs.
+fn reboot_required(host: &Running) {
+    let (timer, service) = ("livepatch-reboot-required.timer", "livepatch-reboot-required.service");
+    assert_eq!(host.run(&format!("systemctl is-enabled {timer}")).text().trim(), "disabled");
+    host.shell(&format!("systemctl start {service}"));
+    host.expect("test -e /run/reboot-required", 1);
+
+    host.shell(&format!("systemctl enable --now {timer}"));
+    host.shell(&format!("systemctl is-active {timer} && systemctl list-timers --all | grep {timer}"));
+    // What a daemon left whose kernel gets no livepatches any more.
+    host.shell("systemctl stop livepatchd && mkdir -p /run/livepatch");
+    let status = include_str!("status-ended.json").replace('\n', "");
+    host.shell(&format!("echo '{status}' >/run/livepatch/status.json"));
+    host.shell(&format!("systemctl start {service}"));
+    assert_eq!(
+        host.shell("cat /run/reboot-required /run/reboot-required.pkgs; stat -c %a /run/reboot-required"),
+        "*** System restart required ***\nlivepatch: livepatches for this kernel ended\nlivepatch\n644"
+    );
+    // The daemon is there again and says otherwise.
+    host.shell("systemctl start livepatchd");
+    host.shell(&format!("systemctl start {service}"));
+    host.expect("test -e /run/reboot-required || test -e /run/reboot-required.pkgs", 1);
+    // It stays on when the package is installed again, and goes with it.
+    host.shell("dpkg --install /run/payload/livepatch.deb");
+    host.shell(&format!("systemctl is-enabled {timer}"));
 }
 
 /// The names lead to the client; beside the snap they are refused.

@@ -5,12 +5,16 @@ use crate::Problem;
 /// A server that did not answer.
 #[expect(clippy::needless_pass_by_value, reason = "its callers map errors with it")]
 pub(super) fn unreachable(error: reqwest::Error) -> Problem {
-    let hint = if is_about_time(&error) {
+    problem(&error)
+}
+
+fn problem(error: &(dyn std::error::Error + 'static)) -> Problem {
+    let hint = if is_about_time(error) {
         "is this host's clock right (`date -u`)? then the server's certificate must be renewed; the check is repeated by itself"
     } else {
         "check the network, the server URL and ca-file; the check is repeated by itself"
     };
-    Problem::new("server-unreachable", format!("the server cannot be reached: {}", chain(&error)), hint)
+    Problem::new("server-unreachable", format!("the server cannot be reached: {}", chain(error)), hint)
 }
 
 /// Whether the server's certificate is not valid at the time that this host's clock says.
@@ -68,5 +72,16 @@ mod tests {
         ] {
             assert_eq!(is_about_time(&error), expected, "{error:?}");
         }
+        let problems = [certificate(CertificateError::NotValidYet), Error::other("refused")];
+        let said = problems.map(|error| {
+            let Problem { message, hints, .. } = problem(&error);
+            [vec![message], hints].concat().join("\n")
+        });
+        insta::assert_snapshot!(said.join("\n"), @"
+        the server cannot be reached: invalid peer certificate: NotValidYet
+        is this host's clock right (`date -u`)? then the server's certificate must be renewed; the check is repeated by itself
+        the server cannot be reached: refused
+        check the network, the server URL and ca-file; the check is repeated by itself
+        ");
     }
 }

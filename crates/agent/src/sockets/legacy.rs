@@ -20,6 +20,8 @@ const LONGEST_TOKEN_BYTES: usize = 4096;
 const NOT_ENABLED: &str =
     "Machine is not enabled. Please run 'sudo canonical-livepatch enable' with a token of your server.\n";
 
+const UNKNOWN_QUERY: &str = "unknown query; there are verbose=…, verbosity=… and format=json or yaml\n";
+
 /// Both styles of the query. How verbose is accepted and without effect: all is always told.
 #[derive(Deserialize)]
 struct StatusQuery {
@@ -36,8 +38,7 @@ pub(super) async fn status(State(agent): Agents, uri: Uri) -> Response {
     }
     let query = Query::<StatusQuery>::try_from_uri(&uri).ok();
     let Some(Query(query)) = query.filter(|Query(query)| query.is_known()) else {
-        let text = "unknown query; there are verbose=…, verbosity=… and format=json or yaml\n";
-        return (StatusCode::BAD_REQUEST, text).into_response();
+        return (StatusCode::BAD_REQUEST, UNKNOWN_QUERY).into_response();
     };
     let Some(legacy) = LegacyStatus::new(&status, &Machine::parse(&machine_texts())) else {
         return (StatusCode::BAD_REQUEST, NOT_ENABLED).into_response();
@@ -67,28 +68,22 @@ pub(super) async fn enable(State(agent): Agents, uri: Uri) -> Response {
     // What is wrong with a query is not told in its own words: the token is in it.
     let token = Query::<EnableQuery>::try_from_uri(&uri).ok().and_then(|Query(query)| checked(query.token));
     let Some(token) = token else {
-        return refusal(&Problem::new("bad-request", "auth-token is not a token", ""));
+        return refusal(&no_token());
     };
-    let hint = "run `livepatch enable --token-file FILE`, which tells both";
     done(to_its_end(async move {
         if agent.is_enabled() || agent.is_loader_enabled().await? {
             return agent.enable(token).await;
         }
-        Err(Problem::new(LOADER, "only root itself can tell the loader to take livepatches", hint))
+        Err(loader_not_enabled())
     }))
     .await
 }
 
 /// Forgets the enrolment, if the loader runs nothing any more.
 pub(super) async fn disable(State(agent): Agents) -> Response {
-    let hint = "run `livepatch disable`, which tells both";
     done(to_its_end(async move {
         if agent.is_enabled() && agent.is_loader_enabled().await? {
-            return Err(Problem::new(
-                LOADER,
-                "only root itself can tell the loader to take livepatches out",
-                hint,
-            ));
+            return Err(loader_enabled());
         }
         agent.disable().await
     }))
@@ -97,6 +92,21 @@ pub(super) async fn disable(State(agent): Agents) -> Response {
 
 /// The word for what the daemon may not say for root.
 const LOADER: &str = "loader-has-the-say";
+
+fn no_token() -> Problem {
+    let hint = "a token is of printable characters without spaces; the server's operator gives one out";
+    Problem::new("bad-request", "auth-token is not a token", hint)
+}
+
+fn loader_not_enabled() -> Problem {
+    let hint = "run `livepatch enable --token-file FILE`, which tells both";
+    Problem::new(LOADER, "only root itself can tell the loader to take livepatches", hint)
+}
+
+fn loader_enabled() -> Problem {
+    let hint = "run `livepatch disable`, which tells both";
+    Problem::new(LOADER, "only root itself can tell the loader to take livepatches out", hint)
+}
 
 fn checked(token: Redacted<String>) -> Option<Redacted<String>> {
     let text = token.expose().trim();
@@ -114,7 +124,11 @@ async fn done(command: impl Future<Output = Result<(), Problem>>) -> Response {
 
 /// A problem in the words of the original where it has some, otherwise in ours, with what to do.
 pub(super) fn refusal(problem: &Problem) -> Response {
-    let text = match problem.code.as_ref() {
+    (status_code(problem), text(problem)).into_response()
+}
+
+fn text(problem: &Problem) -> String {
+    match problem.code.as_ref() {
         "not-enabled" => NOT_ENABLED.to_owned(),
         "already-enabled" => {
             "Machine-token already exists! Please use 'disable' to delete existing machine-token.\n".into()
@@ -127,6 +141,42 @@ pub(super) fn refusal(problem: &Problem) -> Response {
                 .join("\n")
                 + "\n"
         }
-    };
-    (status_code(problem), text).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_programs_show() {
+        let refused = |code| Problem::new(code, "it is refused", "do this");
+        let said = [
+            text(&refused("not-enabled")),
+            text(&refused("already-enabled")),
+            text(&refused("unknown-token")),
+            text(&no_token()),
+            text(&loader_not_enabled()),
+            text(&loader_enabled()),
+            UNKNOWN_QUERY.to_owned(),
+        ];
+        insta::assert_snapshot!(said.join("---\n"), @"
+        Machine is not enabled. Please run 'sudo canonical-livepatch enable' with a token of your server.
+        ---
+        Machine-token already exists! Please use 'disable' to delete existing machine-token.
+        ---
+        Unknown Auth-Token
+        ---
+        auth-token is not a token
+        hint: a token is of printable characters without spaces; the server's operator gives one out
+        ---
+        only root itself can tell the loader to take livepatches
+        hint: run `livepatch enable --token-file FILE`, which tells both
+        ---
+        only root itself can tell the loader to take livepatches out
+        hint: run `livepatch disable`, which tells both
+        ---
+        unknown query; there are verbose=…, verbosity=… and format=json or yaml
+        ");
+    }
 }

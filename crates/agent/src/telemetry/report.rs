@@ -134,14 +134,11 @@ mod tests {
             ..View::default()
         };
         let problem = Failure::new("transition-stalled", "it stalled", "it is tried again");
-        assert_eq!(
-            detail(Some(&problem), &view),
-            [
-                "hint: it is tried again",
-                "lock: stalled 113.1 since 2026-11-24T12:00:00Z: it was not in force in time really",
-                "also: document-expired: the document expired",
-            ]
-        );
+        insta::assert_snapshot!(detail(Some(&problem), &view).join("\n"), @"
+        hint: it is tried again
+        lock: stalled 113.1 since 2026-11-24T12:00:00Z: it was not in force in time really
+        also: document-expired: the document expired
+        ");
         assert_eq!(detail(None, &view), [""; 0]);
         let many = View { locks: vec![Lock { message: "é".repeat(1000), ..lock }; 50], ..View::default() };
         let lines = detail(Some(&problem), &many);

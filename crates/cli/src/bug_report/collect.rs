@@ -13,6 +13,7 @@ const MAX_LOG_BYTES: u64 = 1 << 20;
 /// The journal may be large and its disk slow.
 const LOG_DEADLINE: Duration = Duration::from_secs(10);
 const LOG_LINES: &str = "100";
+const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Sections with their texts, in order.
 pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str, String)> {
@@ -26,7 +27,7 @@ pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str,
         (
             "lockdown",
             files(&["/sys/kernel/security/lockdown", "/sys/module/module/parameters/sig_enforce"])
-                + &secure_boot(),
+                + &secure_boot(std::fs::read(SECURE_BOOT).ok().as_deref()),
         ),
         ("log", log()),
     ]
@@ -98,9 +99,8 @@ fn keys() -> String {
 }
 
 /// The firmware's variable: four bytes of attributes, then 1 for on.
-fn secure_boot() -> String {
-    let path = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
-    let state = match std::fs::read(path).ok().and_then(|bytes| bytes.get(4).copied()) {
+fn secure_boot(variable: Option<&[u8]>) -> String {
+    let state = match variable.and_then(|bytes| bytes.get(4)) {
         Some(1) => "on",
         Some(_) => "off",
         None => "not known (no UEFI, or its variables are not shown)",
@@ -135,7 +135,7 @@ fn log() -> String {
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return format!("journalctl: {error}\n"),
+        Err(error) => return log_text(Some(Err(error))),
     };
     let (sender, receiver) = mpsc::sync_channel(1);
     if let Some(out) = child.stdout.take() {
@@ -146,13 +146,36 @@ fn log() -> String {
             let _ = sender.send(read.map(|_| bytes));
         });
     }
-    let text = match receiver.recv_timeout(LOG_DEADLINE) {
-        Ok(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(Err(error)) => format!("journalctl: {error}\n"),
-        Err(_) => "journalctl: no answer in time\n".into(),
-    };
+    let text = log_text(receiver.recv_timeout(LOG_DEADLINE).ok());
     // It has said all, or too much, or nothing in time.
     let _ = child.kill();
     let _ = child.wait();
     text
+}
+
+/// What the journal said; none: nothing in time.
+fn log_text(said: Option<std::io::Result<Vec<u8>>>) -> String {
+    match said {
+        Some(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Some(Err(error)) => format!("journalctl: {error}\n"),
+        None => "journalctl: no answer in time\n".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_where_there_is_nothing_to_show() {
+        let logs = [None, Some(Err(std::io::Error::other("so it is")))].map(log_text);
+        let boot = [None, Some(&[6, 0, 0, 0, 0][..]), Some(&[6, 0, 0, 0, 1])].map(secure_boot);
+        insta::assert_snapshot!([logs.concat(), boot.concat()].concat(), @"
+        journalctl: no answer in time
+        journalctl: so it is
+        secure boot: not known (no UEFI, or its variables are not shown)
+        secure boot: off
+        secure boot: on
+        ");
+    }
 }

@@ -175,7 +175,9 @@ fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliErr
     let (name, text) = match meaning {
         Meaning::Fixed(only) if new == only || new.is_empty() => return Ok(()),
         Meaning::Fixed(_) => return refuse("this client does not have it"),
-        Meaning::FileText(_) => return refuse("set ca-file in the daemon's configuration instead"),
+        Meaning::FileText(_) => {
+            return refuse("it is the file that ca-file names in the daemon's configuration");
+        }
         Meaning::Text(name)
         | Meaning::Proxy(name)
         | Meaning::List(name)

@@ -24,6 +24,17 @@ pub(super) fn enroll(
     if !rustix::process::geteuid().is_root() {
         return Err(CliError::NotPermitted);
     }
+    import_all(Path::new(MOKUTIL), certificates, facts, boot, out)?;
+    Ok(Exit::Ok)
+}
+
+fn import_all(
+    mokutil: &Path,
+    certificates: &[Certificate],
+    facts: &LoadFacts,
+    boot: &SecureBootFacts,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
     let mut imported = false;
     for certificate in certificates {
         match trust(certificate, facts, boot).enrolment {
@@ -35,7 +46,7 @@ pub(super) fn enroll(
             Enrolment::Absent | Enrolment::Unknown => {
                 writeln!(out, "Importing {}. Choose a password for the next boot.", certificate.subject())?;
                 out.flush()?;
-                import(Path::new(MOKUTIL), certificate)?;
+                import(mokutil, certificate)?;
                 imported = true;
             }
         }
@@ -46,7 +57,7 @@ pub(super) fn enroll(
             "Reboot with a console at hand: choose \"Enroll MOK\" on the blue screen and give that password."
         )?;
     }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// mokutil reads DER from a file, whatever form the certificate was given in.
@@ -75,10 +86,10 @@ mod tests {
         Certificate::from_pem(pem).unwrap().remove(0)
     }
 
-    fn enrolled(facts: &SecureBootFacts) -> Result<String, CliError> {
+    fn said(facts: &SecureBootFacts) -> String {
         let mut out = Vec::new();
-        enroll(&[certificate()], &LoadFacts::default(), facts, &mut out)?;
-        Ok(String::from_utf8(out).unwrap())
+        import_all(Path::new("true"), &[certificate()], &LoadFacts::default(), facts, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -109,15 +120,26 @@ mod tests {
             enrolled: Some(vec![certificate().der().to_vec()]),
             ..SecureBootFacts::default()
         };
+        let mut out = Vec::new();
+        let mut enroll = |facts: &SecureBootFacts| {
+            enroll(&[certificate()], &LoadFacts::default(), facts, &mut out).map(|_| ())
+        };
         let none = SecureBootFacts { uefi: false, ..facts.clone() };
-        assert!(matches!(enrolled(&none), Err(CliError::NoUefi)));
+        assert!(matches!(enroll(&none), Err(CliError::NoUefi)));
         if !rustix::process::geteuid().is_root() {
-            assert!(matches!(enrolled(&facts), Err(CliError::NotPermitted)));
-            return;
+            assert!(matches!(enroll(&facts), Err(CliError::NotPermitted)));
         }
-        assert_eq!(enrolled(&facts).unwrap(), format!("{} is enrolled already.\n", certificate().subject()));
-        let pending = SecureBootFacts { pending: facts.enrolled, enrolled: Some(Vec::new()), ..none };
-        let text = enrolled(&SecureBootFacts { uefi: true, ..pending }).unwrap();
-        assert!(text.contains("waits for the next boot already.\nReboot"), "{text}");
+        let pending =
+            SecureBootFacts { pending: facts.enrolled.clone(), enrolled: Some(vec![]), ..facts.clone() };
+        let absent = SecureBootFacts { pending: Some(vec![]), ..pending.clone() };
+        insta::assert_snapshot!([facts, pending, absent].map(|facts| said(&facts)).join("---\n"), @r#"
+        CN=fuzz is enrolled already.
+        ---
+        CN=fuzz waits for the next boot already.
+        Reboot with a console at hand: choose "Enroll MOK" on the blue screen and give that password.
+        ---
+        Importing CN=fuzz. Choose a password for the next boot.
+        Reboot with a console at hand: choose "Enroll MOK" on the blue screen and give that password.
+        "#);
     }
 }

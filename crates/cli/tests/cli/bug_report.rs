@@ -44,11 +44,20 @@ fn it_is_shown_then_written_and_has_nothing_private() {
     let output = report(directory.path(), &journal(directory.path()), &["--output", file.to_str().unwrap()]);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     let shown = text(&output.stdout);
-    for section in
-        ["status", "kernel", "livepatches", "os-release", "configuration", "keys", "lockdown", "log"]
-    {
-        assert!(shown.contains(&format!("\n== {section} ==\n")), "{section}: {shown}");
-    }
+    let ours = shown.lines().enumerate().filter(|(at, line)| *at < 2 || line.starts_with("== "));
+    let ours: Vec<&str> = ours.map(|(_, line)| line).collect();
+    insta::assert_snapshot!(ours.join("\n").replace(env!("CARGO_PKG_VERSION"), "VERSION"), @"
+    livepatch bug report, version VERSION
+    Secrets, names of machines and people, and addresses are taken out. Read it before you send it.
+    == status ==
+    == kernel ==
+    == livepatches ==
+    == os-release ==
+    == configuration ==
+    == keys ==
+    == lockdown ==
+    == log ==
+    ");
     for stays in [
         "\"version\": \"113.1\"",
         "abababababababababababababababababababab",

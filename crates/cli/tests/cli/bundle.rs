@@ -44,12 +44,15 @@ fn a_bundle_goes_to_the_loader_and_no_agent_is_needed() {
     std::fs::write(&path, "a bundle").unwrap();
     let asked = loader(directory.path(), None, view);
     let output = livepatch(directory.path(), &["apply", "--bundle", path.to_str().unwrap()], "");
-    assert_eq!(
-        text(&output.stdout),
-        "Livepatch 1.1 is applied: 1 CVE fixed. It comes back after a reboot.\n"
-    );
+    insta::assert_snapshot!(text(&output.stdout), @"Livepatch 1.1 is applied: 1 CVE fixed. It comes back after a reboot.");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(asked.join().unwrap(), b"\x16\0\0\0\x08a bundle");
+    // A loader that does not say what it applied.
+    std::fs::remove_file(directory.path().join(ROOT_SOCKET)).unwrap();
+    let asked = loader(directory.path(), None, View::default());
+    let output = livepatch(directory.path(), &["apply", "--bundle", path.to_str().unwrap()], "");
+    insta::assert_snapshot!(text(&output.stdout), @"The livepatch is applied.");
+    asked.join().unwrap();
 }
 
 #[test]
@@ -71,9 +74,18 @@ fn what_is_wrong_with_a_bundle_is_said() {
     // Files that are not there or too large do not get to the loader.
     let large = std::fs::File::create(&path).unwrap();
     large.set_len(1 << 40).unwrap();
-    for path in [path.to_str().unwrap(), "/nowhere.lpb"] {
+    let said = [path.to_str().unwrap(), "/nowhere.lpb"].map(|path| {
         let output = livepatch(directory.path(), &["apply", "--bundle", path], "");
         assert_eq!(output.status.code(), Some(1));
-        assert!(text(&output.stderr).starts_with(&format!("error: cannot read the bundle {path}: ")));
-    }
+        text(&output.stderr).replace(directory.path().to_str().unwrap(), "DIRECTORY")
+    });
+    insta::assert_snapshot!(said.join("---\n"), @"
+    error: cannot read the bundle DIRECTORY/livepatch.lpb: it has more than 48234496 bytes
+
+    hint: `livepatch-build trust attach` makes it: one file, of a livepatch
+    ---
+    error: cannot read the bundle /nowhere.lpb: No such file or directory (os error 2)
+
+    hint: `livepatch-build trust attach` makes it: one file, of a livepatch
+    ");
 }

@@ -8,8 +8,8 @@ use crate::support::*;
 fn a_mirror_that_answered_is_named() {
     let mut status = status();
     status.check.mirror = Some("https://mirror.example.org".into());
-    let line = "last check  succeeded, 2026-11-24 12:00:00 UTC, from the mirror https://mirror.example.org\n";
-    assert!(status_text(&status).contains(line), "{}", status_text(&status));
+    let text = status_text(&status);
+    insta::assert_snapshot!(text.lines().find(|line| line.starts_with("last check")).unwrap(), @"last check  succeeded, 2026-11-24 12:00:00 UTC, from the mirror https://mirror.example.org");
 }
 
 #[test]
@@ -141,6 +141,56 @@ fn a_token_comes_from_argument_file_or_input() {
         );
         assert!(!text(&output.stdout).contains("secret-1"));
     }
+}
+
+#[test]
+fn why_a_token_is_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = [&["enable", " "][..], &["enable", "--token-file", "/no/such/file"]].map(|arguments| {
+        let output = livepatch(directory.path(), arguments, "");
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr).to_owned()
+    });
+    insta::assert_snapshot!(said.join("---\n"), @"
+    error: cannot read the token: it is empty or holds other than printable characters
+
+    hint: `livepatch enable --token-file FILE`, or `-` to read it from standard input
+    ---
+    error: cannot read the token: /no/such/file: No such file or directory (os error 2)
+
+    hint: `livepatch enable --token-file FILE`, or `-` to read it from standard input
+    ");
+}
+
+#[test]
+fn what_is_said_when_a_host_left() {
+    let body = serde_json::to_string(&status()).unwrap();
+    let said = ["disable", "prepare-image"].map(|command| {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = answer(directory.path(), "livepatchd-priv.sock", "200 OK", &body);
+        let output = livepatch(directory.path(), &[command], "");
+        daemon.join().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        text(&output.stdout).to_owned()
+    });
+    insta::assert_snapshot!(said.join("---\n"), @"
+    This host is not enrolled any more, and no livepatch of it is applied.
+    ---
+    Nothing of this machine is remembered, and no livepatch of it is applied: shut it down and take the image.
+    On each clone: `livepatch enable --token-file FILE`.
+    ");
+}
+
+#[test]
+fn times_have_a_unit() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = livepatch(directory.path(), &["wait", "--timeout", "5"], "");
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(&output.stderr), @"
+    error: invalid value '5' for '--timeout <TIME>': it is not a number with s, m, h or d
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]

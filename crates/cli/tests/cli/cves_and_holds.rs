@@ -130,7 +130,9 @@ fn holds_are_in_the_configuration_which_keeps_its_mode() {
         let output = livepatch(directory.path(), &all, "");
         (output.status.code(), text(&output.stdout).to_owned())
     };
-    assert_eq!(run(&["hold"]), (Some(0), "nothing is held\n".into()));
+    let (code, said) = run(&["hold"]);
+    assert_eq!(code, Some(0));
+    insta::assert_snapshot!(said, @"nothing is held");
     assert!(!config.exists());
     std::fs::write(&config, "# ours\nserver = \"https://a\"\n").unwrap();
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -162,5 +164,11 @@ fn holds_are_in_the_configuration_which_keeps_its_mode() {
     ");
     fits("hold", run(&["unhold", "LSN-0113-1", "--format", "json"]).1.as_bytes());
     std::fs::write(&config, "held-cves = 1").unwrap();
-    assert_eq!(run(&["hold", "CVE-2026-1001"]).0, Some(1));
+    let output = livepatch(directory.path(), &["hold", "--config", config.to_str().unwrap()], "");
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(text(&output.stderr).replace(config.to_str().unwrap(), "CONFIG"), @"
+    error: cannot use CONFIG: held-cves is not a list of CVEs
+
+    hint: correct it there; `journalctl -u livepatchd` says what the daemon thinks of it
+    ");
 }

@@ -79,6 +79,7 @@ fn what_is_wrong_is_named_with_a_hint() {
     let problem = Failure { code: "x".into(), message: "it is so".into(), hints: vec!["do this".into()] };
     let kernel_problem = Some(("no".to_owned(), "boot another".to_owned()));
     let unreachable = Err(("the daemon cannot be reached".to_owned(), vec!["start it".to_owned()]));
+    let mut all = String::new();
     for (facts, expected) in [
         (HostFacts { kernel_problem, ..facts() }, "kernel     6.1.0-50-amd64 cannot be patched: no"),
         (HostFacts { origin: KernelOrigin::Own, ..facts() }, "kernel     6.1.0-50-amd64: "),
@@ -98,12 +99,54 @@ fn what_is_wrong_is_named_with_a_hint() {
         (patch(PatchState::Unapplied), "livepatch  livepatch 113.1 is not applied"),
         (patch(PatchState::AppliedWithBug), "livepatch  the kernel complained about livepatch 113.1"),
         (patch(PatchState::Unknown), "livepatch  what is applied is not known yet"),
+        (
+            with(&|status| (status.patch.state, status.patch.held) = (PatchState::Unapplied, true)),
+            "livepatch  livepatch 113.1 is held back",
+        ),
     ] {
         let text = said(&facts);
         assert_eq!(text.matches("wrong  ").count(), 1, "{text}");
         assert!(text.contains(&format!("wrong  {expected}")) && text.contains("hint: "), "{text}");
         assert_eq!(doctor(&facts).exit(), Exit::Failed);
+        let (_, wrong) = text.split_once("wrong  ").unwrap();
+        all += &wrong.split_inclusive('\n').take_while(|line| !line.starts_with("well ")).collect::<String>();
     }
+    insta::assert_snapshot!(all, @r#"
+    kernel     6.1.0-50-amd64 cannot be patched: no
+                      hint: boot another
+    kernel     6.1.0-50-amd64: no distribution that is known here built it
+                      hint: livepatches for a kernel of your own are built with `livepatch-build --vmlinux`, and published by your server
+    loading    this kernel has no livepatching
+                      hint: boot a kernel of the distribution, built with CONFIG_LIVEPATCH=y
+    loading    this kernel loads no modules until the next boot
+                      hint: unset kernel.modules_disabled in sysctl.d, and reboot
+    loading    ftrace is switched off, through which livepatches work
+                      hint: sysctl kernel.ftrace_enabled=1
+    daemon     the daemon cannot be reached
+                      hint: start it
+    daemon     no server is configured
+                      hint: set server = "https://…" in /etc/livepatch/livepatch.toml, then `systemctl restart livepatchd`
+    enrolment  this host is not enrolled: it asks nobody and applies nothing
+                      hint: `livepatch enable --token-file FILE` with a token of the server's operator
+    check      the last check failed
+                      hint: `livepatch refresh` asks again
+    check      the server was not asked since the daemon started
+                      hint: `livepatch refresh` asks now
+    problem    it is so
+                      hint: do this
+    livepatch  this kernel gets no livepatches any more
+                      hint: install a newer kernel, and reboot
+    livepatch  livepatch 113.1 is not applied
+                      hint: `livepatch explain` says why
+    livepatch  the kernel complained about livepatch 113.1
+                      hint: `livepatch explain` says why
+    livepatch  what is applied is not known yet
+                      hint: `livepatch refresh` asks now
+    livepatch  livepatch 113.1 is held back since it was reverted here
+                      hint: `livepatch apply` applies it
+    "#);
+    let applying = said(&patch(PatchState::Applying));
+    insta::assert_snapshot!(applying.lines().last().unwrap(), @"well   livepatch  livepatch 113.1 is being applied");
     assert_eq!(doctor(&loads(load())).exit(), Exit::Ok, "what cannot be seen is not wrong");
 }
 
@@ -160,7 +203,9 @@ fn what_to_install_to_be_covered() {
         assert_eq!(diagnosis.text().contains("hint: `apt install "), said.starts_with("soon"));
         assert_eq!(diagnosis.exit(), Exit::Ok, "it is not wrong yet");
     }
+    let mut all = String::new();
     for (state, said) in [
+        (CoverageState::NotCovered, "the server has no livepatches for this kernel"),
         (CoverageState::Ended, "livepatches for this kernel ended"),
         (CoverageState::SeriesEnded, "livepatches for this series of kernels ended"),
         (CoverageState::UpgradeNeeded, "this kernel needs a fix that no livepatch can have"),
@@ -168,7 +213,19 @@ fn what_to_install_to_be_covered() {
         let diagnosis = cover(&|status| status.coverage.state = state);
         assert!(diagnosis.text().contains(&format!("wrong  coverage   {said}")), "{}", diagnosis.text());
         assert_eq!(diagnosis.exit(), Exit::Failed);
+        let without = cover(&|status| (status.coverage.state, status.coverage.install) = (state, vec![]));
+        all += without.text().split_once("wrong  ").unwrap().1.split_once("well ").unwrap().0;
     }
+    insta::assert_snapshot!(all, @"
+    coverage   the server has no livepatches for this kernel
+                      hint: install a newer kernel of the distribution, and reboot
+    coverage   livepatches for this kernel ended
+                      hint: install a newer kernel of the distribution, and reboot
+    coverage   livepatches for this series of kernels ended
+                      hint: install a newer kernel of the distribution, and reboot
+    coverage   this kernel needs a fix that no livepatch can have
+                      hint: install a newer kernel of the distribution, and reboot
+    ");
 }
 
 /// Any user, any place: there is an answer.

@@ -2,7 +2,7 @@ use livepatch_api::daemon::*;
 use livepatch_cli::explain;
 use livepatch_types::*;
 
-use crate::support::{answer, fits, livepatch, reboot, status, text};
+use crate::support::{answer, fits, livepatch, reboot, status, text, waiting};
 
 #[test]
 fn in_force_and_nothing_newer() {
@@ -79,6 +79,45 @@ fn a_reboot_that_is_needed_or_of_use() {
     );
     let installed = said(reboot(NEWER_KERNEL_INSTALLED, Some("6.1.0-51-amd64")));
     assert_eq!(installed, "reboot   it is so\n         hint: reboot into 6.1.0-51-amd64");
+}
+
+/// What is in force, and what to do for the next one, where there is something to do.
+#[test]
+fn what_is_in_force_and_what_is_held() {
+    let said = |change: &dyn Fn(&mut Patch)| {
+        let mut status = status();
+        change(&mut status.patch);
+        let text = explain(&status).text();
+        text.lines().skip_while(|line| !line.starts_with("applied")).collect::<Vec<_>>().join("\n")
+    };
+    let waits =
+        |code: &'static str| said(&|patch| patch.waiting = Some(Waiting { code: code.into(), ..waiting() }));
+    let all = [
+        said(&|patch| patch.state = PatchState::AppliedWithBug),
+        said(&|patch| patch.state = PatchState::Applying),
+        said(&|patch| (patch.state, patch.held) = (PatchState::Unapplied, true)),
+        waits("mode"),
+        waits("after-cutoff"),
+    ];
+    insta::assert_snapshot!(all.join("\n---\n"), @"
+    applied  livepatch 113.1 is in force, but the kernel complained after it was applied
+    next     the one that the kernel complained about is not applied again
+    ---
+    applied  livepatch 113.1 is being applied: tasks move to the new code one by one
+    next     the one that is being applied comes first
+    ---
+    applied  no livepatch is in force
+    next     the livepatch is held back since it was reverted here
+             hint: `livepatch apply` clears that and applies it
+    ---
+    applied  livepatch 113.1 is in force since 2026-11-24 11:00:00 UTC: it fixes 1 CVE
+    next     livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC
+             hint: set the mode back to normal there, and restart the daemon
+    ---
+    applied  livepatch 113.1 is in force since 2026-11-24 11:00:00 UTC: it fixes 1 CVE
+    next     livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC
+             hint: change it in /etc/livepatch/livepatch.toml, and restart the daemon
+    ");
 }
 
 /// What comes next, in every state that nothing else explains.

@@ -86,7 +86,7 @@ fn locks_are_cleared_by_the_loader() {
     let asked = loader(directory.path(), None, vec![]);
     let output = livepatch(directory.path(), &["locks", "clear"], "");
     assert_eq!((output.status.code(), asked.join().unwrap()), (Some(0), 19));
-    assert!(text(&output.stdout).starts_with("Nothing keeps livepatches"));
+    insta::assert_snapshot!(text(&output.stdout), @"Nothing keeps livepatches from this kernel any more. `livepatch apply` applies at once.");
 
     let directory = tempfile::tempdir().unwrap();
     let failure = Failure::new("not-permitted", "it is so", "");

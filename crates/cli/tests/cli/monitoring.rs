@@ -310,3 +310,70 @@ fn quiet_leaves_the_exit_code() {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(4), ""));
     assert!(text(&output.stderr).starts_with("error: "));
 }
+
+/// From 90 days before the end of the series, and from 30 before that of the build; to the last day.
+#[test]
+fn a_cover_that_ends_soon_is_a_warning() {
+    let mut all = String::new();
+    for (level, until, series_until) in [
+        (Level::Ok, "2026-12-25", ""),
+        (Level::Warning, "2026-12-24", ""),
+        (Level::Warning, "2026-11-24", ""),
+        (Level::Ok, "", "2027-02-23"),
+        (Level::Warning, "", "2027-02-22"),
+        // The end of the series goes before that of the build, whichever comes first.
+        (Level::Warning, "2026-12-01", "2027-02-22"),
+        (Level::Warning, "2026-12-01", "2027-02-23"),
+        (Level::Ok, "", ""),
+    ] {
+        let (found, line) = line(|status| {
+            (status.coverage.until, status.coverage.series_until) =
+                (until.parse().ok(), series_until.parse().ok());
+        });
+        assert_eq!(found, level, "{until} {series_until}: {line}");
+        all += &line;
+    }
+    insta::assert_snapshot!(all, @"
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this kernel end on 2026-12-24 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this kernel end on 2026-11-24 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this series of kernels end on 2027-02-22 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this series of kernels end on 2027-02-22 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatches for this kernel end on 2026-12-01 | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
+    ");
+    // What has ended is not soon any more, and a cover that is not known ends never.
+    for state in [CoverageState::Unknown, CoverageState::NotCovered] {
+        let (level, line) = line(|status| {
+            (status.coverage.state, status.coverage.until) = (state, "2026-12-01".parse().ok());
+        });
+        assert_eq!(level, Level::Ok, "{line}");
+    }
+}
+
+/// The same by the program, with this machine's clock: what monitoring runs.
+#[test]
+fn the_exit_code_says_that_a_cover_ends_soon() {
+    let now = SystemClock.now();
+    let today = now.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    let in_days = |days: i64| today.checked_add(jiff::SignedDuration::from_hours(24 * days)).ok();
+    // A day to spare on the good side: midnight may come in between.
+    for (until, series_until, exit, words) in [
+        (in_days(30), None, 1, "LIVEPATCH WARNING - livepatches for this kernel end on "),
+        (None, in_days(90), 1, "LIVEPATCH WARNING - livepatches for this series of kernels end on "),
+        (in_days(32), in_days(92), 0, "LIVEPATCH OK - "),
+    ] {
+        let mut status = healthy();
+        status.check.at = Some(now);
+        (status.coverage.until, status.coverage.series_until) = (until, series_until);
+        let directory = tempfile::tempdir().unwrap();
+        let body = serde_json::to_string(&status).unwrap();
+        let daemon = answer(directory.path(), "livepatchd.sock", "200 OK", &body);
+        let output = livepatch(directory.path(), &["check"], "");
+        daemon.join().unwrap();
+        let line = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(exit), "{line}");
+        assert!(line.starts_with(words), "{line}");
+    }
+}

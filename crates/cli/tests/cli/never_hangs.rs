@@ -59,6 +59,18 @@ fn says(directory: &Path, bytes: Vec<u8>) {
 }
 
 #[test]
+fn what_is_said_of_a_daemon_that_is_silent() {
+    let directory = tempfile::tempdir().unwrap();
+    says(directory.path(), Vec::new());
+    let output = in_time("silent", || livepatch(directory.path(), &["status"], ""));
+    insta::assert_snapshot!(text(&output.stderr).replace(directory.path().to_str().unwrap(), "DIRECTORY"), @"
+    error: the daemon cannot be reached on DIRECTORY/livepatchd.sock: no answer within 700 ms
+
+    hint: `systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied
+    ");
+}
+
+#[test]
 fn answers_that_are_none() {
     let later = serde_json::to_vec(&Status { schema: 2, ..status() }).unwrap();
     let cases: [(&str, Vec<u8>); 8] = [
@@ -221,7 +233,8 @@ fn what_the_daemon_left_and_when() {
     let output = livepatch(directory.path(), &["status"], "");
     let problem = "problem: the daemon does not answer; this is what it knew on 2026-11-24 13:20:00 UTC (daemon-unreachable)
 hint: `systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied
-hint: its last problem was: it was so
+
+note: what was wrong then: it was so (x)
 ";
     assert!(text(&output.stdout).ends_with(problem), "{}", text(&output.stdout));
     let output = livepatch(directory.path(), &["status", "--format", "json"], "");

@@ -66,8 +66,38 @@ fn it_is_there_exactly_when_a_newer_kernel_must_be_booted() {
         );
     }
     machine.update(needed(), PatchState::Applied);
-    let shown = std::fs::read_to_string(machine.file("reboot-required")).unwrap();
-    assert_eq!(shown, "*** System restart required ***\nlivepatch: it is so\n");
+    let shown = || std::fs::read_to_string(machine.file("reboot-required")).unwrap();
+    let with_reason = shown();
+    machine.update(None, PatchState::KernelUpgradeRequired);
+    insta::assert_snapshot!([with_reason, shown()].concat(), @"
+    *** System restart required ***
+    livepatch: it is so
+    *** System restart required ***
+    livepatch: a newer kernel is needed
+    ");
+}
+
+#[test]
+fn files_that_are_no_text_or_too_long_are_left_alone() {
+    let machine = Machine::new();
+    std::fs::write(machine.file("status.json"), serde_json::to_string(&status()).unwrap()).unwrap();
+    let directory = machine.0.path().to_str().unwrap();
+    let said = [vec![0xff], vec![b' '; (1 << 20) + 1]].map(|bytes| {
+        std::fs::write(machine.file("reboot-required"), &bytes).unwrap();
+        let output = livepatch(machine.0.path(), &["reboot-required", "--directory", directory], "");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(std::fs::read(machine.file("reboot-required")).unwrap(), bytes);
+        text(&output.stderr).replace(directory, "DIRECTORY")
+    });
+    insta::assert_snapshot!(said.join("---\n"), @"
+    error: cannot write DIRECTORY/reboot-required: it is no text
+
+    hint: look at the directory and whether the file is there already
+    ---
+    error: cannot write DIRECTORY/reboot-required: it is too long
+
+    hint: look at the directory and whether the file is there already
+    ");
 }
 
 #[test]

@@ -101,3 +101,49 @@ fn roles_are_those_of_the_schema() {
         assert!(serde_json::from_value::<RoleSeen>(seen).is_ok(), "{word}");
     }
 }
+
+/// What is not as usual, in words.
+#[test]
+fn the_words_for_what_is_not_there_yet() {
+    let shown = |view: View| {
+        let directory = tempfile::tempdir().unwrap();
+        loader_with(directory.path(), None, Some(view));
+        text(&livepatch(directory.path(), &["trust"], "").stdout).to_owned()
+    };
+    let new = VendorView { seen: vec![], knows_this_kernel: false, ..vendor() };
+    let expires = "2027-11-23T00:00:00Z".parse().unwrap();
+    let operator = OperatorView { repository: "example-fleet".parse().unwrap(), root: 1, expires };
+    let log = LogView { name: "log.example/fleet".into(), keys: vec![], size: 0, wants: None };
+    let pinned = View { vendor: Some(new), operator: Some(operator), log: Some(log), ..View::default() };
+    let log = LogView { name: "log.example/fleet".into(), keys: vec![], size: 2, wants: None };
+    let seen = View { vendor: Some(vendor()), log: Some(log), ..View::default() };
+    let problem =
+        Failure { code: "trust-missing".into(), message: "it is so".into(), hints: vec!["do this".into()] };
+    let lost = View { vendor_problem: Some(problem), ..View::default() };
+    insta::assert_snapshot!([pinned, seen, View::default(), lost].map(shown).join("---\n"), @"
+    repository  debian-12-6.1
+    allowed     not asked yet for this kernel
+    withdrawn   none
+    operator    example-fleet, root version 1, expires 2027-11-23 00:00:00 UTC
+    log         log.example/fleet, nothing of it was seen yet
+    ---
+    repository  debian-12-6.1
+    root        version 2, expires 2027-11-23 00:00:00 UTC
+    timestamp   version 41, expires 2027-11-23 00:00:00 UTC
+    allowed     1.1, 1.2
+    withdrawn   none
+    operator    no operator-root.json is pinned, the key in operator.pub alone counts
+    log         log.example/fleet, 2 entries seen
+    ---
+    repository  none: no vendor-root.json is pinned, the vendor's certificate alone counts
+    operator    no operator-root.json is pinned, the key in operator.pub alone counts
+    log         no log.vkey is pinned, nobody asks here what is in a log
+    ---
+    repository  not known
+    operator    no operator-root.json is pinned, the key in operator.pub alone counts
+    log         no log.vkey is pinned, nobody asks here what is in a log
+
+    problem: it is so (trust-missing)
+    hint: do this
+    ");
+}

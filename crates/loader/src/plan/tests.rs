@@ -268,11 +268,47 @@ fn the_table() {
             "settle livepatch_1_1",
         ),
     ];
+    let mut reasons = std::collections::BTreeSet::new();
     for (index, (case, expected)) in table.iter().enumerate() {
         let plan = case.plan();
         assert_eq!(words(&plan), *expected, "row {index}: {}", plan.reason);
         assert!(!plan.reason.is_empty());
+        reasons.insert(plan.reason);
     }
+    insta::assert_snapshot!(reasons.into_iter().collect::<Vec<_>>().join("\n"), @"
+    1.1 comes back after the boot
+    1.1 is applied
+    1.1 is held back by a person
+    1.1 is new
+    1.1 waits for its module
+    1.1 was withdrawn
+    1.2 is new
+    1.2 replaces 1.1
+    1.2 waits for its module; the last healthy livepatch comes back
+    expired
+    expired; the last healthy livepatch comes back
+    livepatch 1.1 was not in force everywhere in time, 1 time so far; it was cancelled and unloaded
+    livepatch 1.1 was not in force everywhere in time, 2 times so far; it was cancelled and unloaded
+    livepatch 1.1 was not in force everywhere in time, 7 times so far; it was cancelled and unloaded
+    livepatch 1.1 was not in force everywhere in time, 8 times so far; it was cancelled and unloaded
+    livepatch 1.1 was released 1970-01-01 00:00 UTC, after the cutoff-date -9999-01-02 01:59 UTC
+    livepatch 1.2 was not in force everywhere in time, 1 time so far; it was cancelled and unloaded
+    livepatch 1.2 was not in force everywhere in time, 1 time so far; it was cancelled and unloaded; the last healthy livepatch comes back
+    livepatch 1.2 was released 1970-01-01 00:00 UTC, after the cutoff-date -9999-01-02 01:59 UTC; the last healthy livepatch comes back
+    livepatch theirs was loaded by somebody else, and applying ours would disable it
+    livepatch_1_1 is in transition
+    no document was seen for this kernel
+    nothing is applied in mode no-apply, set by the default
+    the document expired at 2026-11-24T00:00:00Z
+    the document expired at 2026-11-24T00:00:00Z; the last healthy livepatch comes back
+    the document names no livepatch; what runs was not withdrawn and stays
+    the last healthy livepatch comes back
+    the operator goes back from 1.2 to 1.1
+    the server offers livepatch 1.1, which was withdrawn before
+    there is no livepatch for this kernel
+    this host went down while livepatch 1.1 was being inserted; it is not applied again by itself
+    this host went down while livepatch 1.2 was being inserted; it is not applied again by itself; the last healthy livepatch comes back
+    ");
 }
 
 #[test]

@@ -7,14 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
 use livepatch_types::KernelIdentity;
 
-use super::{Kept, ROOT_FILE};
+use super::{Kept, problems};
 use crate::Problem;
 use crate::state::{not_written, write_atomically};
 
 const FILE_NAME: &str = "vendor.json";
 const MAX_FILE_BYTES: u64 = 4 << 20;
-const RESET: &str =
-    "`livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays";
 
 /// What is remembered, in memory and in its file.
 #[derive(Debug)]
@@ -53,10 +51,7 @@ impl Vendors {
         let path = state_directory.join(FILE_NAME);
         let (kept, unreadable) = match read(&path) {
             Ok(kept) => (kept, None),
-            Err(why) => {
-                let message = format!("cannot use {}: {why}", path.display());
-                (None, Some(Problem::new("trust-state-unreadable", message, RESET)))
-            }
+            Err(why) => (None, Some(problems::state_unreadable(&path, &why))),
         };
         Self { path, inner: Mutex::new(Inner { kept, unreadable, update: None }) }
     }
@@ -77,10 +72,7 @@ impl Vendors {
         };
         let problem = match (&inner.kept, pinned, known) {
             (None, None, None) => None,
-            (None, Some(_), Some(known)) => {
-                let message = format!("what was seen of the vendor's repository {known} is lost");
-                Some(Problem::new("trust-state-missing", message, RESET))
-            }
+            (None, Some(_), Some(known)) => Some(problems::state_missing(known)),
             (None, Some(new), None) => match self.write(&new) {
                 Ok(()) => {
                     tracing::info!(repository = %new.repository(), "the vendor's root is pinned");
@@ -89,13 +81,10 @@ impl Vendors {
                 }
                 Err(problem) => Some(problem),
             },
-            (Some(kept), None, _) => Some(root_missing(kept.repository())),
-            (None, None, Some(known)) => Some(root_missing(known)),
+            (Some(kept), None, _) => Some(problems::root_missing(kept.repository())),
+            (None, None, Some(known)) => Some(problems::root_missing(known)),
             (Some(kept), Some(pinned), _) if kept.repository() != pinned.repository() => {
-                let (was, is) = (kept.repository(), pinned.repository());
-                let message =
-                    format!("{ROOT_FILE} is that of repository {is}, and this host is held to {was}");
-                Some(Problem::new("vendor-other-repository", message, RESET))
+                Some(problems::other_root(kept.repository(), pinned.repository()))
             }
             // A newer root of the same repository may have come with a package: the chain of roots counts.
             (Some(_), Some(_), _) => None,
@@ -118,7 +107,7 @@ impl Vendors {
     /// Whether a body of so many bytes may be read at all.
     pub(super) fn admit(&self, bytes: u64) -> Result<(), Problem> {
         let mut inner = self.lock();
-        let wanted = inner.update.as_ref().and_then(Step::wanted).ok_or_else(not_wanted)?;
+        let wanted = inner.update.as_ref().and_then(Step::wanted).ok_or_else(problems::not_wanted)?;
         if bytes <= wanted.limit_bytes {
             return Ok(());
         }
@@ -129,7 +118,7 @@ impl Vendors {
     /// Takes the wanted file. A refusal ends the update; what is kept changes at its end, as a whole.
     pub(super) fn take(&self, bytes: &[u8], kernel: &KernelIdentity) -> Result<(), Problem> {
         let mut inner = self.lock();
-        let step = inner.update.take().ok_or_else(not_wanted)?;
+        let step = inner.update.take().ok_or_else(problems::not_wanted)?;
         let (from, vendor, kernel, allowance) = match step {
             Step::Metadata { from, mut update } => {
                 if bytes.is_empty() {
@@ -188,7 +177,7 @@ impl Vendors {
     ) -> Result<(), Problem> {
         // Root may have reset it meanwhile: what began before does not come back.
         if inner.kept.as_ref() != Some(from) {
-            return Err(not_wanted());
+            return Err(problems::not_wanted());
         }
         let kept = from.updated(vendor, kernel, allowance);
         self.write(&kept)?;
@@ -247,24 +236,32 @@ fn read(path: &Path) -> Result<Option<Kept>, String> {
 }
 
 fn pin(root: &[u8]) -> Result<Kept, Problem> {
-    Kept::pin(root).map_err(|refusal| {
-        let message = format!("{ROOT_FILE} in the trust directory: {refusal}");
-        Problem::new("trust-unreadable", message, "put the vendor's metadata/1.root.json there")
-    })
+    Kept::pin(root).map_err(|refusal| problems::root_unreadable(&refusal))
 }
 
-fn root_missing(repository: &RepositoryName) -> Problem {
-    let message =
-        format!("{ROOT_FILE} is gone, and this host is held to the vendor's repository {repository}");
-    let mut problem =
-        Problem::new("vendor-root-missing", message, "put the file back into the trust directory");
-    problem
-        .hints
-        .push("or `livepatch trust reset`: from then on the vendor's certificate alone counts".into());
-    problem
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn not_wanted() -> Problem {
-    let message = "no file of the vendor's repository is wanted";
-    Problem::new("metadata-not-wanted", message, "the next check begins anew")
+    #[test]
+    fn why_what_was_seen_cannot_be_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let mut kept: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vendor.json")).unwrap();
+        kept["expires"].as_object_mut().unwrap().remove("snapshot");
+        let without_times = kept.to_string();
+        let long = " ".repeat(MAX_FILE_BYTES as usize + 1);
+        let said = [long.as_str(), "{", "{\"schema\": 2}", "{\"schema\": 1}", &without_times].map(|text| {
+            std::fs::write(&path, text).unwrap();
+            read(&path).map(drop).unwrap_err()
+        });
+        insta::assert_snapshot!(said.join("\n"), @"
+        it is too large
+        EOF while parsing an object at line 1 column 1
+        its schema is 2 where 1 is understood
+        missing field `repository`
+        it does not say when each role expires
+        ");
+    }
 }

@@ -6,7 +6,7 @@ use livepatch_manifest::KernelDocument;
 use livepatch_trust::{Candidate, FileMeta, Hashes, KernelAllowance, Refusal};
 use livepatch_types::{KernelIdentity, PatchVersion};
 
-use super::Gate;
+use super::{Gate, problems};
 use crate::Problem;
 
 /// What the vendor says.
@@ -72,17 +72,11 @@ fn install(
         }
         // Metadata that is held back may be a withdrawal.
         if kept.is_older_than(named) {
-            let message =
-                format!("the operator names newer metadata of the vendor's repository {ours} than was seen");
-            let hint = "`livepatch refresh` fetches it; if it stays so, the server or a mirror is behind";
-            return Err(Problem::new("vendor-behind", message, hint));
+            return Err(problems::behind(ours));
         }
     }
     let Some(of) = kept.newest(kernel) else {
-        let message =
-            format!("the vendor's repository {} was not asked about this kernel yet", kept.repository());
-        let hint = "`livepatch refresh` asks; the server must serve the repository that is pinned here";
-        return Err(Problem::new("vendor-unseen", message, hint));
+        return Err(problems::unseen(kept.repository()));
     };
     kept.check_time(now)?;
     let unknown = || Refusal::UnknownKernel(Box::new(kernel.clone()));

@@ -16,4 +16,5 @@ mod repository;
 mod signing;
 mod sockets;
 mod stage;
+mod support;
 mod vendor;

@@ -7,17 +7,20 @@ use livepatch_types::{BuildId, ModuleName};
 use crate::signing::*;
 use crate::stage::*;
 
-/// A module that the operator asks for, as they may by mistake or malice: it is not the vendor's for this kernel.
-fn refused(expected: &str, module: &[u8]) {
+/// A module that the operator asks for, as they may by mistake or malice: it is not the vendor's for this kernel. What is
+/// said then.
+fn refused(expected: &str, module: &[u8]) -> String {
     unattacked();
     let stage = Stage::running();
     let envelope = stage.document(2, "1.2", module);
     assert_eq!(stage.note(&envelope), "ok");
-    assert_eq!(stage.apply(module), expected);
+    let answer = agent(&stage.agents, AgentRequest::Apply, module);
+    assert_eq!(code(&answer), expected);
     stage.insist(&envelope, module);
     stage.is_untouched();
     let kept = std::fs::read_dir(stage.directory.path().join("state/objects")).unwrap().count();
     assert_eq!(kept, 1, "what is refused is not kept");
+    said(&answer)
 }
 
 fn with(key: &'static str, value: &str) -> Vec<u8> {
@@ -46,14 +49,36 @@ fn attack_module_changed_after_signing() {
 
 #[test]
 fn attack_module_of_another_kernel() {
-    refused("wrong-kernel", &with("livepatch_kernel_build_id", &kernel(2).build_id.to_string()));
-    refused("wrong-kernel", &with("livepatch_kernel_release", "6.1.0-51-cloud-amd64"));
+    let said = [
+        refused("wrong-kernel", &with("livepatch_kernel_build_id", &kernel(2).build_id.to_string())),
+        refused("wrong-kernel", &with("livepatch_kernel_release", "6.1.0-51-cloud-amd64")),
+        refused("wrong-kernel", &with("vermagic", "6.1.0-51-cloud-amd64 SMP ")),
+    ];
+    insta::assert_snapshot!(said.concat(), @"
+    the signed module says livepatch_kernel_build_id=0202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101 is expected (wrong-kernel)
+    hint: the module was built for another kernel than this one runs; tell the server's operator
+    the signed module says livepatch_kernel_release=6.1.0-51-cloud-amd64 where 6.1.0-50-cloud-amd64 is expected (wrong-kernel)
+    hint: the module was built for another kernel than this one runs; tell the server's operator
+    the signed module says vermagic=6.1.0-51-cloud-amd64 SMP where 6.1.0-50-cloud-amd64 runs (wrong-kernel)
+    hint: the module was built for another kernel than this one runs; tell the server's operator
+    ");
 }
 
 #[test]
 fn attack_module_under_another_name() {
-    refused("wrong-module", &with("livepatch_version", "1.3"));
-    refused("wrong-module", &with("name", "livepatch_1_3"));
+    let said = [
+        refused("wrong-module", &with("livepatch_version", "1.3")),
+        refused("wrong-module", &with("name", "livepatch_1_3")),
+        refused("wrong-module", &with("livepatch_object", "cls_u32")),
+    ];
+    insta::assert_snapshot!(said.concat(), @"
+    the signed module says livepatch_version=1.3 where 1.2 is expected (wrong-module)
+    hint: the server offers something else than it says; tell its operator
+    the signed module says name=livepatch_1_3 where livepatch_1_2 is expected (wrong-module)
+    hint: the server offers something else than it says; tell its operator
+    the signed module says livepatch_object=cls_u32, which is no module with a build-id (wrong-module)
+    hint: the server offers something else than it says; tell its operator
+    ");
 }
 
 #[test]
@@ -103,6 +128,7 @@ fn attack_namesake_of_a_patched_module() {
     let (ours, other) = (BuildId::from_bytes(&[2; 20]).unwrap(), BuildId::from_bytes(&[3; 20]).unwrap());
     let next = with("livepatch_object", &format!("cls_u32 {ours}"));
     let (shipped, built) = ("kernel/net/sched/cls_u32.ko", "updates/dkms/cls_u32.ko");
+    let mut all = String::new();
     for (loaded, file, expected, livepatch) in [
         (Some(&ours), None, "ok", "livepatch_1_2"),
         (Some(&other), None, "foreign-module", "livepatch_1_1"),
@@ -114,10 +140,21 @@ fn attack_namesake_of_a_patched_module() {
         let loaded = LoadedModule { name: ModuleName::parse("cls_u32").unwrap(), build_id: loaded.cloned() };
         stage.kernel.set_modules(vec![(loaded, file.map(str::to_owned))]);
         let envelope = stage.document(2, "1.2", &next);
-        assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), expected.into()));
+        assert_eq!(stage.note(&envelope), "ok");
+        let answer = agent(&stage.agents, AgentRequest::Apply, &next);
+        assert_eq!(code(&answer), expected);
+        if expected != "ok" {
+            all += &said(&answer);
+        }
         stage.insist(&envelope, &next);
         assert_eq!(stage.livepatches(), [livepatch]);
     }
+    insta::assert_snapshot!(all, @"
+    the livepatch is for module cls_u32, but another one is loaded (build-id 0303030303030303030303030303030303030303) (foreign-module)
+    hint: the module is not the one of the kernel's package (dkms, a driver of somebody else): this livepatch cannot go with it; remove the module, or install the fixed kernel and reboot
+    the livepatch is for module cls_u32, but modprobe would load updates/dkms/cls_u32.ko (foreign-module)
+    hint: the module is not the one of the kernel's package (dkms, a driver of somebody else): this livepatch cannot go with it; remove the module, or install the fixed kernel and reboot
+    ");
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn attack_peers_that_may_not_speak() {
     unattacked();
     let mut stage = Stage::running();
     let (agents, next) = (&[AGENT, 0], good("1.2"));
+    let mut refused = String::new();
     // Users, as the kernel would say: a stranger, the agent on root's socket, nobody to be known.
     let cases: [(Credentials, bool); 4] =
         [(|_| Some(STRANGER), false), (|_| None, false), (|_| Some(AGENT), true), (|_| Some(0), true)];
@@ -45,10 +46,15 @@ fn attack_peers_that_may_not_speak() {
             }
         }
         if !speaks_to_agents_socket {
+            refused = said(&agent(&stage.agents, AgentRequest::Status, &[]));
             stage.insist(&stage.document(2, "1.2", &next), &next);
         }
         stage.is_untouched();
     }
+    insta::assert_snapshot!(refused, @"
+    this socket is not for this user (not-permitted)
+    hint: use sudo
+    ");
 }
 
 #[test]

@@ -255,6 +255,13 @@ pub(crate) fn root(socket: &Path, asked: RootRequest) -> Answer {
     request(socket, asked, &[])
 }
 
+/// What is said to somebody who is refused.
+pub(crate) fn said(answer: &Answer) -> String {
+    let failure = answer.failure.as_ref().unwrap();
+    let hints = failure.hints.iter().map(|hint| format!("hint: {hint}\n"));
+    format!("{} ({})\n{}", failure.message, failure.code, hints.collect::<String>())
+}
+
 pub(crate) fn code(answer: &Answer) -> String {
     answer.failure.as_ref().map_or_else(|| "ok".to_owned(), |failure| failure.code.clone())
 }

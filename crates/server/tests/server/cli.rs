@@ -20,7 +20,7 @@ fn lines(text: &str) -> (String, Vec<String>) {
 }
 
 /// A command that must fail with this code and a message that holds these words, and at least one hint.
-fn refused(site: &Site, arguments: &[&str], exit: Exit, words: &str) {
+pub(crate) fn refused(site: &Site, arguments: &[&str], exit: Exit, words: &str) {
     let (code, text) = site.bad(arguments);
     let (error, hints) = lines(&text);
     assert!(error.contains(words), "{words:?} is not in {error:?}");

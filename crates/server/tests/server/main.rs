@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
 mod cli;
+mod coverage;
 mod http;
 mod log;
 mod log_attacks;

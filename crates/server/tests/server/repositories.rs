@@ -50,21 +50,25 @@ fn put(directory: &Path, path: &str, bytes: &[u8]) {
 
 /// A vendor's repository that allows 1.1 for the kernel of these tests, with all versions the same but the root's.
 fn vendor(directory: &Path, version: u64, root_seed: u8) {
+    vendor_named("debian-12-6.1", directory, version, root_seed);
+}
+
+fn vendor_named(name: &str, directory: &Path, version: u64, root_seed: u8) {
     let roles = [(Role::Root, root_seed), (Role::Targets, 2), (Role::Snapshot, 3), (Role::Timestamp, 4)];
     let roles = roles.map(|(role, seed)| (role, public(seed)));
     // Made once: a root does not change.
     if !directory.join("metadata/1.root.json").exists() {
-        put(directory, "metadata/1.root.json", &signed(&root("debian-12-6.1", 1, &roles), root_seed));
+        put(directory, "metadata/1.root.json", &signed(&root(name, 1, &roles), root_seed));
     }
     let mut allowance = KernelAllowance::empty(kernel());
     allowance.lowest = Some(PatchVersion::parse("1.1").unwrap());
     let bytes = allowance.to_bytes();
-    let name = TargetName::of_kernel(kernel().architecture, &kernel().build_id);
+    let target = TargetName::of_kernel(kernel().architecture, &kernel().build_id);
     let meta = FileMeta::of(&bytes);
-    put(directory, &format!("targets/{}", name.consistent_path(&meta.hashes.sha256)), &bytes);
+    put(directory, &format!("targets/{}", target.consistent_path(&meta.hashes.sha256)), &bytes);
     let targets = Targets {
         header: header(Role::Targets, version),
-        targets: [(name.to_string(), meta)].into(),
+        targets: [(target.to_string(), meta)].into(),
         delegations: None,
     };
     let targets = signed(&targets, 2);
@@ -249,4 +253,66 @@ async fn the_servers_key_is_exchanged_by_a_root() {
     let after = document(&server, &next).await;
     assert_eq!((after.version, &after.target), (before.version, &before.target));
     assert!(site.good(&["log", "verify"]).contains("right"));
+}
+
+const PAGE: &str = include_str!("../../../../docs/trust.md");
+
+/// The runbook for lost keys of a root, on the server: the commands of docs/trust.md as they stand there.
+#[tokio::test]
+async fn repositories_whose_root_keys_are_lost_are_moved_aside() {
+    let site = Site::new();
+    site.publish(&VENDOR.bundle("1.1", &kernel(), b"module"), &[]);
+    let here = |name: &str| site.directory.path().join(name);
+    let operator = |name: &str, directory: &str| {
+        let own = PublicKey::Ed25519(*site.operator().as_bytes());
+        let roles = [(Role::Root, public(1)), (Role::Documents, own.clone()), (Role::Assignments, own)];
+        put(&here(directory), "metadata/1.root.json", &signed(&root(name, 1, &roles), 1));
+    };
+    vendor(&here("vendor"), 1, 1);
+    vendor_named("debian-12-6.1-b", &here("vendor-2"), 1, 9);
+    operator("example-fleet", "operator");
+    operator("example-fleet-2", "operator-2");
+    let import = |what: &str, from: &str| site.run(&[what, "import", here(from).to_str().unwrap()]);
+    assert!(import("vendor", "vendor").status.success());
+    assert!(import("operator", "operator").status.success());
+    let server = site.serve().await;
+    let named = async || document(&server, &site.operator()).await.vendor.unwrap().repository;
+    assert_eq!(named().await.as_str(), "debian-12-6.1");
+
+    // Why they are moved: another root of the operator's is refused, and the first repository goes on being named.
+    let refusal = String::from_utf8(import("operator", "operator-2").stderr).unwrap();
+    assert!(refusal.starts_with("error: ") && refusal.contains("\n\nhint: "), "{refusal}");
+    assert!(import("vendor", "vendor-2").status.success());
+    assert_eq!(named().await.as_str(), "debian-12-6.1");
+    let before = document(&server, &site.operator()).await;
+
+    let (_, runbook) = PAGE.split_once("\n### Runbook: the keys of the root are lost\n").unwrap();
+    let blocks = runbook.split("```text\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let commands: Vec<&str> = blocks.take_while(|block| block.starts_with("mv ")).collect();
+    assert_eq!(commands.len(), 2, "the vendor's and the operator's");
+    let data = site.data().display().to_string();
+    let program = env!("CARGO_BIN_EXE_livepatch-server");
+    let script = commands.concat().replace("/var/lib/livepatch-server", &data);
+    let script = format!("livepatch-server() {{ {program} \"$@\" --data {data}; }}\n{script}");
+    let run = std::process::Command::new("bash")
+        .args(["-euc", &script])
+        .current_dir(site.directory.path())
+        .output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+
+    // The server that runs serves the new ones, and only them.
+    assert_eq!(named().await.as_str(), "debian-12-6.1-b");
+    let after = document(&server, &site.operator()).await;
+    assert!(after.version > before.version, "hosts take it for newer");
+    let served = server.get("/v1/operator/metadata/1.root.json").await.bytes().await.unwrap();
+    assert_eq!(served, std::fs::read(here("operator-2/metadata/1.root.json")).unwrap());
+    assert_eq!(server.get("/v1/vendor/debian-12-6.1/metadata/1.root.json").await.status(), 404);
+    // What was lost is kept for those who look for the cause, and the log speaks of all.
+    assert!(
+        site.data().join("debian-12-6.1.lost/metadata").is_dir()
+            && site.data().join("operator.lost").is_dir()
+    );
+    let logged: Vec<_> = logged_roots(&site).into_iter().map(|(_, name, ..)| name).collect();
+    assert_eq!(logged, ["debian-12-6.1", "example-fleet", "debian-12-6.1-b", "example-fleet-2"]);
 }
