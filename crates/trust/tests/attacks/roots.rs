@@ -99,6 +99,22 @@ fn attack_fast_forward_of_snapshot_and_targets_and_recovery() {
     assert_eq!((vendor.state().seen(Role::Snapshot), vendor.state().seen(Role::Targets)), (2, 2));
 }
 
+/// What is forgotten with the keys of each role: its own versions, and those that its files name.
+#[test]
+fn what_a_renounced_role_forgets() {
+    let rows: [(Role, &[u8], (u64, u64, u64)); 3] = [
+        (Role::Timestamp, &[23], (5, 0, 0)),
+        (Role::Snapshot, &[24], (0, 0, 7)),
+        (Role::Targets, &[25, 26], (0, 6, 7)),
+    ];
+    for (role, keys, expected) in rows {
+        let mut state = state_after((5, 6, 7));
+        state.take_root(&sign(&next(|root| exchange(root, role, keys, keys.len())), &[1, 2])).unwrap();
+        let seen = [Role::Targets, Role::Snapshot, Role::Timestamp].map(|role| state.seen(role));
+        assert_eq!(<(u64, u64, u64)>::from(seen), expected, "{role:?}");
+    }
+}
+
 /// A stolen key dates its file to 2099, so that every clock seems to be behind.
 #[test]
 fn attack_time_of_signing_in_the_future_and_recovery() {
