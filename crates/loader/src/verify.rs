@@ -112,3 +112,19 @@ fn check_info(info: &ModuleInfo, version: PatchVersion, kernel: &KernelIdentity)
 fn shown(value: &str) -> String {
     value.chars().filter(|c| !c.is_control()).take(80).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_module_says_is_shown_short_and_on_one_line() {
+        for (value, expected) in [
+            ("livepatch_1_1", "livepatch_1_1".to_owned()),
+            ("a\nb\x1b[31m\0c", "ab[31mc".to_owned()),
+            (&"ä".repeat(81), "ä".repeat(80)),
+        ] {
+            assert_eq!(shown(value), expected);
+        }
+    }
+}
