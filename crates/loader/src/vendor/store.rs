@@ -268,3 +268,6 @@ fn not_wanted() -> Problem {
     let message = "no file of the vendor's repository is wanted";
     Problem::new("metadata-not-wanted", message, "the next check begins anew")
 }
+
+#[cfg(test)]
+mod tests;
