@@ -58,6 +58,7 @@ fn numbers() {
         format!(r#"{{"signed":{{}},"signatures":[{list}]}}"#).into_bytes()
     };
     let parse = |signatures| SignedFile::parse(&file(signatures), 1 << 20, "the file");
+    assert!(parse(MAX_SIGNATURES).is_ok());
     let refused = parse(MAX_SIGNATURES + 1).unwrap_err();
     assert_eq!(refused, Refusal::TooMany { what: "signatures", limit: MAX_SIGNATURES });
 
