@@ -42,7 +42,8 @@ fn problem(stage: &Stage) -> Option<String> {
 fn who_is_behind() {
     let (stage, repository) = asked();
     assert!(!stage.view().vendor.unwrap().behind);
-    let rows: [(&str, bool, fn(&mut VendorMetadata)); 6] = [
+    type Change = fn(&mut VendorMetadata);
+    let rows: [(&str, bool, Change); 6] = [
         ("the same", false, |_| ()),
         ("a newer timestamp", true, |named| named.timestamp.version += 1),
         ("a newer root", true, |named| named.root.version += 1),
@@ -128,7 +129,8 @@ fn a_host_that_has_asked_nothing_yet() {
 /// The file says when each role but the root expires, or nothing of any: else it is not used.
 #[test]
 fn attack_expiries_cut_from_what_is_remembered() {
-    let rows: [(&str, fn(&mut serde_json::Map<String, serde_json::Value>)); 4] = [
+    type Change = fn(&mut serde_json::Map<String, serde_json::Value>);
+    let rows: [(&str, Change); 4] = [
         ("none of them", serde_json::Map::clear),
         ("one of them", |expires| expires.retain(|role, _| role == "timestamp")),
         ("all but one", |expires| drop(expires.remove("timestamp"))),

@@ -103,7 +103,7 @@ fn attack_fast_forward_of_snapshot_and_targets_and_recovery() {
 /// which may be one that never comes.
 #[test]
 fn what_a_renounced_role_forgets() {
-    let rows: [(Role, &[u8], (u64, u64, u64)); 3] = [
+    let rows: [(Role, &[u8], Versions); 3] = [
         (Role::Timestamp, &[23], (5, 0, 0)),
         (Role::Snapshot, &[24], (0, 0, 7)),
         (Role::Targets, &[25, 26], (0, 6, 7)),
@@ -118,7 +118,7 @@ fn what_a_renounced_role_forgets() {
         assert!(matches!(state.check_time(at(1)), Err(Refusal::ClockBehind { .. })));
         state.take_root(&sign(&next(|root| exchange(root, role, keys, keys.len())), &[1, 2])).unwrap();
         let seen = [Role::Targets, Role::Snapshot, Role::Timestamp].map(|role| state.seen(role));
-        assert_eq!((<(u64, u64, u64)>::from(seen), state.check_time(at(1))), (expected, Ok(())), "{role:?}");
+        assert_eq!((Versions::from(seen), state.check_time(at(1))), (expected, Ok(())), "{role:?}");
     }
 }
 
