@@ -200,6 +200,10 @@ fn root_pins_another_log() {
     let note = head.to_note(&key, stage.operator.sign(head.to_text().as_bytes()).as_ref());
     let proof = LoggedProof { note, ..log.proof(place, &stage.operator) };
     assert_ne!(bring(&stage, &proof, vec![]), "ok");
+    // Nor does it come in under the name of the one that is pinned.
+    let note =
+        head.to_note(&log_key(&stage.operator), stage.operator.sign(head.to_text().as_bytes()).as_ref());
+    assert_eq!(bring(&stage, &LoggedProof { note, ..proof.clone() }, vec![]), "log-other");
     assert_eq!((stage.apply(&next), stage.view().log.unwrap().size), ("module-not-wanted".into(), 3));
 
     std::fs::write(stage.directory.path().join("log.vkey"), key.to_text()).unwrap();
