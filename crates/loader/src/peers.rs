@@ -41,6 +41,23 @@ pub fn uid_of(passwd: &str, user: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
+    /// Also where tests are run by root, whose uid is what a wrong answer would most likely be.
+    #[test]
+    fn the_peer_is_who_made_the_socket() {
+        const NOBODY: u32 = 65534;
+        let by = |uid: u32| {
+            std::thread::spawn(move || {
+                let euid = rustix::thread::Uid::from_raw(uid);
+                rustix::thread::set_thread_res_uid(None, euid, None).map(|()| UnixStream::pair().unwrap())
+            })
+        };
+        let me = rustix::process::geteuid().as_raw();
+        for uid in if me == 0 { vec![0, NOBODY] } else { vec![me] } {
+            let (stream, _other) = by(uid).join().unwrap().unwrap();
+            assert_eq!(peer_uid(&stream), Some(uid));
+        }
+    }
+
     #[test]
     fn users() {
         let text = "root:x:0:0:root:/root:/bin/sh\nlivepatch:x:998:997::/:/usr/sbin/nologin\nbad:x:-1:1::/:/\nshort:x:5\n";

@@ -133,4 +133,15 @@ mod tests {
         let problem = check_modules(&kernel, &[PatchedModule { name, build_id }]).unwrap_err();
         insta::assert_snapshot!(problem, @"the livepatch is for module cls_u32, but the one that is loaded has no build-id");
     }
+
+    #[test]
+    fn what_a_module_says_is_shown_short_and_on_one_line() {
+        for (value, expected) in [
+            ("livepatch_1_1", "livepatch_1_1".to_owned()),
+            ("a\nb\x1b[31m\0c", "ab[31mc".to_owned()),
+            (&"ä".repeat(81), "ä".repeat(80)),
+        ] {
+            assert_eq!(shown(value), expected);
+        }
+    }
 }

@@ -296,6 +296,13 @@ impl PatchManifest {
     }
 }
 
+/// What a bundle has at most, by the cap of each section.
+#[cfg(test)]
+pub(crate) fn longest() -> u64 {
+    let header = (HEADER_BYTES + SECTIONS.len() * ENTRY_BYTES) as u64;
+    header + SECTIONS.map(|(_, _, cap)| cap).iter().sum::<u64>()
+}
+
 fn parse_part<T: serde::de::DeserializeOwned>(
     name: &'static str,
     bytes: Option<&[u8]>,

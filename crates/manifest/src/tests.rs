@@ -149,6 +149,34 @@ fn the_vendors_metadata_travels_in_a_bundle() {
     assert!(matches!(bundle().with_vendor(&large), Err(BundleError::Table(_))));
 }
 
+/// The longest section, all sections and the longest bundle are taken; one byte more is not.
+#[test]
+fn the_longest_bundle() {
+    const CAP: usize = bundle::MAX_VENDOR_BYTES as usize;
+    let files = |bytes: usize| {
+        let without = VendorFiles::new([("a".into(), vec![])]).unwrap().to_bytes().len();
+        VendorFiles::new([("a".into(), vec![b'a'; bytes - without])]).unwrap()
+    };
+    let part = Some(b"{}".to_vec());
+    let whole = Bundle { sources: part.clone(), proof: part.clone(), ..bundle() };
+    let whole = Bundle { signature: part, ..whole.with_module(b"a module".to_vec()).unwrap() };
+    let longest = whole.clone().with_vendor(&files(CAP)).unwrap();
+    assert_eq!(longest.to_bytes()[12], 7, "every section is there");
+    assert_eq!(Bundle::parse(&longest.to_bytes()).unwrap(), longest);
+    assert_eq!(longest.parsed_vendor(), Ok(Some(files(CAP))));
+    assert!(matches!(whole.with_vendor(&files(CAP + 1)), Err(BundleError::Table(_))));
+
+    let too_long = BundleError::Part("vendor", format!("it has more than {CAP} bytes"));
+    for bytes in [CAP + 1, CAP + 2] {
+        let longer = Bundle { vendor: Some(files(bytes).to_bytes()), ..longest.clone() };
+        assert!(matches!(Bundle::parse(&longer.to_bytes()), Err(BundleError::Table(_))));
+        assert_eq!(VendorFiles::parse(&files(bytes).to_bytes()), Err(too_long.clone()));
+    }
+    let together = bundle::longest();
+    let most = bundle::MAX_BUNDLE_BYTES;
+    assert!((together..together + (1 << 20)).contains(&most), "{most} bytes where {together} are needed");
+}
+
 /// As version 0.1.0 made them: the manifest names nothing.
 fn bundle_of_old() -> Bundle {
     let mut old = bundle();
@@ -235,8 +263,10 @@ fn a_document_is_believed_only_when_everything_fits() {
 fn a_document_has_its_time() {
     let at = |text: &str| document().check_time(text.parse().unwrap());
     assert_eq!(at("2026-11-24T00:00:01Z"), Ok(()));
-    assert_eq!(at("2026-11-23T23:56:00Z"), Ok(()), "within the allowed skew");
+    assert_eq!(at("2026-11-23T23:55:00Z"), Ok(()), "the most that the clock here may be behind");
+    assert!(matches!(at("2026-11-23T23:54:59Z"), Err(DocumentError::NotYetValid { .. })));
     assert!(matches!(at("1970-01-01T00:00:00Z"), Err(DocumentError::NotYetValid { .. })));
+    assert_eq!(at("2026-11-30T23:59:59Z"), Ok(()));
     assert!(matches!(at("2026-12-01T00:00:00Z"), Err(DocumentError::Expired(_))));
 }
 
@@ -289,6 +319,29 @@ fn attack_old_forged_and_later_assignments() {
     assert_eq!(open(&signed_assignment(&critical.to_payload(), &key), 0), Err(refusal));
     let later = HostAssignment { schema: 2, ..assignment() };
     assert_eq!(open(&signed_assignment(&later.to_payload(), &key), 0), Err(AssignmentError::Schema(2)));
+}
+
+#[test]
+fn sizes_of_assignments() {
+    let key = Ed25519KeyPair::generate().unwrap();
+    let open = |cohort: String| {
+        let payload = HostAssignment { cohort: Some(cohort), ..assignment() }.to_payload();
+        let bytes = signed_assignment(&payload, &key);
+        assert!(bytes.len() <= assignment::MAX_ASSIGNMENT_BYTES, "the longest one is sent whole");
+        HostAssignment::open(&bytes, &[public(&key)], &host(1), 0)
+    };
+    let longest = "ä".repeat(64);
+    assert_eq!(open(longest.clone()).unwrap().cohort, Some(longest));
+    for chars in [65, 66] {
+        assert!(matches!(open("a".repeat(chars)), Err(AssignmentError::Malformed(_))), "{chars}");
+    }
+}
+
+#[test]
+fn names_of_objects() {
+    for name in ["vmlinux", "nf_tables"] {
+        assert_eq!(ObjectName::from(ModuleName::parse(name).unwrap()).to_string(), name);
+    }
 }
 
 proptest! {

@@ -35,6 +35,13 @@ pub(crate) fn canonical(value: &Value) -> Result<Vec<u8>, Refusal> {
     Ok(out)
 }
 
+fn check_length(bytes: &[u8], limit: u64, what: &str) -> Result<(), Refusal> {
+    if bytes.len() as u64 > limit {
+        return Err(Refusal::TooLong { what: what.to_owned(), limit });
+    }
+    Ok(())
+}
+
 impl SignedFile {
     /// A file that nobody has signed yet.
     pub fn unsigned(content: &impl Serialize) -> Result<Self, Refusal> {
@@ -45,9 +52,11 @@ impl SignedFile {
 
     /// Reads a file of at most `limit` bytes.
     pub fn parse(bytes: &[u8], limit: u64, what: &str) -> Result<Self, Refusal> {
-        if bytes.len() as u64 > limit {
-            return Err(Refusal::TooLong { what: what.to_owned(), limit });
-        }
+        check_length(bytes, limit, what)?;
+        Self::parse_capped(bytes)
+    }
+
+    fn parse_capped(bytes: &[u8]) -> Result<Self, Refusal> {
         let file: Self = serde_json::from_slice(bytes)
             .map_err(|error| Refusal::Malformed { what: "the metadata", why: error.to_string() })?;
         if file.signatures.len() > MAX_SIGNATURES {
@@ -63,11 +72,9 @@ impl SignedFile {
         cap: u64,
         role: Role,
     ) -> Result<Self, Refusal> {
-        if bytes.len() as u64 > cap {
-            return Err(Refusal::TooLong { what: role.file_words().to_owned(), limit: cap });
-        }
+        check_length(bytes, cap, role.file_words())?;
         named.check(bytes, role.file_words())?;
-        Self::parse(bytes, cap, role.file_words())
+        Self::parse_capped(bytes)
     }
 
     /// The bytes of the file.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use livepatch_trust::{
-    FileMeta, Header, KernelAllowance, MAX_ALLOWANCE_BYTES, MAX_SIGNATURES, MAX_TARGETS, PublicKey, Refusal,
-    RepositoryName, Role, SignedFile, State, TargetName, Targets,
+    FileMeta, Header, KernelAllowance, Kind, MAX_ALLOWANCE_BYTES, MAX_SIGNATURES, MAX_TARGETS, PublicKey,
+    Refusal, RepositoryName, Role, SignedFile, State, TargetName, Targets,
 };
 use livepatch_types::{Architecture, BuildId, KernelIdentity, KernelRelease, PatchVersion};
 
@@ -58,6 +58,7 @@ fn numbers() {
         format!(r#"{{"signed":{{}},"signatures":[{list}]}}"#).into_bytes()
     };
     let parse = |signatures| SignedFile::parse(&file(signatures), 1 << 20, "the file");
+    assert!(parse(MAX_SIGNATURES).is_ok());
     let refused = parse(MAX_SIGNATURES + 1).unwrap_err();
     assert_eq!(refused, Refusal::TooMany { what: "signatures", limit: MAX_SIGNATURES });
 
@@ -99,6 +100,20 @@ fn the_lowest_version_is_allowed_itself() {
     assert_eq!(allowance.listed(&kernel(), version("2.1")), Err(Refusal::NotAllowed(version("2.1"))));
     let below = Refusal::BelowLowest { version: version("2.0"), lowest: version("2.1") };
     assert_eq!(allowance.listed(&kernel(), version("2.0")), Err(below));
+}
+
+#[test]
+fn words() {
+    let at = Timestamp::UNIX_EPOCH;
+    for (refusal, hint) in [
+        (Refusal::Format("2".into()), "update this program"),
+        (Refusal::ClockBehind { issued: at, now: at }, "set the clock"),
+        (Refusal::Threshold { role: Role::Root, valid: 0, threshold: 1 }, "livepatch-build trust sign"),
+        (Refusal::WrongKind(Kind::Operator), "tell whoever publishes it"),
+    ] {
+        assert!(refusal.hint().contains(hint), "{refusal}: {}", refusal.hint());
+    }
+    assert_eq!([Kind::Vendor, Kind::Operator].map(|kind| kind.to_string()), ["a vendor", "an operator"]);
 }
 
 #[test]

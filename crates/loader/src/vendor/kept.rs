@@ -142,7 +142,7 @@ impl Kept {
     /// What the newest targets say of a kernel; none: they were not asked.
     pub(super) fn newest(&self, kernel: &KernelIdentity) -> Option<&OfKernel> {
         let targets = self.state.seen(Role::Targets);
-        self.kernels.iter().find(|of| same(&of.kernel, kernel) && of.targets == targets && targets > 0)
+        self.kernels.iter().find(|of| same(&of.kernel, kernel) && of.targets == targets)
     }
 
     /// Everything ever withdrawn for a kernel.

@@ -3,7 +3,7 @@
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_loader_api::{AgentRequest, Logged, RootRequest};
-use livepatch_transparency::{LoggedProof, consistency_ranges};
+use livepatch_transparency::{Checkpoint, LogKey, LoggedProof, consistency_ranges};
 use livepatch_types::Sha256Digest;
 
 use crate::log::{LOG_NAME, Log, log_key};
@@ -186,4 +186,30 @@ fn attack_proofs_of_any_bytes() {
     assert_eq!(body(&stage, b"{}"), "log-not-pinned");
     assert_eq!((stage.apply(&next), stage.view().log), ("ok".into(), None));
     assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
+}
+
+/// Root pins another log: it begins anew there, from its first entry on.
+#[test]
+fn root_pins_another_log() {
+    let (stage, _) = running();
+    let next = offered(&stage);
+    let mut log = Log::default();
+    let place = log.publish("1.2", &kernel(1), &next);
+    let key = LogKey::new("log.example/other", *public(&stage.operator).as_bytes()).unwrap();
+    let head = Checkpoint { origin: key.name().to_owned(), size: log.size(), root: log.hash(0..log.size()) };
+    let note = head.to_note(&key, stage.operator.sign(head.to_text().as_bytes()).as_ref());
+    let proof = LoggedProof { note, ..log.proof(place, &stage.operator) };
+    assert_ne!(bring(&stage, &proof, vec![]), "ok");
+    // Nor does it come in under the name of the one that is pinned.
+    let note =
+        head.to_note(&log_key(&stage.operator), stage.operator.sign(head.to_text().as_bytes()).as_ref());
+    assert_eq!(bring(&stage, &LoggedProof { note, ..proof.clone() }, vec![]), "log-other");
+    assert_eq!((stage.apply(&next), stage.view().log.unwrap().size), ("module-not-wanted".into(), 3));
+
+    std::fs::write(stage.directory.path().join("log.vkey"), key.to_text()).unwrap();
+    assert_eq!(stage.apply(&next), "module-not-wanted");
+    assert_eq!(bring(&stage, &proof, vec![]), "ok");
+    let seen = stage.view().log.unwrap();
+    assert_eq!((seen.name.as_str(), seen.size), ("log.example/other", 1));
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }

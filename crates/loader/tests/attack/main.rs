@@ -4,12 +4,14 @@
 
 mod assignments;
 mod bundles;
+mod coverage;
 mod documents;
 #[path = "../support/log.rs"]
 mod log;
 mod logs;
 mod modules;
 mod operator;
+mod remembered;
 #[path = "../support/repository.rs"]
 mod repository;
 #[path = "../support/mod.rs"]

@@ -111,6 +111,16 @@ fn attack_operators_root_of_another_kind_or_name_or_of_any_bytes() {
         sign(&root, &ROOT_KEYS)
     });
     refused("operator-bad-root", |_| b"\0\xff{".to_vec());
+    refused("operator-too-new", |_| {
+        let mut root = next_root();
+        root.header.critical = vec!["moon".into()];
+        sign(&root, &ROOT_KEYS)
+    });
+    refused("operator-too-new", |_| {
+        let mut root = next_root();
+        root.header.spec_version = "2.0".into();
+        sign(&root, &ROOT_KEYS)
+    });
     refused("operator-threshold", |_| Repository::new().root_file());
     refused("bad-request", |_| vec![b' '; (64 << 10) + 1]);
 }
@@ -192,6 +202,10 @@ fn attack_freeze_until_the_operators_root_expires() {
     assert_eq!(stage.view().operator_problem.unwrap().code, "operator-expired");
     stage.insist(&envelope, &good("1.2"));
     stage.is_untouched();
+    // A clock before the root was signed is no way round.
+    stage.at("2026-11-22T00:00:00Z");
+    assert_eq!(stage.view().operator_problem.unwrap().code, "clock-behind");
+    stage.at("2027-11-23T00:00:00Z");
     // What was healthy comes back; and the next root mends it.
     stage.kernel.reboot(kernel(1));
     stage.restart();

@@ -21,10 +21,28 @@ fn with_info(data: &[u8]) -> Vec<u8> {
 }
 
 fn note(id: &[u8]) -> Vec<u8> {
-    let mut note = [4u32, id.len() as u32, 3].map(u32::to_le_bytes).concat();
-    note.extend_from_slice(b"GNU\0");
-    note.extend_from_slice(id);
+    note_of(b"GNU\0", 3, id)
+}
+
+fn note_of(name: &[u8; 4], kind: u32, content: &[u8]) -> Vec<u8> {
+    let mut note = [4u32, content.len() as u32, kind].map(u32::to_le_bytes).concat();
+    note.extend_from_slice(name);
+    note.extend_from_slice(content);
     note
+}
+
+/// The same with empty sections up to so many, whose number no longer fits into the header (elf(5), `e_shnum`).
+fn with_sections(elf: &[u8], number: usize) -> Vec<u8> {
+    let long = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().unwrap()) as usize;
+    let known = u16::from_le_bytes([elf[60], elf[61]]) as usize;
+    let mut table = elf[long(40)..][..known * 64].to_vec();
+    table[32..40].copy_from_slice(&(number as u64).to_le_bytes());
+    table.resize(number * 64, 0);
+    let mut more = elf.to_vec();
+    more[40..48].copy_from_slice(&(elf.len() as u64).to_le_bytes());
+    more[60..62].copy_from_slice(&[0; 2]);
+    more.extend_from_slice(&table);
+    more
 }
 
 #[test]
@@ -91,6 +109,38 @@ fn build_ids() {
     assert!(build_id(&two).is_err());
     let short = elf(&[(".note.gnu.build-id", SectionKind::Note, &note(&[7; 4]))]);
     assert!(build_id(&short).is_err());
+}
+
+/// The last number and size that is taken, and the first that is not.
+#[test]
+fn caps() {
+    let info =
+        |bytes: usize| module_info(&with_info(&[b"k=", vec![b'v'; bytes - 3].as_slice(), b"\0"].concat()));
+    assert_eq!(info(1 << 20).unwrap().get_unique("k").unwrap().len(), (1 << 20) - 3);
+    assert!(info((1 << 20) + 1).unwrap_err().to_string().contains("1 MiB"));
+    let entries = |number: usize| module_info(&with_info(&b"k=v\0".repeat(number)));
+    assert_eq!(entries(4096).unwrap().iter().count(), 4096);
+    assert!(entries(4097).is_err());
+
+    let noted = |notes: &[u8]| build_id(&elf(&[(".note", SectionKind::Note, notes)]));
+    let notes = |number: usize| noted(&[note_of(b"GNU\0", 1, b"").repeat(number), note(&[7; 20])].concat());
+    assert_eq!(notes(4095).unwrap().unwrap().as_bytes(), [7; 20]);
+    assert!(notes(4096).unwrap_err().to_string().contains("more than 4096 notes"));
+
+    let small = with_info(b"license=GPL\0");
+    assert!(module_info(&with_sections(&small, 1 << 16)).is_ok());
+    for number in [(1 << 16) + 1, (1 << 16) + 2] {
+        let refused = module_info(&with_sections(&small, number)).unwrap_err();
+        assert!(refused.to_string().contains("sections"), "{refused}");
+    }
+}
+
+#[test]
+fn other_notes_are_no_build_ids() {
+    for (name, kind) in [(b"GNU\0", 1), (b"Xen\0", 3)] {
+        let file = elf(&[(".note", SectionKind::Note, &note_of(name, kind, &[7; 20]))]);
+        assert_eq!(build_id(&file), Ok(None), "{kind}");
+    }
 }
 
 proptest! {

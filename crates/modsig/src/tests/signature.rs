@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::BigNum;
 use openssl::cms::{CMSOptions, CmsContentInfo};
 use openssl::ec::{EcGroup, EcKey};
@@ -12,7 +12,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::sign::Signer as OpensslSigner;
 use openssl::x509::extension::SubjectKeyIdentifier;
-use openssl::x509::{X509, X509Name};
+use openssl::x509::{X509, X509Builder, X509Extension, X509Name};
 use proptest::prelude::*;
 
 use crate::*;
@@ -26,6 +26,25 @@ struct Pair {
 }
 
 fn x509(name: &str, key: &PKey<Private>, with_key_id: bool) -> X509 {
+    x509_with(name, key, |builder| {
+        if with_key_id {
+            let extension = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None)).unwrap();
+            builder.append_extension(extension).unwrap();
+        }
+    })
+}
+
+/// With a subject key identifier of so many bytes.
+fn x509_with_key_id_of(bytes: usize) -> Vec<u8> {
+    let identifier = Asn1OctetString::new_from_bytes(&tlv(4, &[&vec![1; bytes]])).unwrap();
+    let name = Asn1Object::from_str("2.5.29.14").unwrap();
+    let with = |builder: &mut X509Builder| {
+        builder.append_extension(X509Extension::new_from_der(&name, false, &identifier).unwrap()).unwrap();
+    };
+    x509_with("key id", &ALICE.key, with).to_der().unwrap()
+}
+
+fn x509_with(name: &str, key: &PKey<Private>, extend: impl FnOnce(&mut X509Builder)) -> X509 {
     let mut subject = X509Name::builder().unwrap();
     subject.append_entry_by_text("CN", name).unwrap();
     let subject = subject.build();
@@ -37,10 +56,7 @@ fn x509(name: &str, key: &PKey<Private>, with_key_id: bool) -> X509 {
     builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::from_unix(86400).unwrap()).unwrap(); // long over: validity is not looked at
     builder.set_pubkey(key).unwrap();
-    if with_key_id {
-        let extension = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None)).unwrap();
-        builder.append_extension(extension).unwrap();
-    }
+    extend(&mut builder);
     builder.sign(key, MessageDigest::sha256()).unwrap();
     builder.build()
 }
@@ -130,6 +146,12 @@ fn sizes() {
     assert!(Certificate::from_pem(&pem).unwrap_err().to_string().contains("larger than 1 MiB"));
     let refused = Certificate::from_der(&vec![0; (64 << 10) + 1]).unwrap_err();
     assert!(refused.to_string().contains("larger than 64 KiB"), "{refused}");
+    let refused = Certificate::from_der(&vec![0; 64 << 10]).unwrap_err();
+    assert!(!refused.to_string().contains("larger"), "not for its length: {refused}");
+    for (bytes, taken) in [(0, false), (1, true), (64, true), (65, false), (66, false)] {
+        let read = Certificate::from_der(&x509_with_key_id_of(bytes));
+        assert_eq!(read.map(|read| read.key_id().len()).ok(), taken.then_some(bytes), "{bytes}");
+    }
 
     // A signature: the caps are of its bytes, before anything in it is looked at.
     let longest = vec![0x30; MAX_SIGNATURE_BYTES];
@@ -231,6 +253,9 @@ struct Cms<'a> {
     key_id: &'a [u8],
     key: &'a PKey<Private>,
     signers: usize,
+    content_type: &'a [u8],
+    /// Instead of the key's id.
+    signer_id: Option<&'a [u8]>,
     parameters: &'a [u8],
     before_signers: &'a [u8],
     after_signature: &'a [u8],
@@ -240,6 +265,8 @@ const SHA256: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
 const SHA512: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3];
 const RSA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const RSA_PSS: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+const DATA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
+const SIGNED_DATA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
 const NULL: &[u8] = &[5, 0];
 
 impl Default for Cms<'_> {
@@ -251,6 +278,8 @@ impl Default for Cms<'_> {
             key_id: ALICE.certificate.key_id(),
             key: &ALICE.key,
             signers: 1,
+            content_type: DATA,
+            signer_id: None,
             parameters: b"",
             before_signers: b"",
             after_signature: b"",
@@ -277,7 +306,7 @@ impl Cms<'_> {
             0x30,
             &[
                 &tlv(2, &[&[self.version]]),
-                &tlv(0x80, &[self.key_id]),
+                &self.signer_id.map_or_else(|| tlv(0x80, &[self.key_id]), <[u8]>::to_vec),
                 &digest,
                 &tlv(0x30, &[self.algorithm, NULL]),
                 &tlv(4, &[&signature]),
@@ -289,13 +318,12 @@ impl Cms<'_> {
             &[
                 &tlv(2, &[&[self.version]]),
                 &tlv(0x31, &[&digest]),
-                &tlv(0x30, &[&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1]]),
+                &tlv(0x30, &[self.content_type]),
                 self.before_signers,
                 &tlv(0x31, &[&signer.repeat(self.signers)]),
             ],
         );
-        let id_signed_data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
-        tlv(0x30, &[&id_signed_data, &tlv(0xa0, &[&signed_data])])
+        tlv(0x30, &[SIGNED_DATA, &tlv(0xa0, &[&signed_data])])
     }
 }
 
@@ -303,6 +331,11 @@ impl Cms<'_> {
 fn the_form_made_by_hand_is_that_of_openssl() {
     assert_eq!(Cms::default().der(), cms(&ALICE, CONTENT, kernel_form()));
     assert_eq!(verdict_of_cms(&Cms { parameters: NULL, ..Cms::default() }.der()), Ok(()));
+    // And so is the one around a signature of a keeper of keys who knows no CMS.
+    let signature =
+        OpensslSigner::new(MessageDigest::sha256(), &ALICE.key).unwrap().sign_oneshot_to_vec(CONTENT);
+    let der = signed_data(&ALICE.certificate, &signature.unwrap()).unwrap();
+    assert_eq!(der, cms(&ALICE, CONTENT, kernel_form()));
 }
 
 #[test]
@@ -323,6 +356,18 @@ fn other_forms_are_refused() {
         verdict_of_cms(&Cms { before_signers: &[0xa1, 0], ..Cms::default() }.der()),
         "revocation",
     );
+    assert_unsupported(
+        verdict_of_cms(&Cms { content_type: SIGNED_DATA, ..Cms::default() }.der()),
+        "content type is not data",
+    );
+    // Issuer and serial number in each other's place, and each alone of the wrong kind.
+    let (issuer, serial) = (tlv(0x30, &[]), tlv(2, &[&[1]]));
+    for parts in [[&serial, &issuer], [&issuer, &issuer], [&serial, &serial]] {
+        let signer_id = tlv(0x30, &parts.map(Vec::as_slice));
+        let der = Cms { version: 1, signer_id: Some(&signer_id), ..Cms::default() }.der();
+        let refused = verdict_of_cms(&der).unwrap_err().to_string();
+        assert!(refused.contains("IssuerAndSerialNumber"), "{refused}");
+    }
     assert_malformed(verdict_of_cms(&Cms { before_signers: NULL, ..Cms::default() }.der()));
     assert_malformed(verdict_of_cms(&Cms { after_signature: NULL, ..Cms::default() }.der()));
     assert_malformed(verdict_of_cms(&Cms { version: 1, ..Cms::default() }.der()));

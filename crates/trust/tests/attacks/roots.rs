@@ -99,6 +99,29 @@ fn attack_fast_forward_of_snapshot_and_targets_and_recovery() {
     assert_eq!((vendor.state().seen(Role::Snapshot), vendor.state().seen(Role::Targets)), (2, 2));
 }
 
+/// What is forgotten with the keys of each role: its own versions, those that its files name, and the time of signing,
+/// which may be one that never comes.
+#[test]
+fn what_a_renounced_role_forgets() {
+    let rows: [(Role, &[u8], Versions); 3] = [
+        (Role::Timestamp, &[23], (5, 0, 0)),
+        (Role::Snapshot, &[24], (0, 0, 7)),
+        (Role::Targets, &[25, 26], (0, 6, 7)),
+    ];
+    let mut files = files((5, 6, 7));
+    let mut future = timestamp(7, 6, &files["metadata/6.snapshot.json"]);
+    future.header.issued = at(30_000);
+    files.insert("metadata/timestamp.json".into(), sign(&future, &[TIMESTAMP_KEY]));
+    let before = update(&pinned(), &files).unwrap().state().clone();
+    for (role, keys, expected) in rows {
+        let mut state = before.clone();
+        assert!(matches!(state.check_time(at(1)), Err(Refusal::ClockBehind { .. })));
+        state.take_root(&sign(&next(|root| exchange(root, role, keys, keys.len())), &[1, 2])).unwrap();
+        let seen = [Role::Targets, Role::Snapshot, Role::Timestamp].map(|role| state.seen(role));
+        assert_eq!((Versions::from(seen), state.check_time(at(1))), (expected, Ok(())), "{role:?}");
+    }
+}
+
 /// A stolen key dates its file to 2099, so that every clock seems to be behind.
 #[test]
 fn attack_time_of_signing_in_the_future_and_recovery() {

@@ -1,0 +1,31 @@
+use super::*;
+
+/// A file that may be there and cannot be looked at is neither absent nor set aside.
+#[test]
+fn what_cannot_be_reached_is_not_absent() {
+    let directory = tempfile::tempdir().unwrap();
+    let absent = Vendors::open(directory.path());
+    assert_eq!(absent.gate(Ok(None), None), Gate::default());
+    assert_eq!(absent.reset(), Ok(()));
+
+    // A file where the directory should be: no way through it, also for root.
+    let file = directory.path().join("state");
+    std::fs::write(&file, "").unwrap();
+    let beyond = Vendors::open(&file);
+    let code = |gate: Gate| gate.problem.map(|problem| problem.code);
+    assert_eq!(code(beyond.gate(Ok(None), None)), Some("trust-state-unreadable"));
+    assert!(beyond.reset().is_err());
+    assert_eq!(code(beyond.gate(Ok(None), None)), Some("trust-state-unreadable"));
+}
+
+/// The longest file that is read, and the first that is not.
+#[test]
+fn the_longest_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let why = |bytes: u64| {
+        std::fs::write(directory.path().join(FILE_NAME), vec![b' '; bytes as usize]).unwrap();
+        Vendors::open(directory.path()).gate(Ok(None), None).problem.unwrap().message
+    };
+    assert!(!why(MAX_FILE_BYTES).contains("too large"));
+    assert!(why(MAX_FILE_BYTES + 1).contains("too large"));
+}
