@@ -135,8 +135,11 @@ fn main() {
     host.shell(&format!("sleep {}", IDLE_MINUTES * 60 - 1));
     let after = switches(&host);
     // A thread that ended was woken for it.
-    let ended = before.keys().filter(|thread| !after.contains_key(*thread)).count() as u64;
-    let woken = ended + after.iter().map(|(thread, now)| now - before.get(thread).unwrap_or(&0)).sum::<u64>();
+    let ended = before.keys().filter(|thread| !after.contains_key(*thread)).map(|thread| (thread, 1));
+    let woken = after.iter().map(|(thread, now)| (thread, now - before.get(thread).unwrap_or(&0)));
+    let woken: Vec<(&String, u64)> = ended.chain(woken).filter(|(_, times)| *times > 0).collect();
+    woken.iter().for_each(|(thread, times)| eprintln!("  {thread} was woken {times} times"));
+    let woken: u64 = woken.iter().map(|(_, times)| times).sum();
     note("wakeups_per_minute_idle", json!(woken as f64 / f64::from(IDLE_MINUTES)));
 
     let timed = |rounds: u32, command: &str| {

@@ -240,31 +240,4 @@ fn pin(root: &[u8]) -> Result<Kept, Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_what_was_seen_cannot_be_used() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE_NAME);
-        let mut kept: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/vendor.json")).unwrap();
-        kept["expires"].as_object_mut().unwrap().remove("snapshot");
-        let without_times = kept.to_string();
-        let long = " ".repeat(MAX_FILE_BYTES as usize + 1);
-        let said = [long.as_str(), "{", "{\"schema\": 2}", "{\"schema\": 1}", &without_times].map(|text| {
-            std::fs::write(&path, text).unwrap();
-            read(&path).map(drop).unwrap_err()
-        });
-        insta::assert_snapshot!(said.join("\n"), @"
-        it is too large
-        EOF while parsing an object at line 1 column 1
-        its schema is 2 where 1 is understood
-        missing field `repository`
-        it does not say when each role expires
-        ");
-    }
-}
-
-#[cfg(test)]
 mod tests;
