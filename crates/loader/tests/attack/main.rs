@@ -4,7 +4,6 @@
 
 mod assignments;
 mod bundles;
-mod coverage;
 mod documents;
 #[path = "../support/log.rs"]
 mod log;

@@ -8,6 +8,7 @@ use livepatch_manifest::support::{MAX_SUPPORT_BYTES, PAYLOAD_TYPE};
 use livepatch_manifest::{SupportFlavour, SupportMatrix, SupportRow};
 use livepatch_types::Architecture;
 
+use crate::repository::{self, OPERATOR_KEYS, operator_root, pair};
 use crate::signing::*;
 use crate::stage::*;
 
@@ -178,4 +179,24 @@ fn attack_support_for_a_host_that_is_not_enabled() {
     let newer = signed(&matrix(9, "newer"), &stage.operator);
     assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
     assert_eq!(code(&bring(&stage, &newer)), "not-enabled");
+}
+
+/// What a stolen key said is forgotten with the key, also the highest version that there is.
+#[test]
+fn attack_support_by_a_stolen_key() {
+    const STOLEN: u8 = 33;
+    const ASSIGNMENTS: u8 = 34;
+    const NEXT: u8 = 35;
+    let stage = Stage::new();
+    let first = repository::sign(&operator_root(1, &[STOLEN], &[ASSIGNMENTS]), &OPERATOR_KEYS);
+    std::fs::write(stage.directory.path().join("operator-root.json"), first).unwrap();
+    assert_eq!(code(&root(&stage.roots, RootRequest::Enable)), "ok");
+    let last = matrix(u64::MAX, "x");
+    assert_eq!(code(&bring(&stage, &signed(&last, &pair(STOLEN)))), "ok");
+    assert_eq!(stage.view().support, Some(last));
+    let next = repository::sign(&operator_root(2, &[NEXT], &[ASSIGNMENTS]), &OPERATOR_KEYS);
+    assert_eq!(code(&agent(&stage.agents, AgentRequest::OperatorRoot, &next)), "ok");
+    assert_eq!(stage.view().support, None);
+    assert_eq!(code(&bring(&stage, &signed(&matrix(2, "good"), &pair(NEXT)))), "ok");
+    assert_eq!(stage.view().support, Some(matrix(2, "good")));
 }
