@@ -17,6 +17,7 @@ mod operator;
 mod problem;
 mod run;
 pub mod server;
+mod service_manager;
 pub mod sockets;
 pub mod state;
 mod status;

@@ -9,6 +9,7 @@ use livepatch_manifest::sha256;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::Agent;
+use crate::service_manager;
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
 const FIRST_RETRY: Duration = Duration::from_secs(15);
@@ -36,7 +37,7 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    service_manager::stopping();
     tracing::info!("the daemon ends; what is applied stays applied");
     ended
 }
@@ -52,13 +53,13 @@ async fn rounds(agent: &Arc<Agent>) {
             tracing::debug!(code = %problem.code, "the loader was not looked at: {problem}");
             agent.write_status();
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        service_manager::ready();
+        service_manager::waiting(&agent.status(), None, None);
         return std::future::pending().await;
     }
     let mut start = std::pin::pin!(agent.start());
     let in_time = tokio::time::timeout(LONGEST_START, &mut start).await;
-    // Without systemd there is nobody to notify.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    service_manager::ready();
     if in_time.is_err() {
         let _ = start.await;
     }
@@ -67,6 +68,7 @@ async fn rounds(agent: &Arc<Agent>) {
         let Some(interval) = agent.config().check_interval else {
             return rest(agent, None).await;
         };
+        service_manager::working();
         let round = agent.round(agent.timer_reach()).await;
         let wait = round.as_ref().err().and_then(|problem| problem.retry_after);
         failures = match round {
@@ -92,6 +94,7 @@ async fn rest(agent: &Arc<Agent>, delay: Option<Duration>) {
         let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
         let health = agent.next_health().filter(|health| left.is_none_or(|left| *health < left));
         let wait = health.or(left);
+        service_manager::waiting(&agent.status(), left, wait);
         let waited = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,

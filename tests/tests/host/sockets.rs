@@ -163,7 +163,10 @@ async fn enable_and_disable_of_the_snap_are_answered_with_a_text() {
         let (line, body) = put(path).await;
         assert_eq!(
             (line.as_str(), body.as_str()),
-            ("HTTP/1.1 400 Bad Request", "auth-token is not a token\n")
+            (
+                "HTTP/1.1 400 Bad Request",
+                "auth-token is not a token\nhint: a token is of printable characters without spaces; the server's operator gives one out\n"
+            )
         );
     }
     let (line, body) = put("/enable?auth-token=a-token").await;

@@ -73,6 +73,11 @@ fn upgrade(host: &Running) {
     host.shell("rm /etc/livepatch/trust/* && systemctl restart livepatchd");
     host.expect("livepatch refresh", 0);
     host.expect("livepatch status", 0);
+
+    // systemd is told how it is, and until when it must hear of the daemon again.
+    let property = |name: &str| format!("systemctl show --value --property={name} livepatchd");
+    host.wait_for(&format!("{} | grep -c ' is applied; next check in '", property("StatusText")), "1");
+    assert_ne!(host.property("livepatchd", "WatchdogTimestampMonotonic"), "0");
 }
 
 /// A downgrade says no and changes nothing.
