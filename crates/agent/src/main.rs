@@ -11,8 +11,10 @@ use livepatch_agent::{Agent, Arguments, Parts, machine_hash};
 use livepatch_confine::{Files, Process, confine};
 use livepatch_kernel::{Kernel as _, LinuxKernel};
 use livepatch_loader_api::AGENT_SOCKET;
+use livepatch_log::log_to_stderr;
 use livepatch_settings::Config;
 use livepatch_types::SystemClock;
+use tracing_subscriber::EnvFilter;
 
 /// How the daemon ends.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +29,7 @@ enum Exit {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(&arguments.log)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log_to_stderr(EnvFilter::new(&arguments.log));
     let exit = match Config::read(&arguments.config) {
         Err(error) => fail(&error, Exit::Configuration),
         Ok(config) => match serve(arguments, config) {

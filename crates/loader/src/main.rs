@@ -19,10 +19,12 @@ use livepatch_loader::{
     uid_of,
 };
 use livepatch_loader_api::{AGENT_SOCKET, ROOT_SOCKET};
+use livepatch_log::log_to_stderr;
 use livepatch_settings::Config;
 use livepatch_types::SystemClock;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
 
 /// How long the boot of a host waits for the last healthy livepatch, which mostly is back within a second or two.
 const LONGEST_START: Duration = Duration::from_secs(15);
@@ -40,11 +42,7 @@ enum Exit {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(&arguments.log)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log_to_stderr(EnvFilter::new(&arguments.log));
     let exit = match Config::read(&arguments.config) {
         Err(error) => fail(&error, Exit::Configuration),
         Ok(config) => match run(arguments, config) {

@@ -8,21 +8,19 @@ use std::sync::{Arc, mpsc};
 use anyhow::Context as _;
 use clap::Parser as _;
 use livepatch_confine::{Files, Process, confine};
+use livepatch_log::log_to_stderr;
 use livepatch_observer::server::{bind, serve};
 use livepatch_observer::{Arguments, Log};
 use livepatch_observer_api::SOCKET;
 use sd_notify::NotifyState;
+use tracing_subscriber::EnvFilter;
 
 /// The one user that is answered.
 const ROOT: u32 = 0;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(&arguments.log)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log_to_stderr(EnvFilter::new(&arguments.log));
     let Err(error) = run(&arguments);
     tracing::error!("{error:#}");
     ExitCode::FAILURE

@@ -67,5 +67,5 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("LIVEPATCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    livepatch_log::log_to_stderr(filter);
 }

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("livepatch-kbuild", 2),
     ("livepatch-kernel", 2),
     ("livepatch-loader-api", 2),
+    ("livepatch-log", 2),
     ("livepatch-observer-api", 2),
     ("livepatch-settings", 2),
     ("livepatch-store", 2),

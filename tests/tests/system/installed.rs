@@ -78,6 +78,17 @@ fn upgrade(host: &Running) {
     let property = |name: &str| format!("systemctl show --value --property={name} livepatchd");
     host.wait_for(&format!("{} | grep -c ' is applied; next check in '", property("StatusText")), "1");
     assert_ne!(host.property("livepatchd", "WatchdogTimestampMonotonic"), "0");
+    // The journal has each line's priority in a field of its own.
+    for unit in ["livepatchd", "livepatch-loader", "livepatch-observer"] {
+        let log = |more: &str| {
+            host.shell(&format!(
+                "journalctl --quiet --boot --unit={unit} _TRANSPORT=stdout --output=cat {more}"
+            ))
+        };
+        let all = log("");
+        assert!(all.contains(": confined by itself files=") && !all.contains("<6>"), "{all}");
+        assert!(!log("--priority=notice").contains("confined by itself"), "{unit}");
+    }
 }
 
 /// A downgrade says no and changes nothing.
