@@ -26,6 +26,8 @@ use crate::test;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The program of ours that writes man pages and completions.
 const MANUAL: &str = "livepatch-manual";
+/// The package with what runs on hosts.
+const CLIENT: &str = "livepatch";
 
 /// What packages are made of.
 #[derive(Debug, Clone, Args)]
@@ -167,13 +169,19 @@ pub(crate) fn build_release(workspace: &Path, target: &Path, note: impl Fn(&str)
         let map = |(from, to): &(&Path, &str)| format!("{flag}{}={to}", from.display());
         hidden.iter().map(map).collect::<Vec<_>>().join(between)
     };
-    let mut build = test::cargo(workspace);
-    build.env("CARGO_ENCODED_RUSTFLAGS", maps("--remap-path-prefix=", "\u{1f}"));
-    build.env("CFLAGS", format!("-O2 {}", maps("-ffile-prefix-map=", " ")));
-    build.args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]).arg(target);
-    let crates = PACKAGES.iter().flat_map(|package| package.programs).map(|program| program.cargo);
-    build.args(crates.chain([MANUAL]).flat_map(|name| ["--package", name]));
-    tool(&mut build, "cargo build", Exit::Failure, note)?;
+    let (flags, cflags) =
+        (maps("--remap-path-prefix=", "\u{1f}"), format!("-O2 {}", maps("-ffile-prefix-map=", " ")));
+    // The programs of a host by themselves: cargo gives all that it builds at once one set of libraries, with what any of it asks
+    // for, and the server asks for HTTP/2 and more.
+    let (on_hosts, others): (Vec<_>, Vec<_>) = PACKAGES.iter().partition(|package| package.name == CLIENT);
+    for (packages, more) in [(on_hosts, None), (others, Some(MANUAL))] {
+        let crates = packages.iter().flat_map(|package| package.programs).map(|program| program.cargo);
+        let mut build = test::cargo(workspace);
+        build.env("CARGO_ENCODED_RUSTFLAGS", &flags).env("CFLAGS", &cflags);
+        build.args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]).arg(target);
+        build.args(crates.chain(more).flat_map(|name| ["--package", name]));
+        tool(&mut build, "cargo build", Exit::Failure, &note)?;
+    }
     let directory = target.join(TARGET).join("release");
     for program in PACKAGES.iter().flat_map(|package| package.programs) {
         let path = directory.join(program.name);
