@@ -49,6 +49,7 @@ fn refused(expected: &str, attack: impl FnOnce(&mut Repository) -> Files) {
     let (stage, mut repository) = running();
     repository.allow("1.2", &good("1.2"));
     let before = stage.view().vendor.unwrap();
+    assert_eq!(before.seen.len(), 4, "root, targets, snapshot and timestamp: {before:?}");
     let files = attack(&mut repository);
     assert_eq!(stage.update(&files), expected);
     let after = stage.view().vendor.unwrap();
