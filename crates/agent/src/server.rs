@@ -67,6 +67,8 @@ impl ServerClient {
             .no_proxy()
             .connect_timeout(config.dial_timeout)
             .timeout(REQUEST_TIMEOUT)
+            // Polls are an hour apart, and what looks after connections that are kept would wake the daemon all the time.
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("livepatchd/", env!("CARGO_PKG_VERSION")));
         if let Some(url) = &config.proxy {
             let exceptions = reqwest::NoProxy::from_string(&config.no_proxy);

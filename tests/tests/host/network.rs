@@ -7,6 +7,7 @@ use std::time::Duration;
 use livepatch_types::{CheckState, PatchState, Redacted};
 
 use crate::support::*;
+use crate::telemetry::told;
 
 /// A proxy on loopback; gives its port. Whom it is asked for comes out of the channel.
 fn proxy(open: fn(&mut TcpStream) -> Option<String>) -> (u16, std::sync::mpsc::Receiver<String>) {
@@ -69,24 +70,27 @@ fn socks5(client: &mut TcpStream) -> Option<String> {
 
 #[tokio::test]
 async fn through_proxies() {
-    let site = Site::new().await;
-    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
-    let address = site.url.strip_prefix("https://").unwrap();
     let (connect, connected) = proxy(http_connect);
     let (socks, socksed) = proxy(socks5);
     let through_connect = format!("http://user:secret-word@127.0.0.1:{connect}");
     let through_socks = format!("socks5://127.0.0.1:{socks}");
     // The proxy, what is asked without it, and which of the two proxies is asked.
-    for (url, exceptions, asked) in [
+    let rows = [
         (&through_connect, "", [true, false]),
         (&through_socks, "", [false, true]),
         (&through_connect, "example.org, 127.0.0.0/8", [false, false]),
         (&through_socks, "10.0.0.0/8,.example.org", [false, true]),
-    ] {
+    ];
+    for (url, exceptions, asked) in rows {
+        let site = Site::new().await;
+        site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+        let address = site.url.strip_prefix("https://").unwrap();
         let mut host = Host::new(&site);
         host.proxy(url, exceptions);
         host.enabled().await;
         assert_eq!(host.livepatches(), ["livepatch_1_1"], "{url}");
+        // The last that it asks for is to take its reports.
+        told(&site, 4).await;
         for (log, asked) in [&connected, &socksed].into_iter().zip(asked) {
             let targets: Vec<String> = log.try_iter().collect();
             assert_eq!(!targets.is_empty(), asked, "{url} {exceptions}");

@@ -26,7 +26,7 @@ fn phase(report: &Report) -> ReportPhase {
 }
 
 /// The words of what was told so far, once as many reports have come.
-async fn told(site: &Site, count: usize) -> Vec<&'static str> {
+pub(crate) async fn told(site: &Site, count: usize) -> Vec<&'static str> {
     let come = async {
         while site.shelf.lock().unwrap().reports.len() < count {
             tokio::task::yield_now().await;
@@ -36,6 +36,16 @@ async fn told(site: &Site, count: usize) -> Vec<&'static str> {
     let words: Vec<_> = site.shelf.lock().unwrap().reports.iter().map(|r| phase(r).word()).collect();
     assert!(in_time.is_ok(), "{words:?}");
     words
+}
+
+/// Waits until the daemon knows of all that was taken.
+async fn nothing_waits(agent: &Daemons) {
+    let noted = async {
+        while agent.agent.telemetry().reports.iter().any(|r| r.standing == TelemetryStanding::Waiting) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(BOUND, noted).await.is_ok());
 }
 
 const APPLIED: [&str; 4] = ["before-insert", "after-insert", "in-transition", "applied"];
@@ -148,6 +158,7 @@ async fn reports_wait_while_the_host_is_offline() {
     let (site, host) = offered().await;
     let agent = host.enabled().await;
     told(&site, 4).await;
+    nothing_waits(&agent).await;
     site.shelf.lock().unwrap().trouble = Some((503, None, ""));
     assert_eq!(code(agent.refresh().await), "server-unreachable");
     agent.revert().await.unwrap();
