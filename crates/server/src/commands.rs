@@ -52,7 +52,7 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
         }
         Command::Token(Token::List(how)) => list_tokens(&data, how.format, now).await,
         Command::Token(Token::Revoke { name }) => {
-            data.store().await?.revoke_token(&name, now).await?;
+            data.with_store(async |store| Ok(store.revoke_token(&name, now).await?)).await?;
             print(&format!("revoked token {name}; machines that enrolled with it stay enrolled\n"))
         }
         Command::Vendor(Vendor::Add { certificate }) => add_vendor(&data, &certificate, now).await,
@@ -126,7 +126,7 @@ async fn create_token(
     let made = token::Token::generate()
         .ok_or_else(|| Failure::new(Exit::Failed, anyhow::anyhow!("the system has no randomness")))?;
     let new = NewToken { token: made.stored, name, tier, created: now, expires, use_limit };
-    data.store().await?.create_token(&new).await?;
+    data.with_store(async |store| Ok(store.create_token(&new).await?)).await?;
     print(&format!("{}\n", made.text.expose()))
 }
 
@@ -150,7 +150,7 @@ fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
 }
 
 async fn list_tokens(data: &DataDir, format: Format, now: Timestamp) -> Result<(), Failure> {
-    let tokens = data.store().await?.tokens().await?;
+    let tokens = data.with_store(async |store| Ok(store.tokens().await?)).await?;
     let state = |token: &livepatch_store::TokenRecord| {
         if token.revoked.is_some() {
             "revoked"
@@ -190,7 +190,7 @@ async fn list_tokens(data: &DataDir, format: Format, now: Timestamp) -> Result<(
 }
 
 async fn list_patches(data: &DataDir, format: Format) -> Result<(), Failure> {
-    let patches = data.store().await?.patches().await?;
+    let patches = data.with_store(async |store| Ok(store.patches().await?)).await?;
     let rows: Vec<_> = patches
         .iter()
         .map(|patch| {
@@ -224,7 +224,7 @@ async fn list_patches(data: &DataDir, format: Format) -> Result<(), Failure> {
 }
 
 async fn withdraw(data: &DataDir, version: PatchVersion, now: Timestamp) -> Result<(), Failure> {
-    let kernels = data.store().await?.withdraw(version, now).await?;
+    let kernels = data.with_store(async |store| Ok(store.withdraw(version, now).await?)).await?;
     let mut text = format!("withdrew patch {version} for {}:\n", plural(kernels.len(), "kernel", "kernels"));
     for kernel in kernels {
         text.push_str(&format!("  {} (build-id {})\n", kernel.release, kernel.build_id));
@@ -248,7 +248,7 @@ pub(crate) async fn log_roots(
 async fn add_vendor(data: &DataDir, path: &std::path::Path, now: Timestamp) -> Result<(), Failure> {
     let certificate = vendor::read_certificate(path)?;
     let (subject, key_id) = (certificate.subject(), certificate.key_id_hex());
-    if vendor::add(data, &data.store().await?, &certificate, now).await? {
+    if data.with_store(async |store| vendor::add(data, store, &certificate, now).await).await? {
         print(&format!("trusting {subject} (key id {key_id})\n"))
     } else {
         print(&format!("{subject} (key id {key_id}) is trusted already; nothing changed\n"))
@@ -265,11 +265,14 @@ fn list_vendors(data: &DataDir, format: Format) -> Result<(), Failure> {
 
 async fn import_vendor(data: &DataDir, directory: &std::path::Path, now: Timestamp) -> Result<(), Failure> {
     let import = data.repositories().check_vendor(directory, now)?;
-    let store = data.store().await?;
-    log_roots(&store, import.roots(), now).await?;
-    let served = import.take()?;
-    store.touch_documents().await?;
-    store.close().await;
+    let served = data
+        .with_store(async |store| {
+            log_roots(store, import.roots(), now).await?;
+            let served = import.take()?;
+            store.touch_documents().await?;
+            Ok(served)
+        })
+        .await?;
     print(&format!(
         "serving repository {}: root {}, timestamp {}; {}\nhosts learn it with their next check\n",
         served.newest.repository,
@@ -301,7 +304,7 @@ async fn cover(data: &DataDir, how: arguments::Cover) -> Result<(), Failure> {
     let upgrade = upgrade_for.map(|cve| Upgrade { cve, notice });
     let coverage = Coverage { until, series_until, upgrade };
     let said = Some(&coverage).filter(|coverage| **coverage != Coverage::default());
-    data.store().await?.set_coverage(&build_id, said).await?;
+    data.with_store(async |store| Ok(store.set_coverage(&build_id, said).await?)).await?;
     let what = said.map_or_else(|| "nothing is said of its cover any more".to_owned(), covered);
     print(&format!("kernel {build_id}: {what}\nhosts learn it with their next check\n"))
 }
@@ -320,7 +323,7 @@ fn covered(coverage: &Coverage) -> String {
 /// The matrix, and how many kernels of each flavour this server has livepatches for: what is said should be so.
 async fn show_support(data: &DataDir, format: Format) -> Result<(), Failure> {
     let matrix = data.support().matrix()?;
-    let kernels = data.store().await?.kernels().await?;
+    let kernels = data.with_store(async |store| Ok(store.kernels().await?)).await?;
     let known = |row: &SupportRow, flavour: &SupportFlavour| {
         let with = kernels.iter().filter(|record| !record.targets.is_empty());
         with.filter(|record| row.is_of(flavour, record.kernel.release.as_str())).count()
@@ -353,7 +356,7 @@ async fn show_support(data: &DataDir, format: Format) -> Result<(), Failure> {
 }
 
 async fn list_kernels(data: &DataDir, format: Format) -> Result<(), Failure> {
-    let kernels = data.store().await?.kernels().await?;
+    let kernels = data.with_store(async |store| Ok(store.kernels().await?)).await?;
     let rows: Vec<_> = kernels
         .iter()
         .map(|record| {

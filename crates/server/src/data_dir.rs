@@ -97,9 +97,21 @@ impl DataDir {
         self.root.join("support.json")
     }
 
-    /// Opens the database.
+    /// Opens the database. Who opens it closes it.
     pub async fn store(&self) -> Result<SqliteStore, Failure> {
         Ok(SqliteStore::open(&self.database()).await?)
+    }
+
+    /// Opens the database for some work and closes it after, whatever came of the work: a process that ends with the
+    /// database open can leave a write-ahead log, and who then copies the one file copies half of what was written.
+    pub async fn with_store<T>(
+        &self,
+        work: impl AsyncFnOnce(&SqliteStore) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let store = self.store().await?;
+        let done = work(&store).await;
+        store.close().await;
+        done
     }
     /// The module files.
     pub fn objects(&self) -> ObjectStore {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use livepatch_store::{MachineRecord, ReceivedReport, Store as _};
+use livepatch_types::Sha256Digest;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ pub(crate) async fn list_machines(
     format: Format,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let machines = data.store().await?.machines().await?;
+    let machines = data.with_store(async |store| Ok(store.machines().await?)).await?;
     let machines: Vec<(MachineRecord, Health)> = machines
         .into_iter()
         .map(|machine| {
@@ -60,25 +61,12 @@ pub(crate) async fn list_machines(
 }
 
 pub(crate) async fn show(data: &DataDir, beginning: &str, format: Format) -> Result<(), Failure> {
-    let store = data.store().await?;
-    let machines = store.machines().await?;
-    let mut found = machines.iter().filter(|machine| machine.machine.to_string().starts_with(beginning));
-    let machine = match (found.next(), found.next()) {
-        _ if beginning.len() < SHORTEST_BEGINNING => {
-            return Err(Failure::refused(format!("{beginning:?} is too short to be one machine"))
-                .hint(format!("give at least {SHORTEST_BEGINNING} digits; {LISTED}")));
-        }
-        (Some(machine), None) => machine,
-        (None, _) => {
-            return Err(Failure::refused(format!("there is no machine {beginning:?}")).hint(LISTED));
-        }
-        (Some(_), Some(_)) => {
-            return Err(
-                Failure::refused(format!("more than one machine begins with {beginning}")).hint(LISTED)
-            );
-        }
-    };
-    let reports = store.reports(&machine.machine).await?;
+    let reports = data
+        .with_store(async |store| {
+            let machine = machine_that_begins_with(&store.machines().await?, beginning)?;
+            Ok(store.reports(&machine).await?)
+        })
+        .await?;
     let row = |ReceivedReport { received, report }: &ReceivedReport| {
         vec![
             received.to_string(),
@@ -94,6 +82,22 @@ pub(crate) async fn show(data: &DataDir, beginning: &str, format: Format) -> Res
     let rows: Vec<_> = reports.iter().map(row).collect();
     let head = ["received", "phase", "kernel", "state", "patch", "dropped", "error"];
     list(format, &head, &rows, reports.iter().map(object).collect())
+}
+
+/// The one machine that begins so.
+fn machine_that_begins_with(machines: &[MachineRecord], beginning: &str) -> Result<Sha256Digest, Failure> {
+    if beginning.len() < SHORTEST_BEGINNING {
+        return Err(Failure::refused(format!("{beginning:?} is too short to be one machine"))
+            .hint(format!("give at least {SHORTEST_BEGINNING} digits; {LISTED}")));
+    }
+    let mut found = machines.iter().filter(|machine| machine.machine.to_string().starts_with(beginning));
+    match (found.next(), found.next()) {
+        (Some(machine), None) => Ok(machine.machine),
+        (None, _) => Err(Failure::refused(format!("there is no machine {beginning:?}")).hint(LISTED)),
+        (Some(_), Some(_)) => {
+            Err(Failure::refused(format!("more than one machine begins with {beginning}")).hint(LISTED))
+        }
+    }
 }
 
 /// The word that serde has for a variant.

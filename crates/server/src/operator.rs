@@ -35,7 +35,7 @@ pub(crate) async fn import(data: &DataDir, from: &Path, now: Timestamp) -> Resul
         Some((Ok(import), key)) => (import, Some(key)),
         _ => (repositories.check_operator(from, data.key()?.public(), now)?, None),
     };
-    log_roots(&data.store().await?, import.roots(), now).await?;
+    data.with_store(async |store| log_roots(store, import.roots(), now).await).await?;
     let state = import.take()?;
     let version = state.root().header.version;
     let mut text = format!("serving root {version} of operator {}\n", state.root().repository);

@@ -4,7 +4,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use livepatch_manifest::bundle::MAX_BUNDLE_BYTES;
 use livepatch_manifest::{Bundle, ProofResult};
-use livepatch_store::{NewPatch, Published, Store as _};
+use livepatch_store::{NewPatch, Published, Store as _, StoreError};
 use livepatch_types::{Tier, plural};
 
 use crate::document::MAX_TARGET_BYTES;
@@ -34,20 +34,22 @@ pub(crate) async fn publish(
     let manifest_text = String::from_utf8(bundle.manifest_bytes)
         .map_err(|_| Failure::refused("the bundle's manifest is not text"))?;
 
-    let store = data.store().await?;
-    let known = store.tiers().await?;
-    if !known.contains(tier) {
-        let known = known.iter().map(Tier::to_string).collect();
-        return Err(livepatch_store::StoreError::UnknownTier { tier: tier.clone(), known }.into());
-    }
-    // The module first: a row must never speak of a file that is not there. A file without a row is not served.
-    data.objects().put(&bundle.module)?;
     let signature = bundle.signature.unwrap_or_default();
     let patch =
         NewPatch { manifest: manifest.clone(), manifest_text, signature, tier: tier.clone(), at: now };
-    let published = store.publish(&patch).await?;
-    let facts = store.document_facts(&manifest.kernel.build_id, tier).await?;
-    store.close().await;
+    let (published, facts) = data
+        .with_store(async |store| {
+            let known = store.tiers().await?;
+            if !known.contains(tier) {
+                let known = known.iter().map(Tier::to_string).collect();
+                return Err(StoreError::UnknownTier { tier: tier.clone(), known }.into());
+            }
+            // The module first: a row must never speak of a file that is not there. A file without a row is not served.
+            data.objects().put(&bundle.module)?;
+            let published = store.publish(&patch).await?;
+            Ok((published, store.document_facts(&manifest.kernel.build_id, tier).await?))
+        })
+        .await?;
 
     let (version, kernel) = (manifest.version, &manifest.kernel);
     let headline = match published {

@@ -1,11 +1,13 @@
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum_server::Handle;
+use livepatch_store::SqliteStore;
 use livepatch_types::{Clock as _, SystemClock};
+use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -23,14 +25,22 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
         Failure::new(Exit::Setup, error)
             .hint("give a certificate chain and its key in PEM files by --tls-cert and --tls-key")
     })?;
+    data.with_store(async |store| serve_from(data, store, tls, arguments.listen).await).await
+}
+
+async fn serve_from(
+    data: &DataDir,
+    store: &SqliteStore,
+    tls: ServerConfig,
+    listen: SocketAddr,
+) -> Result<(), Failure> {
     let operator_key = data.key()?;
-    let store = data.store().await?;
-    let log_key = log::key(data, &store, &operator_key, SystemClock.now()).await?;
-    let (tcp, address) = TcpListener::bind(arguments.listen)
+    let log_key = log::key(data, store, &operator_key, SystemClock.now()).await?;
+    let (tcp, address) = TcpListener::bind(listen)
         .and_then(|tcp| tcp.local_addr().map(|address| (tcp, address)))
         .map_err(|error| {
             Failure::new(Exit::Listen, error)
-                .context(format!("cannot listen at {}", arguments.listen))
+                .context(format!("cannot listen at {listen}"))
                 .hint("choose another address and port with --listen; `ss -ltnp` shows who has this one")
         })?;
     let failed = |error: anyhow::Error| Failure::new(Exit::Failed, error);
@@ -61,7 +71,6 @@ pub(crate) async fn serve(data: &DataDir, arguments: arguments::Serve) -> Result
         .map_err(failed)?;
     tracing::info!(%address, "server is ready");
     let served = listener::serve(tcp, tls, router(app, limits.request), limits, handle).await;
-    store.close().await;
     served.context("the server stopped").map_err(failed)
 }
 

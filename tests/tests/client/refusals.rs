@@ -79,8 +79,11 @@ impl Stage<'_> {
     /// The operator with nothing published.
     fn empty(&self) -> Site {
         let site = self.base.copy();
-        std::fs::remove_file(site.file("server.sqlite")).unwrap();
         let other = Site::new(&self.patches.vendor);
+        // Every command closed the database, so that the one file is all of it.
+        for of in [&site, &other] {
+            assert!(!of.file("server.sqlite-wal").exists());
+        }
         std::fs::copy(other.file("server.sqlite"), site.file("server.sqlite")).unwrap();
         site
     }

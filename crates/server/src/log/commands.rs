@@ -18,16 +18,14 @@ const PAGE: u64 = 256;
 
 /// Commands that work on the data directory.
 pub(crate) async fn run(data: &DataDir, command: Log, now: Timestamp) -> Result<(), Failure> {
-    let store = data.store().await?;
-    let done = match command {
-        Log::Show { from, list } => show(&store, from, list.format).await,
-        Log::Verify(how) => verify_all(data, &store, how.format).await,
-        Log::Prove { bundle, list } => prove(data, &store, &bundle, list.format, now).await,
+    data.with_store(async |store| match command {
+        Log::Show { from, list } => show(store, from, list.format).await,
+        Log::Verify(how) => verify_all(data, store, how.format).await,
+        Log::Prove { bundle, list } => prove(data, store, &bundle, list.format, now).await,
         // These need no data directory.
         Log::Check { .. } | Log::Watch(_) => Ok(()),
-    };
-    store.close().await;
-    done
+    })
+    .await
 }
 
 /// The word that serde has for a variant.

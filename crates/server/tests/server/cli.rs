@@ -283,3 +283,47 @@ fn serve_says_where_and_stops_when_told() {
     }
     assert!(!site.data().join("server.sqlite-wal").exists(), "closed in order");
 }
+
+/// Who copies `server.sqlite` after a command has all of it.
+#[test]
+fn every_command_closes_the_database() {
+    let site = Site::empty();
+    site.good(&["init"]);
+    let der = site.write("vendor.der", &VENDOR.certificate.to_der().unwrap());
+    let bundle = site.write("good.lpb", &VENDOR.bundle("1.1", &kernel(), b"module").to_bytes());
+    let build_id = kernel().build_id.to_string();
+    let (der, bundle) = (der.to_str().unwrap(), bundle.to_str().unwrap());
+    let commands: &[&[&str]] = &[
+        &["vendor", "add", der],
+        &["publish", bundle, "--unproven", "a test"],
+        &["patch", "list"],
+        &["token", "create", "--name", "t", "--tier", "stable"],
+        &["token", "list"],
+        &["token", "revoke", "t"],
+        &["kernel", "cover", &build_id, "--until", "2030-01-01"],
+        &["kernel", "list"],
+        &["machine", "list"],
+        &["support", "show"],
+        &["log", "show"],
+        &["log", "verify"],
+        &["patch", "withdraw", "1.1"],
+    ];
+    let closed = |arguments: &[&str]| {
+        assert!(!site.data().join("server.sqlite-wal").exists(), "left open by {arguments:?}");
+    };
+    for arguments in commands {
+        site.good(arguments);
+        closed(arguments);
+    }
+    let refused: &[&[&str]] = &[
+        &["machine", "show", "ab"],
+        &["token", "revoke", "nobody"],
+        &["patch", "withdraw", "9.9"],
+        // An address of a documentation network (RFC 5737), which this machine does not have.
+        &["serve", "--listen", "192.0.2.1:0"],
+    ];
+    for arguments in refused {
+        site.bad(arguments);
+        closed(arguments);
+    }
+}
