@@ -9,7 +9,7 @@ use livepatch_manifest::sha256;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::Agent;
-use crate::service_manager;
+use crate::service_manager::ServiceManager;
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
 const FIRST_RETRY: Duration = Duration::from_secs(15);
@@ -29,15 +29,16 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
     };
     let (reading, privileged) = (bind(READ_SOCKET, 0o666)?, bind(PRIVILEGED_SOCKET, 0o600)?);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon listens");
+    let service_manager = ServiceManager::from_environment();
 
     let ended = tokio::select! {
         ended = sockets::serve_reading(Arc::clone(&agent), reading) => ended.context("the status socket broke"),
         ended = sockets::serve_privileged(Arc::clone(&agent), privileged) => ended.context("the root socket broke"),
-        () = rounds(&agent) => Ok(()),
+        () = rounds(&agent, &service_manager) => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
-    service_manager::stopping();
+    service_manager.stopping();
     tracing::info!("the daemon ends; what is applied stays applied");
     ended
 }
@@ -46,29 +47,29 @@ pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<
 ///
 /// The daemon is ready when the start is over, so that who waits for it finds a status. A loader that is busy holds
 /// nobody up for long.
-async fn rounds(agent: &Arc<Agent>) {
+async fn rounds(agent: &Arc<Agent>, service_manager: &ServiceManager) {
     if agent.is_stopped() {
         tracing::warn!(by = %agent.config().policy.mode_source, "the daemon is stopped and does nothing by itself");
         if let Err(problem) = agent.look().await {
             tracing::debug!(code = %problem.code, "the loader was not looked at: {problem}");
             agent.write_status();
         }
-        service_manager::ready();
-        service_manager::waiting(&agent.status(), None, None);
+        service_manager.ready();
+        service_manager.waiting(&agent.status(), None, None);
         return std::future::pending().await;
     }
     let mut start = std::pin::pin!(agent.start());
     let in_time = tokio::time::timeout(LONGEST_START, &mut start).await;
-    service_manager::ready();
+    service_manager.ready();
     if in_time.is_err() {
         let _ = start.await;
     }
     let mut failures = 0;
     for count in 0u64.. {
         let Some(interval) = agent.config().check_interval else {
-            return rest(agent, None).await;
+            return rest(agent, service_manager, None).await;
         };
-        service_manager::working();
+        service_manager.working();
         let round = agent.round(agent.timer_reach()).await;
         let wait = round.as_ref().err().and_then(|problem| problem.retry_after);
         failures = match round {
@@ -83,18 +84,18 @@ async fn rounds(agent: &Arc<Agent>) {
         let opens = agent.waits_for().map(soon).filter(|_| wait.is_none());
         let delay = opens.map_or(delay, |opens| delay.min(opens));
         tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
-        rest(agent, Some(delay)).await;
+        rest(agent, service_manager, Some(delay)).await;
     }
 }
 
 /// Waits so long, or for ever, but for what is said a while after an application.
-async fn rest(agent: &Arc<Agent>, delay: Option<Duration>) {
+async fn rest(agent: &Arc<Agent>, service_manager: &ServiceManager, delay: Option<Duration>) {
     let until = delay.map(|delay| tokio::time::Instant::now() + delay);
     loop {
         let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
         let health = agent.next_health().filter(|health| left.is_none_or(|left| *health < left));
         let wait = health.or(left);
-        service_manager::waiting(&agent.status(), left, wait);
+        service_manager.waiting(&agent.status(), left, wait);
         let waited = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,

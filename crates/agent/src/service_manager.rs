@@ -7,35 +7,52 @@ use livepatch_api::daemon::Status;
 use livepatch_types::PatchState;
 use sd_notify::{NotifyState, notify};
 
-/// Longer than this nothing takes that the daemon does between two waits, downloads and transitions included. The unit's
-/// `WatchdogSec` is the same, for the start.
-const LONGEST_WORK: Duration = Duration::from_secs(60 * 60);
-
-/// The daemon serves. Without systemd there is nobody to notify, here and below.
-pub(crate) fn ready() {
-    let _ = notify(&[NotifyState::Ready]);
+/// The service manager of this process. Without systemd there is nobody to notify, and without `WatchdogSec=` nobody waits.
+pub(crate) struct ServiceManager {
+    /// Longer than this nothing takes that the daemon does between two waits, downloads and transitions included.
+    longest_work: Option<Duration>,
 }
 
-/// The daemon ends.
-pub(crate) fn stopping() {
-    let _ = notify(&[NotifyState::Stopping]);
-}
+impl ServiceManager {
+    /// As the environment says: the unit's `WatchdogSec=` is how long work may take.
+    pub(crate) fn from_environment() -> Self {
+        Self { longest_work: sd_notify::watchdog_enabled() }
+    }
 
-/// It works, and is heard of when that is done.
-pub(crate) fn working() {
-    let _ = notify(&[NotifyState::Watchdog, NotifyState::Custom(&deadline(Some(Duration::ZERO)))]);
-}
+    /// The daemon serves.
+    pub(crate) fn ready(&self) {
+        let _ = notify(&[NotifyState::Ready]);
+    }
 
-/// It waits so long, or for ever: `next_check` is until it asks, `wake_up` until it does anything.
-pub(crate) fn waiting(status: &Status, next_check: Option<Duration>, wake_up: Option<Duration>) {
-    let text = text(status, next_check);
-    let states = [NotifyState::Status(&text), NotifyState::Watchdog, NotifyState::Custom(&deadline(wake_up))];
-    let _ = notify(&states);
+    /// The daemon ends.
+    pub(crate) fn stopping(&self) {
+        let _ = notify(&[NotifyState::Stopping]);
+    }
+
+    /// It works, and is heard of when that is done.
+    pub(crate) fn working(&self) {
+        self.say(&[], Some(Duration::ZERO));
+    }
+
+    /// It waits so long, or for ever: `next_check` is until it asks, `wake_up` until it does anything.
+    pub(crate) fn waiting(&self, status: &Status, next_check: Option<Duration>, wake_up: Option<Duration>) {
+        self.say(&[NotifyState::Status(&text(status, next_check))], wake_up);
+    }
+
+    fn say(&self, states: &[NotifyState<'_>], wake_up: Option<Duration>) {
+        let Some(longest_work) = self.longest_work else {
+            let _ = notify(states);
+            return;
+        };
+        let deadline = deadline(longest_work, wake_up);
+        let watchdog = [NotifyState::Watchdog, NotifyState::Custom(&deadline)];
+        let _ = notify(&[states, &watchdog].concat());
+    }
 }
 
 /// Zero switches the watchdog off.
-fn deadline(wake_up: Option<Duration>) -> String {
-    let deadline = wake_up.map_or(Duration::ZERO, |wait| wait + LONGEST_WORK);
+fn deadline(longest_work: Duration, wake_up: Option<Duration>) -> String {
+    let deadline = wake_up.map_or(Duration::ZERO, |wait| wait + longest_work);
     format!("WATCHDOG_USEC={}", deadline.as_micros())
 }
 
@@ -135,7 +152,7 @@ mod tests {
             (Some(Duration::from_secs(3660)), "WATCHDOG_USEC=7260000000"),
             (None, "WATCHDOG_USEC=0"),
         ] {
-            assert_eq!(deadline(wake_up), expected);
+            assert_eq!(deadline(Duration::from_secs(3600), wake_up), expected);
         }
     }
 }

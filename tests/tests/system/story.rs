@@ -87,6 +87,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
 
     // A month without a server, and then without a clock: it is patched from its own disk, before the network is allowed.
     drop(server);
+    hang(&host);
     host.reboot();
     if is_long() {
         machine.clock = Some(later().strftime("%Y-%m-%dT%H:%M:%S").to_string());
@@ -156,6 +157,23 @@ fn later() -> Timestamp {
 
 fn set_clock(host: &Running, to: Timestamp) {
     host.shell(&format!("date --utc --set=@{}", to.as_second()));
+}
+
+/// A daemon that hangs is started again by systemd, and nothing else changes.
+fn hang(host: &Running) {
+    let before = kernel_of(host);
+    let unit = "/run/systemd/system/livepatchd.service.d";
+    host.shell(&format!("mkdir {unit} && printf '[Service]\\nWatchdogSec=20\\n' >{unit}/shorter.conf"));
+    host.shell("systemctl daemon-reload && systemctl restart livepatchd");
+    // Until its first retry is seconds.
+    host.wait_for("livepatch status | grep -c server-unreachable", "1");
+    assert_eq!(host.property("livepatchd", "NRestarts"), "0");
+    host.shell("kill -STOP $(systemctl show --value --property=MainPID livepatchd)");
+    host.wait_for("systemctl show --value --property=NRestarts livepatchd", "1");
+    host.shell("journalctl --boot --unit=livepatchd | grep 'Watchdog timeout'");
+    host.wait_for("systemctl is-active livepatchd", "active");
+    assert_eq!((kernel_of(host), status_of(host).patch.state), (before, PatchState::Applied));
+    host.shell(&format!("rm -r {unit} && systemctl daemon-reload && systemctl restart livepatchd"));
 }
 
 /// Boots without a server.
