@@ -3,13 +3,17 @@
 
 use std::error::Error;
 
-use livepatch_build::keygen::{DEFAULT_BITS, generate};
+use livepatch_build::keygen::{DEFAULT_BITS, KeyPair, generate};
 use livepatch_build::signing::FileSigner;
 use livepatch_modsig::{Signer as _, append, split};
 use livepatch_tests::cloud_kernel;
 use livepatch_tests::guest::{SHORT, kernel_tests};
 use livepatch_types::{Clock as _, SystemClock};
 use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Network};
+use openssl::cms::{CMSOptions, CmsContentInfo};
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::x509::X509;
 
 /// A module of the distribution that needs no other one.
 const MODULE: &str = "cls_u32";
@@ -29,6 +33,15 @@ fn endless(content: &[u8]) -> Vec<u8> {
     [content, &trailer.concat()].concat()
 }
 
+/// A signature with signed attributes, as CMS has them by default and the kernel does not take them
+/// (`pkcs7_verify`, crypto/asymmetric_keys/pkcs7_verify.c), whoever signs.
+fn with_signed_attributes(content: &[u8], pair: &KeyPair) -> Result<Vec<u8>, ErrorStack> {
+    let key = PKey::private_key_from_pem(&pair.key_pem)?;
+    let certificate = X509::from_pem(&pair.certificate_pem)?;
+    let options = CMSOptions::BINARY | CMSOptions::DETACHED | CMSOptions::CMS_NOCERTS | CMSOptions::USE_KEYID;
+    CmsContentInfo::sign(Some(&certificate), Some(&key), None, Some(content), options)?.to_der()
+}
+
 #[test]
 fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
     let Some(kernel) = cloud_kernel() else { return Ok(()) };
@@ -38,6 +51,7 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
         (parts.content, parts.signature_der)
     };
     let stranger = generate("stranger", DEFAULT_BITS, SystemClock.now())?;
+    let attributes = with_signed_attributes(content, &stranger)?;
     let stranger = FileSigner::new(&stranger.key_pem, &stranger.certificate_pem)?.sign_detached(content)?;
     // The kernel asks only whether it is there: the module does what it did.
     let tampered = with_byte_after(content, "intree=", b'N')?;
@@ -47,6 +61,7 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
         ("stranger", append(content, &stranger)),
         ("tampered", append(&tampered, signature)),
         ("tampered-stranger", append(&tampered, &stranger)),
+        ("signed-attributes", append(content, &attributes)),
         ("endless-signature", endless(content)),
         ("garbage-signature", append(content, b"no DER")),
         ("other-release", with_byte_after(content, "vermagic=", b'5')?),

@@ -155,13 +155,20 @@ pub enum LoadRefusal {
     /// EEXIST.
     #[error("a module of that name is loaded already")]
     AlreadyLoaded,
-    /// EBUSY.
+    /// EBUSY with `kernel.ftrace_enabled=0` (`__register_ftrace_function`, kernel/trace/ftrace.c).
     #[error(
-        "the kernel cannot redirect a function now: another livepatch is in transition or ftrace is taken or off"
+        "ftrace is switched off (kernel.ftrace_enabled=0), and the kernel redirects functions through it"
+    )]
+    FtraceOff,
+    /// EBUSY otherwise: `klp_init_transition`, or a user of ftrace with IPMODIFY.
+    #[error(
+        "the kernel cannot redirect a function now: another livepatch is in transition or another tool redirects it"
     )]
     Busy,
     /// EINVAL.
-    #[error("the kernel finds that the livepatch does not fit it: a symbol is missing or ambiguous")]
+    #[error(
+        "the kernel finds that the livepatch does not fit it: a symbol is missing or ambiguous, or a state is incompatible"
+    )]
     DoesNotFit,
     /// ENOENT.
     #[error("the module needs a symbol that this kernel does not have")]
@@ -204,7 +211,7 @@ const LOCKED_DOWN: Condition = |facts, _| !matches!(facts.lockdown, None | Some(
 const UNSIGNED: Condition = |_, signed| signed == Signed::No;
 const LOCKED_DOWN_UNSIGNED: Condition = |facts, signed| LOCKED_DOWN(facts, signed) && UNSIGNED(facts, signed);
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 19] = [
     // What is not signed is never rejected for its key, unless signatures are enforced.
     (Errno::KEYREJECTED, UNSIGNED, LoadRefusal::Unsigned),
     (Errno::KEYREJECTED, ENFORCED, LoadRefusal::UntrustedKey),
@@ -217,6 +224,7 @@ const ROWS: [Row; 18] = [
     (Errno::PERM, ALWAYS, LoadRefusal::NotPermitted),
     (Errno::NOEXEC, ALWAYS, LoadRefusal::NotAModule),
     (Errno::EXIST, ALWAYS, LoadRefusal::AlreadyLoaded),
+    (Errno::BUSY, |facts, _| facts.ftrace_enabled == Some(false), LoadRefusal::FtraceOff),
     (Errno::BUSY, ALWAYS, LoadRefusal::Busy),
     (Errno::INVAL, ALWAYS, LoadRefusal::DoesNotFit),
     (Errno::NOENT, ALWAYS, LoadRefusal::UnknownSymbol),
@@ -246,6 +254,7 @@ impl LoadRefusal {
             Self::NotPermitted => "load-not-permitted",
             Self::NotAModule => "not-a-module",
             Self::AlreadyLoaded => "already-loaded",
+            Self::FtraceOff => "ftrace-off",
             Self::Busy => "kernel-busy",
             Self::DoesNotFit => "does-not-fit",
             Self::UnknownSymbol => "unknown-symbol",
@@ -280,8 +289,9 @@ impl LoadRefusal {
                 "the module passed the client's own checks; report it with the patch version and `uname -a`"
             }
             Self::AlreadyLoaded => "see `lsmod` and /sys/kernel/livepatch; `livepatch refresh` looks again",
+            Self::FtraceOff => "`sysctl kernel.ftrace_enabled=1`, and look for what sets it in /etc/sysctl.d",
             Self::Busy => {
-                "see /sys/kernel/livepatch/*/transition, `sysctl kernel.ftrace_enabled`, and tools that use kprobes or ftrace"
+                "see /sys/kernel/livepatch/*/transition, and tools that change functions through kprobes or ftrace"
             }
             Self::DoesNotFit => {
                 "the kernel's log (`dmesg`) names the symbol or the state that does not fit; report it"

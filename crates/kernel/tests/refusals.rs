@@ -14,12 +14,16 @@ const LOADS: &str = "";
 /// A file; what comes of it by default, where signatures are enforced, and locked down without enforcing them.
 type Row = (&'static str, [&'static str; 3]);
 
-const TABLE: [Row; 9] = [
+const TABLE: [Row; 10] = [
     ("signed.ko", [LOADS, LOADS, LOADS]),
     ("unsigned.ko", [LOADS, "kernel-unsigned-module", "kernel-unsigned-module"]),
     ("stranger.ko", [LOADS, "kernel-untrusted-key", "kernel-locked-down"]),
     ("tampered.ko", ["kernel-signature-mismatch", "kernel-untrusted-key", "kernel-signature-mismatch"]),
     ("tampered-stranger.ko", [LOADS, "kernel-untrusted-key", "kernel-locked-down"]),
+    (
+        "signed-attributes.ko",
+        ["kernel-signature-mismatch", "kernel-untrusted-key", "kernel-signature-mismatch"],
+    ),
     ("endless-signature.ko", ["bad-signature-format"; 3]),
     ("garbage-signature.ko", ["bad-signature-format"; 3]),
     ("other-release.ko", [LOADS, "kernel-unsigned-module", "kernel-unsigned-module"]),

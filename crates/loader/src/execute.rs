@@ -46,12 +46,13 @@ impl Executor<'_> {
         let name = target.version.module_name();
         let boot_id = self.kernel.boot_id()?;
         let livepatches = self.kernel.livepatches()?;
-        if let Some(name) = foreign(&livepatches, self.store.get().loaded_in(&boot_id)) {
-            return Err(foreign_problem(name));
+        let modules: Vec<ModuleName> = self.kernel.modules()?.into_iter().map(|module| module.name).collect();
+        if let Some(foreign) = foreign(&livepatches, &modules, self.store.get().loaded_in(&boot_id)) {
+            return Err(foreign_problem(foreign));
         }
         check_modules(self.kernel, patched)?;
         // A module of ours whose livepatch is gone already keeps the new one out.
-        if self.kernel.modules()?.iter().any(|module| module.name == name) {
+        if modules.contains(&name) {
             self.unload(&name)?;
         }
         self.store.update_if(|state| {

@@ -92,15 +92,59 @@ pub(crate) fn running(observed: &Observed, state: &State) -> Option<PatchVersion
     enabled.find_map(|patch| PatchVersion::of_module(&patch.name))
 }
 
-/// A livepatch that somebody else loaded.
-pub(crate) fn foreign<'a>(livepatches: &'a [Livepatch], ours: &[ModuleName]) -> Option<&'a ModuleName> {
-    livepatches.iter().map(|patch| &patch.name).find(|name| !ours.contains(name))
+/// What somebody else replaces code of this kernel with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign<'a> {
+    /// A livepatch, which ours would disable.
+    Livepatch(&'a ModuleName),
+    /// A module of a product that goes past the kernel's livepatches: nothing keeps two fixes of one function apart.
+    Product(&'a ModuleName, &'static str),
 }
 
-pub(crate) fn foreign_problem(name: &ModuleName) -> Problem {
-    let message = format!("livepatch {name} was loaded by somebody else, and applying ours would disable it");
-    let hint = "find out who loads it (kpatch, another client); after its removal `livepatch apply` goes on";
-    Problem::new("foreign-livepatch", message, hint)
+/// Products that go past the kernel's livepatches, by the modules that they load. A name that ends with `_` is how those
+/// names begin.
+const PRODUCTS: [(&str, &str); 3] = [("ksplice_", "Ksplice"), ("kcare", "KernelCare"), ("kpatch", "kpatch")];
+/// Who loads livepatches, by how their names begin.
+const LOADERS: [(&str, &str); 2] = [("kpatch_", "kpatch"), ("lkp_", "canonical-livepatch")];
+
+fn named(name: &ModuleName, table: &[(&str, &'static str)]) -> Option<&'static str> {
+    let name = name.as_str();
+    let is = |known: &str| name == known || (known.ends_with('_') && name.starts_with(known));
+    table.iter().find(|(known, _)| is(known)).map(|(_, product)| *product)
+}
+
+/// What somebody else loaded, if it and a livepatch of ours cannot be in force at once.
+pub(crate) fn foreign<'a>(
+    livepatches: &'a [Livepatch],
+    modules: impl IntoIterator<Item = &'a ModuleName>,
+    ours: &[ModuleName],
+) -> Option<Foreign<'a>> {
+    let livepatch = livepatches.iter().map(|patch| &patch.name).find(|name| !ours.contains(name));
+    let product = |name| named(name, &PRODUCTS).map(|product| Foreign::Product(name, product));
+    livepatch.map(Foreign::Livepatch).or_else(|| modules.into_iter().find_map(product))
+}
+
+pub(crate) fn foreign_problem(foreign: Foreign<'_>) -> Problem {
+    let (message, who) = match foreign {
+        Foreign::Livepatch(name) => (
+            format!("livepatch {name} was loaded by somebody else, and applying ours would disable it"),
+            named(name, &LOADERS),
+        ),
+        Foreign::Product(name, product) => (
+            format!(
+                "this kernel is patched by {product} (module {name}), and one function cannot have two fixes"
+            ),
+            Some(product),
+        ),
+    };
+    let hint = match who {
+        Some(product) => {
+            format!("one of the two: remove {product} and its patches, then `livepatch apply` goes on")
+        }
+        None => "find out who loads it (kpatch, another client); after its removal `livepatch apply` goes on"
+            .into(),
+    };
+    Problem::new("foreign-livepatch", message, &hint)
 }
 
 /// When a livepatch that stalled is tried again; none: not by itself.
@@ -164,9 +208,9 @@ pub fn plan(observed: &Observed, desired: Desired<'_>, state: &State, now: Times
     withdrawn.extend(&desired.vendor.withdrawn);
     let (action, reason, problem) = choose(observed, desired, state, now, running, &withdrawn);
     let applies = matches!(action, Action::Install(_) | Action::Reapply(_));
-    let (action, reason, problem) = match foreign(&observed.livepatches, ours) {
-        Some(name) if applies => {
-            let problem = foreign_problem(name);
+    let (action, reason, problem) = match foreign(&observed.livepatches, &observed.modules, ours) {
+        Some(foreign) if applies => {
+            let problem = foreign_problem(foreign);
             (Action::Nothing, problem.message.clone(), Some(problem))
         }
         _ => (action, reason, problem),

@@ -1,8 +1,10 @@
 //! What a host refuses: each with its own words, and with a kernel that is left as it was.
 
 use livepatch_manifest::Bundle;
+use livepatch_modsig::split;
 use livepatch_tests::cloud_kernel;
 use livepatch_types::BuildId;
+use livepatch_vm::testing::FetchedKernel;
 
 use crate::host::Host;
 use crate::middlebox::{Change, Middlebox};
@@ -151,6 +153,12 @@ impl Stage<'_> {
     }
 }
 
+/// A module of the distribution that does nothing, by the name of KernelCare's: what counts is who it seems to be.
+fn named_as_of_kernelcare(kernel: &FetchedKernel) -> Vec<u8> {
+    let module = std::fs::read(kernel.tree.module_path("dummy").unwrap()).unwrap();
+    replaced(split(&module).unwrap().content, "dummy", "kcare")
+}
+
 /// An enrolment that must fail with these words.
 fn not_enrolled(host: &Host, token: &str, words: &str) {
     let output = host.enable(token);
@@ -175,6 +183,7 @@ fn an_unpatched_kernel_stays_as_shipped() {
     let unknown = Site::new(&patches.vendor).token("elsewhere", &[]);
     let stage = Stage { patches, base: &base, port: free_port() };
     let host = Host::boot_with(&kernel, patches, &base, stage.port, |initramfs| {
+        initramfs.file("/kcare.ko", 0o644, named_as_of_kernelcare(&kernel)).unwrap();
         initramfs.file("/foreign.ko", 0o644, stage.foreign()).unwrap();
     });
     let shipped = host.kernel();
@@ -197,8 +206,18 @@ fn an_unpatched_kernel_stays_as_shipped() {
     stage.play(&host, &patches.first);
     assert_eq!((host.kernel(), host.checks()), (shipped, [1, 1]));
 
-    // Somebody else's livepatch is not replaced; when it is gone, the good offer is taken after all.
+    // Functions are redirected through ftrace.
     let _scene = stage.serve(stage.offering(&patches.first));
+    host.shell("echo 0 >/proc/sys/kernel/ftrace_enabled");
+    stage.refused(&host, "ftrace-off", 1);
+    host.shell("echo 1 >/proc/sys/kernel/ftrace_enabled");
+
+    // A product that goes past the kernel's livepatches has patched this kernel.
+    host.shell("insmod /kcare.ko");
+    stage.refused(&host, "foreign-livepatch", 1);
+    host.shell("rmmod kcare");
+
+    // Somebody else's livepatch is not replaced; when it is gone, the good offer is taken after all.
     host.shell(LOAD_FOREIGN);
     stage.refused(&host, "foreign-livepatch", 1);
     host.shell(UNLOAD_FOREIGN);

@@ -17,6 +17,8 @@ struct Case {
     running: Option<u32>,
     in_transition: bool,
     foreign: bool,
+    /// A module that is loaded besides.
+    module: Option<&'static str>,
     applied: Option<u32>,
     applied_elsewhere: bool,
     held: Option<u32>,
@@ -84,7 +86,8 @@ impl Case {
             .into_iter()
             .collect();
         let ours: Vec<_> = self.running.into_iter().chain(self.leftover).map(name).collect();
-        let modules = ours.clone();
+        let module = self.module.map(|name| ModuleName::parse(name).unwrap());
+        let modules = ours.iter().cloned().chain(module).collect();
         if self.foreign {
             let name = ModuleName::parse("theirs").unwrap();
             livepatches.push(Livepatch { name, enabled: true, in_transition: false });
@@ -199,6 +202,13 @@ fn the_table() {
         (Case { expired: true, running: Some(1), ..offers(2) }, "nothing, document-expired"),
         (Case { foreign: true, ..offers(1) }, "nothing, foreign-livepatch"),
         (Case { foreign: true, running: Some(1), ..offers(1) }, "nothing"),
+        (Case { module: Some("kcare"), ..offers(1) }, "nothing, foreign-livepatch"),
+        (Case { module: Some("ksplice_4h3l2k1j_vmlinux_new"), ..offers(1) }, "nothing, foreign-livepatch"),
+        (Case { module: Some("kpatch"), ..offers(1) }, "nothing, foreign-livepatch"),
+        (Case { module: Some("kcare"), applied: Some(1), ..none() }, "nothing, foreign-livepatch"),
+        (Case { module: Some("kcare"), running: Some(1), ..offers(1) }, "nothing"),
+        (Case { module: Some("kcarefree"), ..offers(1) }, "install 1.1"),
+        (Case { module: Some("ksplice"), ..offers(1) }, "install 1.1"),
         (Case { held: Some(1), ..offers(1) }, "nothing"),
         (Case { held: Some(1), ..offers(2) }, "install 1.2"),
         (Case { blocked: Some(1), ..offers(1) }, "nothing, crash-guard"),
@@ -308,6 +318,9 @@ fn the_table() {
     there is no livepatch for this kernel
     this host went down while livepatch 1.1 was being inserted; it is not applied again by itself
     this host went down while livepatch 1.2 was being inserted; it is not applied again by itself; the last healthy livepatch comes back
+    this kernel is patched by KernelCare (module kcare), and one function cannot have two fixes
+    this kernel is patched by Ksplice (module ksplice_4h3l2k1j_vmlinux_new), and one function cannot have two fixes
+    this kernel is patched by kpatch (module kpatch), and one function cannot have two fixes
     ");
 }
 

@@ -17,6 +17,7 @@ use livepatch_types::{
 
 use super::*;
 use crate::observer::{Observer, holders};
+use crate::plan::Foreign;
 use crate::state::{Blocked, Phase, Retry, Stalled, State};
 use crate::vendor::problems as vendor;
 use crate::{
@@ -656,7 +657,8 @@ fn of_the_transparency_log() {
 
 #[test]
 fn of_the_kernel() {
-    let name = || ModuleName::parse("livepatch_1_2").unwrap();
+    let module = |name| ModuleName::parse(name).unwrap();
+    let name = || module("livepatch_1_2");
     let errno = rustix::io::Errno::BUSY;
     let path = || "/sys/x".into();
     let kernel = [
@@ -679,6 +681,7 @@ fn of_the_kernel() {
         LoadRefusal::NotPermitted,
         LoadRefusal::NotAModule,
         LoadRefusal::AlreadyLoaded,
+        LoadRefusal::FtraceOff,
         LoadRefusal::Busy,
         LoadRefusal::DoesNotFit,
         LoadRefusal::UnknownSymbol,
@@ -690,7 +693,9 @@ fn of_the_kernel() {
     let loading = loading.map(LoadError::Refused).into_iter().chain([LoadError::Unexpected(errno)]);
     let all = kernel.map(Problem::from).into_iter().chain(loading.map(Problem::from));
     let ours = [
-        plan::foreign_problem(&name()),
+        plan::foreign_problem(Foreign::Livepatch(&name())),
+        plan::foreign_problem(Foreign::Livepatch(&module("kpatch_5_1"))),
+        plan::foreign_problem(Foreign::Product(&module("kcare"), "KernelCare")),
         execute::stuck(&name()),
         execute::still_in_use(&name(), Duration::from_secs(60), &["make (pid 1)".into()]),
         loader::nothing_to_revert(),
@@ -731,9 +736,11 @@ fn of_the_kernel() {
     hint: the module was made for another kind of kernel; report it with the patch version and `uname -a`
     a module of that name is loaded already (already-loaded)
     hint: see `lsmod` and /sys/kernel/livepatch; `livepatch refresh` looks again
-    the kernel cannot redirect a function now: another livepatch is in transition or ftrace is taken or off (kernel-busy)
-    hint: see /sys/kernel/livepatch/*/transition, `sysctl kernel.ftrace_enabled`, and tools that use kprobes or ftrace
-    the kernel finds that the livepatch does not fit it: a symbol is missing or ambiguous (does-not-fit)
+    ftrace is switched off (kernel.ftrace_enabled=0), and the kernel redirects functions through it (ftrace-off)
+    hint: `sysctl kernel.ftrace_enabled=1`, and look for what sets it in /etc/sysctl.d
+    the kernel cannot redirect a function now: another livepatch is in transition or another tool redirects it (kernel-busy)
+    hint: see /sys/kernel/livepatch/*/transition, and tools that change functions through kprobes or ftrace
+    the kernel finds that the livepatch does not fit it: a symbol is missing or ambiguous, or a state is incompatible (does-not-fit)
     hint: the kernel's log (`dmesg`) names the symbol or the state that does not fit; report it
     the module needs a symbol that this kernel does not have (unknown-symbol)
     hint: the kernel's log (`dmesg`) names the missing symbol; report it
@@ -749,6 +756,10 @@ fn of_the_kernel() {
     hint: see the kernel's log (`dmesg`)
     livepatch livepatch_1_2 was loaded by somebody else, and applying ours would disable it (foreign-livepatch)
     hint: find out who loads it (kpatch, another client); after its removal `livepatch apply` goes on
+    livepatch kpatch_5_1 was loaded by somebody else, and applying ours would disable it (foreign-livepatch)
+    hint: one of the two: remove kpatch and its patches, then `livepatch apply` goes on
+    this kernel is patched by KernelCare (module kcare), and one function cannot have two fixes (foreign-livepatch)
+    hint: one of the two: remove KernelCare and its patches, then `livepatch apply` goes on
     the kernel moves its tasks to or from livepatch_1_2 and does not come to an end (transition-stuck)
     hint: see /sys/kernel/livepatch and /proc/*/patch_state; a reboot ends it for certain
     livepatch_1_2 was not out of use everywhere after 60 s; it stays applied (transition-stalled)
