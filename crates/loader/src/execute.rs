@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use livepatch_kernel::{Kernel, KernelError, Pause, SealedModule, wait_for_transition, wait_until};
+use livepatch_kernel::{
+    Kernel, KernelError, LoadError, LoadRefusal, Pause, SealedModule, wait_for_transition, wait_until,
+};
 use livepatch_loader_api::Point;
 use livepatch_manifest::Target;
 use livepatch_types::{BuildId, ModuleName, PatchVersion};
@@ -49,6 +51,10 @@ impl Executor<'_> {
         let modules: Vec<ModuleName> = self.kernel.modules()?.into_iter().map(|module| module.name).collect();
         if let Some(foreign) = foreign(&livepatches, &modules, self.store.get().loaded_in(&boot_id)) {
             return Err(foreign_problem(foreign));
+        }
+        // The kernel would say so itself, and be tainted by then.
+        if self.kernel.facts().ftrace_enabled == Some(false) {
+            return Err(LoadError::from(LoadRefusal::FtraceOff).into());
         }
         check_modules(self.kernel, patched)?;
         // A module of ours whose livepatch is gone already keeps the new one out.
