@@ -9,6 +9,7 @@ mod host;
 mod life;
 mod middlebox;
 mod patches;
+mod rebuilt;
 mod refusals;
 mod site;
 mod upgrade;

@@ -92,14 +92,16 @@ pub(crate) fn for_build_id(bundle: &Bundle, build_id: &BuildId) -> Bundle {
     Bundle::new(manifest, bundle.module.clone(), None).unwrap()
 }
 
-/// Replaces text in bytes by text of the same length, everywhere.
-pub(crate) fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
+/// Replaces bytes by as many others, everywhere.
+pub(crate) fn replaced(bytes: &[u8], old: impl AsRef<[u8]>, new: impl AsRef<[u8]>) -> Vec<u8> {
+    let (old, new) = (old.as_ref(), new.as_ref());
     assert_eq!(old.len(), new.len());
+    let places = bytes.windows(old.len()).enumerate().filter(|(_, at)| *at == old);
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    assert!(!places.is_empty(), "{old:x?} is not in it");
     let mut bytes = bytes.to_vec();
-    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old.as_bytes())).collect();
-    assert!(!places.is_empty(), "{old} is not in it");
     for at in places {
-        bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+        bytes[at..at + new.len()].copy_from_slice(new);
     }
     bytes
 }

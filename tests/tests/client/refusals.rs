@@ -50,7 +50,7 @@ const CASES: &[(&str, i32, Setting)] = &[
     }),
     ("wrong-kernel", 1, |stage, offer| {
         let ours = offer.manifest.kernel.build_id.to_string();
-        let other = with_module(offer, replaced(&offer.module, &ours, OTHER));
+        let other = with_module(offer, replaced(&offer.module, ours, OTHER));
         stage.serve(stage.offering(&other))
     }),
     ("wrong-signer", 1, |stage, offer| {
