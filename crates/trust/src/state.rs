@@ -76,6 +76,14 @@ impl State {
         &self.root
     }
 
+    /// Whether this is where a host that was given that root may be by now: it is its root, or has a later one of the same
+    /// repository. A root in between was not kept, so that the names alone say so.
+    pub fn continues(&self, pinned: &Self) -> bool {
+        let (ours, theirs) = (&self.root, &pinned.root);
+        ours == theirs
+            || (ours.repository == theirs.repository && ours.header.version > theirs.header.version)
+    }
+
     /// The highest version of a role's metadata that was seen; 0: none.
     pub fn seen(&self, role: Role) -> u64 {
         match role {

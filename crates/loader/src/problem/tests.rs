@@ -114,6 +114,7 @@ fn of_documents() {
     hint: set this host's clock (`date -u`), then `livepatch refresh`
     the clock here says 1970-01-01T00:00:00Z, but a document was believed that was issued at 2026-11-24T12:00:00Z (clock-behind)
     hint: set this host's clock (`date -u`), then `livepatch refresh`
+    hint: if that time is wrong and the clock right, tell the server's operator: their key may be stolen (docs/trust-reset.md)
     the server offers livepatch 1.2, which was withdrawn before (withdrawn-livepatch)
     hint: withdrawals are final; tell the server's operator
     "#);
@@ -770,6 +771,7 @@ fn of_requests_and_the_state() {
         loader::busy(),
         loader::not_enabled(),
         state::unreadable(path, "so it is"),
+        state::missing(path),
         state::not_written(path, &io_error()),
     ];
     insta::assert_snapshot!(said(ours), @"
@@ -781,6 +783,8 @@ fn of_requests_and_the_state() {
     hint: `livepatch enable --token-file FILE` enrols it
     cannot use /the/file: so it is (state-unreadable)
     hint: `livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot
+    /the/file is gone, and this host had one (state-missing)
+    hint: `livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot
     cannot write /the/file: so it is (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
     ");
