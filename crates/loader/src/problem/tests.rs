@@ -340,6 +340,8 @@ fn of_bundles() {
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     the timestamp metadata has version 1, older than version 2 seen before (vendor-rollback)
     hint: get the vendor's newest bundle for this kernel (`livepatch-build trust attach` makes it)
+    the timestamp metadata of version 2 has SHA-256 0202020202020202020202020202020202020202020202020202020202020202, and the one seen before had 0101010101010101010101010101010101010101010101010101010101010101 (vendor-split-view)
+    hint: two files were signed as one version: tell whoever holds the repository's online keys, for one may be stolen
     timestamp.json has 2 bytes where 1 were signed (vendor-mismatch)
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (vendor-mismatch)
@@ -393,6 +395,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Threshold { role, valid: 1, threshold: 2 },
         Refusal::WrongVersion { role, expected: 2, actual: 3 },
         Refusal::Rollback { role, offered: 1, seen: 2 },
+        Refusal::OtherContent {
+            role: Role::Timestamp,
+            version: 2,
+            seen: Sha256Digest::from_bytes([1; 32]),
+            offered: Sha256Digest::from_bytes([2; 32]),
+        },
         Refusal::WrongLength { what: what.clone(), expected: 1, actual: 2 },
         Refusal::WrongHash { what: what.clone(), expected: digest(1), actual: digest(2) },
         Refusal::Missing(what),
@@ -457,6 +465,8 @@ fn of_the_vendors_repository() {
     hint: the server or a mirror serves old files: wait for it to catch up, or ask its operator
     the timestamp metadata has version 1, older than version 2 seen before (vendor-rollback)
     hint: the server or a mirror serves old files: wait for it to catch up, or ask its operator
+    the timestamp metadata of version 2 has SHA-256 0202020202020202020202020202020202020202020202020202020202020202, and the one seen before had 0101010101010101010101010101010101010101010101010101010101010101 (vendor-split-view)
+    hint: two files were signed as one version: tell whoever holds the repository's online keys, for one may be stolen
     timestamp.json has 2 bytes where 1 were signed (vendor-mismatch)
     hint: `livepatch refresh` fetches it again; if it stays so, tell the server's operator
     timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (vendor-mismatch)
@@ -549,6 +559,8 @@ fn of_the_operators_root() {
     hint: the server leaves out a root in between; tell its operator
     the operator's root: the timestamp metadata has version 1, older than version 2 seen before (operator-rollback)
     hint: the server serves an old root; tell its operator
+    the operator's root: the timestamp metadata of version 2 has SHA-256 0202020202020202020202020202020202020202020202020202020202020202, and the one seen before had 0101010101010101010101010101010101010101010101010101010101010101 (operator-bad-root)
+    hint: the server serves another root than the operator signed; tell its operator
     the operator's root: timestamp.json has 2 bytes where 1 were signed (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (operator-bad-root)

@@ -186,6 +186,11 @@ impl Kept {
             || named.timestamp.version > self.state.seen(Role::Timestamp)
     }
 
+    /// Whether the operator means the timestamp that was seen, where it names that version.
+    pub(super) fn check_named(&self, named: &VendorMetadata) -> Result<(), Refusal> {
+        self.state.check_timestamp(named.timestamp.version, named.timestamp.sha256)
+    }
+
     /// Whether something new may be installed at this time.
     pub(super) fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
         self.state.check_time(now)?;
