@@ -41,6 +41,9 @@ pub struct State {
     /// The head of the transparency log that was believed last, and what was proven to be in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogSeen>,
+    /// The log whose key was pinned: from then on nothing is installed that was not proven to be in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_pinned: Option<String>,
     /// How far each operator's documents were seen.
     pub seen: Vec<Seen>,
     /// The newest signing time of a document that was believed: a clock before it is wrong.
@@ -311,6 +314,7 @@ impl State {
             schema: self.schema,
             operator: self.operator.clone(),
             log: self.log.clone(),
+            log_pinned: self.log_pinned.clone(),
             seen: self.seen.clone(),
             latest_issued: self.latest_issued,
             latest_issued_by: self.latest_issued_by.clone(),
@@ -724,7 +728,7 @@ mod tests {
         cannot use FILE: EOF while parsing a value at line 1 column 0
         cannot use FILE: EOF while parsing an object at line 1 column 1
         cannot use FILE: its schema is 2 where 1 is understood
-        cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `seen`, `latest_issued`, `latest_issued_by`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `held`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
+        cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `log_pinned`, `seen`, `latest_issued`, `latest_issued_by`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `held`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
         cannot use FILE: its schema is 0 where 1 is understood
         cannot use FILE: it is too large
         cannot use FILE: its schema is 2 where 1 is understood

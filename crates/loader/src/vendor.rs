@@ -75,7 +75,8 @@ impl Loader {
             if !vendor_stays {
                 state.vendor = None;
             }
-            (state.log, state.latest_issued, state.latest_issued_by) = (None, None, None);
+            (state.log, state.log_pinned) = (None, None);
+            (state.latest_issued, state.latest_issued_by) = (None, None);
         })?;
         let gate = self.vendor();
         gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)

@@ -78,6 +78,11 @@ impl LoggedProof {
         Ok(Self { entry, index, hashes, note: note.to_owned() })
     }
 
+    /// What it says of the log's head, which nobody has verified: for people who look.
+    pub fn stated_head(&self) -> Result<Checkpoint, Refusal> {
+        Checkpoint::stated(&self.note)
+    }
+
     /// Checks it: the log's key signed the checkpoint, and the entry is in its tree.
     pub fn verify(&self, key: &LogKey) -> Result<Proven, Refusal> {
         let checkpoint = Checkpoint::open(self.note.as_bytes(), key)?;

@@ -630,6 +630,8 @@ fn of_the_transparency_log() {
         log::bad_proof(&serde_json::from_str::<u8>("").unwrap_err()),
         log::not_proven(version()),
         log::other_bundle(&kernel()),
+        log::key_missing("log.example/fleet"),
+        log::without_proof(version()),
     ];
     insta::assert_snapshot!(said(refusals.into_iter().map(log::of_the_log).chain(ours)), @"
     the transparency log: the checkpoint is not signed by the key of a; its signers are b (log-wrong-signer)
@@ -664,6 +666,11 @@ fn of_the_transparency_log() {
     hint: `livepatch refresh` asks for the proof; if the server has none, tell its operator and those who watch the log
     the proof is for a livepatch for 6.1.0-50-amd64 (build-id 0101010101010101010101010101010101010101) (log-other-bundle)
     hint: the server's proof does not hold; tell its operator and those who watch the log
+    log.vkey is gone, and this host is held to the transparency log log.example/fleet (log-key-missing)
+    hint: put the file back into the trust directory
+    hint: or `livepatch trust reset`: from then on no log is asked
+    the bundle does not carry the proof that livepatch 1.2 is in the transparency log (bundle-without-proof)
+    hint: get the bundle with its proof: `livepatch-build trust attach --logged` adds it
     ");
 }
 
