@@ -95,14 +95,21 @@ impl LoggedProof {
 impl Proven {
     /// That the entry is the publishing of this bundle and of no other.
     pub fn check_bundle(&self, bundle: &BundleEvent) -> Result<(), Refusal> {
-        match &self.entry.event {
+        self.entry.check_bundle(self.index, bundle)
+    }
+}
+
+impl Entry {
+    /// That this, the entry of this number, is the publishing of this bundle and of no other.
+    pub fn check_bundle(&self, index: u64, bundle: &BundleEvent) -> Result<(), Refusal> {
+        match &self.event {
             Event::Bundle(logged) if logged == bundle => Ok(()),
             Event::Bundle(logged) => Err(Refusal::OtherBundle {
                 logged: format!("{} for {}", logged.version, logged.kernel.release),
                 given: format!("{} for {}", bundle.version, bundle.kernel.release),
                 difference: difference(logged, bundle),
             }),
-            _ => Err(Refusal::NotABundle(self.index)),
+            _ => Err(Refusal::NotABundle(index)),
         }
     }
 }
