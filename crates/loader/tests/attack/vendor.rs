@@ -319,6 +319,18 @@ fn attack_target_name_that_leaves_the_repository() {
     });
 }
 
+/// Names that look like the right one, or that a file system could take for another.
+#[test]
+fn attack_unicode_target_names() {
+    for name in UNICODE_TARGET_NAMES {
+        refused("vendor-malformed", |repository| {
+            let mut targets: Targets = repository.targets();
+            targets.targets.insert(name.into(), FileMeta::of(b""));
+            repository.files_with(&sign(&targets, &TARGETS_KEYS))
+        });
+    }
+}
+
 #[test]
 fn attack_metadata_of_any_bytes() {
     refused("vendor-malformed", |repository| {
