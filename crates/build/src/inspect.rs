@@ -1,6 +1,7 @@
 //! What a bundle holds, for people and programs.
 
 use livepatch_manifest::{Bundle, BundleError, PatchManifest, PatchSources, VendorFiles, VmProof, sha256};
+use livepatch_transparency::{Entry, LoggedProof};
 use livepatch_types::{CveCoverage, Sha256Digest, plural};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +26,16 @@ pub(crate) struct Inspected<'b> {
     proof: Option<VmProof>,
     /// Files of the vendor's repository that it carries, for hosts without a server.
     vendor: Vec<String>,
+    /// That it is in a transparency log, as the proof says that it carries; not verified here.
+    logged: Option<Logged>,
+}
+
+#[derive(Debug, Serialize)]
+struct Logged {
+    log: String,
+    entry: u64,
+    entries: u64,
+    at: jiff::Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,6 +48,7 @@ struct Sizes {
     sources_bytes: usize,
     proof_bytes: usize,
     vendor_bytes: usize,
+    logged_bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,14 +102,26 @@ pub(crate) fn inspect(bundle: &Bundle) -> Result<Inspected<'_>, BundleError> {
             sources_bytes: length(&bundle.sources),
             proof_bytes: length(&bundle.proof),
             vendor_bytes: length(&bundle.vendor),
+            logged_bytes: length(&bundle.logged),
         },
         source_patches: source_patches.collect(),
         fidelity,
         report,
         proof: bundle.parsed_proof()?,
         vendor: vendor.iter().flat_map(VendorFiles::paths).map(str::to_owned).collect(),
+        logged: bundle.logged.as_deref().map(logged).transpose()?,
         sources,
     })
+}
+
+fn logged(bytes: &[u8]) -> Result<Logged, BundleError> {
+    let read = || {
+        let proof = LoggedProof::parse(bytes)?;
+        let head = proof.stated_head()?;
+        let at = Entry::parse(&proof.entry)?.at;
+        Ok(Logged { log: head.origin, entry: proof.index, entries: head.size, at })
+    };
+    read().map_err(|error: livepatch_transparency::Refusal| BundleError::Part("logged", error.to_string()))
 }
 
 impl Inspected<'_> {
@@ -130,10 +154,15 @@ impl Inspected<'_> {
             ("sources", sizes.sources_bytes),
             ("proof", sizes.proof_bytes),
             ("vendor", sizes.vendor_bytes),
+            ("logged", sizes.logged_bytes),
         ];
         let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
         let carried = if self.vendor.is_empty() { "none".to_owned() } else { self.vendor.join(" ") };
         lines.push(("carries", carried));
+        let logged = self.logged.as_ref().map_or("no".to_owned(), |Logged { log, entry, entries, at }| {
+            format!("entry {entry} of {entries} in {log}, at {at} (not verified here)")
+        });
+        lines.push(("logged", logged));
         lines.push(("bytes", format!("{} ({})", sizes.bundle_bytes, parts.join(", "))));
     }
 

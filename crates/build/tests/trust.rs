@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use livepatch_build::keygen;
 use livepatch_build::signing::{FileSigner, sign_bundle};
 use livepatch_manifest::{Bundle, ModuleObject, PatchManifest, sha256};
+use livepatch_transparency::{BundleEvent, Checkpoint, Entry, Event, LogKey, LoggedProof, leaf_hash};
 use livepatch_types::{Architecture, BuildId, KernelIdentity, KernelRelease, PatchVersion};
 use tempfile::TempDir;
 
@@ -188,11 +189,48 @@ fn what_the_repository_says_travels_in_the_bundle() {
     assert!(inspected.contains("\ncarries    metadata/1.root.json metadata/2.snapshot.json "), "{inspected}");
     assert!(ceremony.succeed("livepatch-build inspect livepatch.lpb").contains("\ncarries    none\n"));
 
+    the_proof_of_the_log_is_attached(&ceremony, &plain);
     ceremony.succeed(&format!(
         "livepatch-build trust withdraw vendor 1.1 --kernel 0101010101010101010101010101010101010101\n{release}"
     ));
     let refusal = ceremony.fail("livepatch-build trust attach vendor livepatch.lpb", 7);
     assert!(refusal.contains("withdr"), "{refusal}");
+}
+
+/// The proof of a log goes along, if it speaks of the bundle.
+fn the_proof_of_the_log_is_attached(ceremony: &Ceremony, bundle: &Bundle) {
+    let manifest = &bundle.manifest;
+    let proof = |version: &PatchVersion| {
+        let event = Event::Bundle(BundleEvent {
+            name: version.module_name().to_string(),
+            version: *version,
+            kernel: manifest.kernel.clone(),
+            manifest_sha256: sha256(&bundle.manifest_bytes),
+            module_sha256: manifest.module.sha256,
+        });
+        let entry = Entry::new("2026-11-24T12:00:00Z".parse().unwrap(), event).to_bytes().unwrap();
+        let key = LogKey::new("log.example/fleet", [1; 32]).unwrap();
+        let head = Checkpoint { origin: key.name().to_owned(), size: 1, root: leaf_hash(&entry) };
+        LoggedProof { entry, index: 0, hashes: vec![], note: head.to_note(&key, &[0; 64]) }.to_text()
+    };
+    fs::write(ceremony.path("proof"), proof(&manifest.version)).unwrap();
+    let attach = "livepatch-build trust attach vendor livepatch.lpb --output logged.lpb --logged";
+    ceremony.succeed(&format!("{attach} proof"));
+    let logged = Bundle::parse(&fs::read(ceremony.path("logged.lpb")).unwrap()).unwrap();
+    assert_eq!(logged.logged, Some(fs::read(ceremony.path("proof")).unwrap()));
+    let inspected = ceremony.succeed("livepatch-build inspect logged.lpb");
+    let line = "logged     entry 0 of 1 in log.example/fleet, at 2026-11-24T12:00:00Z (not verified here)";
+    assert!(inspected.lines().any(|l| l == line), "{inspected}");
+    let json = ceremony.succeed("livepatch-build inspect logged.lpb --format json");
+    assert!(json.contains(r#""log": "log.example/fleet""#), "{json}");
+    assert!(ceremony.succeed("livepatch-build inspect livepatch.lpb").contains("\nlogged     no\n"));
+
+    fs::write(ceremony.path("other"), proof(&PatchVersion::parse("1.9").unwrap())).unwrap();
+    fs::write(ceremony.path("none"), "c2sp.org/tlog-proof@v1\n").unwrap();
+    for (file, expected) in [("other", "1.9"), ("none", "no checkpoint")] {
+        let refusal = ceremony.fail(&format!("{attach} {file}"), 7);
+        assert!(refusal.contains(expected), "{refusal}");
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub struct View {
     /// What is known of the operator's root; none: its one key is pinned here, or the root cannot be used.
     #[serde(default)]
     pub operator: Option<OperatorView>,
-    /// Why nothing new is installed as far as the operator's root is concerned.
+    /// Why nothing new is installed as far as the operator's root, or the key of the transparency log, is concerned.
     #[serde(default)]
     pub operator_problem: Option<Failure>,
     /// What is known of the transparency log; none: no key of a log is pinned here, or it cannot be used.

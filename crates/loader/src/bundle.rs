@@ -7,9 +7,10 @@ use std::sync::PoisonError;
 use jiff::{SignedDuration, Timestamp};
 use livepatch_kernel::SealedModule;
 use livepatch_manifest::bundle::Sections;
-use livepatch_manifest::{BundleError, KernelDocument, PatchManifest, Target, VendorFiles};
+use livepatch_manifest::{BundleError, KernelDocument, PatchManifest, Target, VendorFiles, sha256};
 use livepatch_modsig::{Certificate, VerifyError, verify_detached};
 use livepatch_settings::Asker;
+use livepatch_transparency::BundleEvent;
 use livepatch_types::{KernelIdentity, PatchVersion, Tier};
 
 use crate::loader::Brought;
@@ -31,6 +32,10 @@ struct Offer<'b> {
     manifest: PatchManifest,
     module: &'b [u8],
     files: VendorFiles,
+    /// What must stand in the log of it.
+    published: BundleEvent,
+    /// The proof that it does.
+    logged: Option<&'b [u8]>,
 }
 
 impl Loader {
@@ -51,7 +56,8 @@ impl Loader {
         self.take_carried(&offer.files, &kernel).map_err(of_a_bundle)?;
         let document = offer.document(now)?;
         let version = offer.manifest.version;
-        let allowed = self.is_allowed(&kernel, &document, now);
+        let logged = self.take_carried_proof(offer.logged, &offer.published).map_err(of_a_bundle);
+        let allowed = logged.and_then(|()| self.is_allowed(&kernel, &document, now));
         if allowed.is_ok() {
             self.forget_locks(&kernel.build_id)?;
         }
@@ -88,7 +94,14 @@ impl<'b> Offer<'b> {
         check_kernel(&manifest.kernel, kernel)?;
         manifest.module.check(sections.module).map_err(|error| Problem::new(error.code(), error, AGAIN))?;
         let files = VendorFiles::parse(sections.vendor.ok_or_else(without_metadata)?)?;
-        Ok(Self { manifest, module: sections.module, files })
+        let published = BundleEvent {
+            name: manifest.version.module_name().to_string(),
+            version: manifest.version,
+            kernel: manifest.kernel.clone(),
+            manifest_sha256: sha256(sections.manifest),
+            module_sha256: manifest.module.sha256,
+        };
+        Ok(Self { manifest, module: sections.module, files, published, logged: sections.logged })
     }
 
     /// What the operator's document would be.
@@ -191,6 +204,12 @@ pub(crate) fn of_a_bundle(problem: Problem) -> Problem {
         }
         "vendor-other-repository" if problem.hints == [OTHER_IS_SERVED] => {
             "it carries another vendor's repository than the one that is pinned here; get the bundle of that one"
+        }
+        "log-wrong-signer" | "log-other" => {
+            "compare log.vkey in the trust directory with that of the log; if it is the same, tell those who watch the log"
+        }
+        "log-bad-proof" | "log-not-included" | "log-inconsistent" | "log-other-bundle" | "log-split-view" => {
+            "the proof in it does not hold: tell those who watch the log, and get the bundle again"
         }
         "wrong-kernel" | "wrong-module" => {
             "the bundle is of another kernel or wrongly made; get the one for this kernel (`uname -r`) from the vendor"

@@ -13,6 +13,9 @@ use crate::state::{Blocked, Phase, Retry};
 /// How long a livepatch is in force before it is healthy.
 pub const SOAK: Duration = Duration::from_secs(15 * 60);
 
+/// How far this host's clock is believed to be ahead of the newest signing time that was believed.
+const CLOCK_COUNTS: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Where a livepatch is in this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -175,13 +178,18 @@ pub fn soak_left(began: Duration, now: Duration, soak: Duration) -> Duration {
 /// From when on a document must have been issued to bring a livepatch back that was soaking when a host went down: a
 /// whole soak after it came into force here, and after all that was issued before. Then those who got it with this host
 /// have had their time too, and the operator, who hears of them, still wants it. (Documents name no waves yet.)
+///
+/// The host's clock counts for a day after the newest signing time that was believed and no further: one that stood at
+/// 2099 when the livepatch came into force must not keep it away until then.
 pub fn retry_after(
     came_into_force: Timestamp,
     latest_issued: Option<Timestamp>,
     soak: Duration,
 ) -> Timestamp {
-    let latest = latest_issued.map_or(came_into_force, |issued| issued.max(came_into_force));
-    latest.checked_add(soak).unwrap_or(Timestamp::MAX)
+    let farthest = |issued: Timestamp| issued.checked_add(CLOCK_COUNTS).unwrap_or(Timestamp::MAX);
+    let from =
+        latest_issued.map_or(came_into_force, |issued| came_into_force.clamp(issued, farthest(issued)));
+    from.checked_add(soak).unwrap_or(Timestamp::MAX)
 }
 
 /// Whether a livepatch is kept from the kernel, now that this document is the newest.

@@ -115,7 +115,7 @@ impl Loader {
             soak: parts.soak,
             panic_directories: parts.panic_directories,
             store: StateStore::open(&parts.state_directory, Arc::clone(&parts.steps)),
-            vendors: Vendors::open(&parts.state_directory),
+            vendors: Vendors::open(&parts.state_directory, Arc::clone(&parts.steps)),
             objects: ObjectCache::new(&parts.state_directory, Arc::clone(&parts.steps)),
             steps: parts.steps,
             observer: parts.observer,
@@ -155,7 +155,7 @@ impl Loader {
                 &document.channel,
             ))?;
             remember_seen(state, &operator.name, &document);
-            state.latest_issued = state.latest_issued.max(Some(document.issued));
+            state.issued(&operator.name, document.issued);
             state.document = Some(String::from_utf8_lossy(envelope).into_owned());
             Ok(())
         })

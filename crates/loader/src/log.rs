@@ -34,13 +34,34 @@ impl Loader {
         })
     }
 
+    /// Takes note that what a bundle brings is in the log, by the proof in it. A head of another size than the one that was
+    /// seen says nothing of that one, for a bundle cannot know which it was: what is remembered stays.
+    pub(crate) fn take_carried_proof(
+        &self,
+        proof: Option<&[u8]>,
+        published: &BundleEvent,
+    ) -> Result<(), Problem> {
+        let Some(keys) = self.log_keys()? else { return Ok(()) };
+        let proof = proof.ok_or_else(|| without_proof(published.version))?;
+        let proof = LoggedProof::parse(proof).map_err(of_the_log)?;
+        let proven = verify(&proof, &keys).map_err(of_the_log)?;
+        proven.check_bundle(published).map_err(of_the_log)?;
+        self.store.update_if(|state| {
+            state.log =
+                Some(carried(state.log.as_ref(), &proven, published.module_sha256).map_err(of_the_log)?);
+            Ok(())
+        })
+    }
+
+    /// What is wrong with the pinned key of the log, if it is.
+    pub(crate) fn log_problem(&self) -> Option<Problem> {
+        self.log_keys().err()
+    }
+
     /// Why something that is offered is not installed as far as the log is concerned.
     pub(crate) fn not_in_the_log(&self, document: Option<&KernelDocument>) -> Option<Problem> {
         let target = document?.target.as_ref()?;
         let state = self.store.get();
-        if state.channel == Channel::Closed {
-            return None;
-        }
         let keys = match self.log_keys() {
             Ok(keys) => keys?,
             Err(problem) => return Some(problem),
@@ -59,10 +80,18 @@ impl Loader {
     }
 
     /// The keys that may sign the log's head: the pinned one; where the operator's root is known, those that sign
-    /// documents today, under the log's name. None: no log is pinned.
+    /// documents today, under the log's name. None: no log is pinned. Once one was, taking its key away is no way back;
+    /// root may put that of another log in its place.
     fn log_keys(&self) -> Result<Option<Vec<LogKey>>, Problem> {
-        let Some(file) = self.trust.optional(KEY_FILE)? else { return Ok(None) };
+        let known = self.store.get().log_pinned;
+        let Some(file) = self.trust.optional(KEY_FILE)? else {
+            return known.map_or(Ok(None), |name| Err(key_missing(&name)));
+        };
         let pinned = LogKey::parse(&String::from_utf8_lossy(&file)).map_err(|error| bad_key(&error))?;
+        if known.as_deref() != Some(pinned.name()) {
+            self.store.update(|state| state.log_pinned = Some(pinned.name().to_owned()))?;
+            tracing::info!(log = pinned.name(), "the transparency log is pinned");
+        }
         if self.store.get().operator.is_none() {
             return Ok(Some(vec![pinned]));
         }
@@ -107,19 +136,35 @@ fn grown(
     module: Sha256Digest,
 ) -> Result<LogSeen, Refusal> {
     let head = &proven.checkpoint;
-    let mut modules = match seen {
+    let proven = match seen {
         Some(seen) if seen.name == head.origin => {
             verify_consistency((seen.size, &seen.root), (head.size, &head.root), consistency)?;
-            seen.proven.clone()
+            seen.proven.as_slice()
         }
         // The first head, or root has pinned another log.
-        _ => vec![],
+        _ => &[],
     };
-    modules.retain(|known| *known != module);
+    let proven = with_module(proven, module);
+    Ok(LogSeen { name: head.origin.clone(), size: head.size, root: head.root, proven })
+}
+
+/// What is remembered after a proof that came with a bundle.
+fn carried(seen: Option<&LogSeen>, proven: &Proven, module: Sha256Digest) -> Result<LogSeen, Refusal> {
+    let head = &proven.checkpoint;
+    match seen.filter(|seen| seen.name == head.origin) {
+        Some(seen) if seen.size == head.size && seen.root != head.root => Err(Refusal::SplitView(head.size)),
+        Some(seen) => Ok(LogSeen { proven: with_module(&seen.proven, module), ..seen.clone() }),
+        None => grown(None, proven, &[], module),
+    }
+}
+
+/// The last modules that were proven, and this one.
+fn with_module(proven: &[Sha256Digest], module: Sha256Digest) -> Vec<Sha256Digest> {
+    let mut modules: Vec<_> = proven.iter().copied().filter(|known| *known != module).collect();
     modules.push(module);
     let too_many = modules.len().saturating_sub(MOST_PROVEN);
     modules.drain(..too_many);
-    Ok(LogSeen { name: head.origin.clone(), size: head.size, root: head.root, proven: modules })
+    modules
 }
 
 fn is_proven(state: &State, keys: &[LogKey], target: &Target) -> bool {
@@ -130,6 +175,20 @@ fn is_proven(state: &State, keys: &[LogKey], target: &Target) -> bool {
 pub(crate) fn not_pinned() -> Problem {
     let message = "no key of a transparency log is pinned on this host";
     Problem::new("log-not-pinned", message, "nothing is to be done; proofs are not asked for")
+}
+
+pub(crate) fn key_missing(name: &str) -> Problem {
+    let message = format!("{KEY_FILE} is gone, and this host is held to the transparency log {name}");
+    let mut problem = Problem::new("log-key-missing", message, "put the file back into the trust directory");
+    problem.hints.push("or `livepatch trust reset`: from then on no log is asked".into());
+    problem
+}
+
+pub(crate) fn without_proof(version: PatchVersion) -> Problem {
+    let message =
+        format!("the bundle does not carry the proof that livepatch {version} is in the transparency log");
+    let hint = "get the bundle with its proof: `livepatch-build trust attach --logged` adds it";
+    Problem::new("bundle-without-proof", message, hint)
 }
 
 pub(crate) fn bad_key(error: &Refusal) -> Problem {
@@ -160,6 +219,7 @@ pub(crate) fn of_the_log(refusal: Refusal) -> Problem {
         Refusal::Shrunk { .. } => ("log-shrunk", OTHER_LOG),
         Refusal::SplitView(_) => ("log-split-view", OTHER_LOG),
         Refusal::Inconsistent { .. } | Refusal::ProofLength { .. } => ("log-inconsistent", OTHER_LOG),
+        Refusal::OtherBundle { .. } => ("log-other-bundle", FORGED),
         Refusal::NotIncluded { .. } | Refusal::NotInTree { .. } => ("log-not-included", FORGED),
         _ => ("log-bad-proof", FORGED),
     };

@@ -9,7 +9,7 @@ use livepatch_manifest::ModuleObject;
 use livepatch_types::Sha256Digest;
 
 use crate::Problem;
-use crate::state::{private_directory, write_atomically};
+use crate::state::{OBJECTS_DIRECTORY, private_directory, write_atomically};
 use crate::step::Steps;
 
 /// The cache. What comes out of it is verified like a download.
@@ -21,7 +21,7 @@ pub(crate) struct ObjectCache {
 impl ObjectCache {
     /// The cache under a state directory.
     pub(crate) fn new(state_directory: &Path, steps: Arc<dyn Steps>) -> Self {
-        Self { directory: state_directory.join("objects"), steps }
+        Self { directory: state_directory.join(OBJECTS_DIRECTORY), steps }
     }
 
     /// Whether a file for the object is there.

@@ -122,6 +122,14 @@ impl Loader {
         }
     }
 
+    /// Whether the root that is known is the pinned one or came after it; an error: the pinned one is none.
+    pub(crate) fn operator_is_as_pinned(&self) -> Result<bool, Problem> {
+        let Some(OperatorRoot(known)) = self.store.get().operator else { return Ok(false) };
+        let Some(pinned) = self.trust.optional(ROOT_FILE)? else { return Ok(false) };
+        let OperatorRoot(pinned) = OperatorRoot::pin(&pinned).map_err(|refusal| root_unreadable(&refusal))?;
+        Ok(known.continues(&pinned))
+    }
+
     /// Takes the next root of the operator's: signed as the one that is known says, and as itself says.
     pub fn take_operator_root(&self, bytes: &[u8]) -> Result<(), Problem> {
         // Pins it, if that was not done yet.
@@ -167,6 +175,10 @@ fn adopt(state: &mut State, root: OperatorRoot) {
             seen.operator.clone_from(&name);
         }
     }
+    if let Some(by) = state.latest_issued_by.as_mut().filter(|by| keys.iter().any(|key| key.key_id() == **by))
+    {
+        by.clone_from(&name);
+    }
     state.operator = Some(root);
 }
 
@@ -180,6 +192,7 @@ fn forget_renounced(state: &mut State, before: &Root, next: &Root) {
             seen.version = 0;
         }
         state.latest_issued = Some::<Timestamp>(next.header.issued);
+        state.latest_issued_by = Some(name);
         state.document = None;
     }
     if before.is_renounced_by(next, Role::Assignments)

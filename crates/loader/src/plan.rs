@@ -335,7 +335,12 @@ pub(crate) fn time_problem(document: &KernelDocument, state: &State, now: Timest
 pub(crate) fn clock_problem(now: Timestamp, latest: Timestamp) -> Problem {
     let message =
         format!("the clock here says {now}, but a document was believed that was issued at {latest}");
-    Problem::new("clock-behind", message, "set this host's clock (`date -u`), then `livepatch refresh`")
+    let mut problem =
+        Problem::new("clock-behind", message, "set this host's clock (`date -u`), then `livepatch refresh`");
+    problem.hints.push(
+        "if that time is wrong and the clock right, tell the server's operator: their key may be stolen (docs/trust-reset.md)".into(),
+    );
+    problem
 }
 
 pub(crate) fn withdrawn_problem(version: PatchVersion) -> Problem {

@@ -19,6 +19,10 @@ use crate::step::{Step, Steps, Unwatched};
 const SCHEMA: u32 = 1;
 const MAX_STATE_BYTES: u64 = 4 << 20;
 const FILE_NAME: &str = "state.json";
+/// What is remembered of the vendor's repository.
+pub(crate) const VENDOR_FILE: &str = "vendor.json";
+/// Where modules are.
+pub(crate) const OBJECTS_DIRECTORY: &str = "objects";
 
 /// Everything that outlives the loader.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +41,16 @@ pub struct State {
     /// The head of the transparency log that was believed last, and what was proven to be in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogSeen>,
+    /// The log whose key was pinned: from then on nothing is installed that was not proven to be in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_pinned: Option<String>,
     /// How far each operator's documents were seen.
     pub seen: Vec<Seen>,
     /// The newest signing time of a document that was believed: a clock before it is wrong.
     pub latest_issued: Option<Timestamp>,
+    /// The operator whose document that was: of another one it says nothing. None: not known, or of an earlier version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_issued_by: Option<String>,
     /// The last document that was believed: the envelope as it arrived, opened anew whenever it is used.
     pub document: Option<String>,
     /// Which kernels the operator covers, as it arrived: opened anew whenever it is asked for. It explains, and decides nothing.
@@ -271,6 +281,11 @@ impl KernelLogSeen {
 }
 
 impl State {
+    /// That of a host on which nothing was done yet.
+    fn new() -> Self {
+        Self { schema: SCHEMA, ..Self::default() }
+    }
+
     /// From which record on the kernel's log is new.
     pub fn kernel_log_seen_in(&self, boot_id: &str) -> u64 {
         if self.kernel_log_seen.boot_id == boot_id { self.kernel_log_seen.next } else { 0 }
@@ -281,7 +296,16 @@ impl State {
         let same = |seen: &&Seen| {
             seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel
         };
-        self.seen.iter().find(same).map_or(0, |seen| seen.version)
+        // A host that went from several keys to a root that names them has a row of each.
+        self.seen.iter().filter(same).map(|seen| seen.version).max().unwrap_or(0)
+    }
+
+    /// Takes note of when a document was issued. What another operator said does not count any more: a stolen key may
+    /// have signed a time far ahead, and root puts another key in its place.
+    pub(crate) fn issued(&mut self, operator: &str, at: Timestamp) {
+        let other = self.latest_issued_by.as_ref().is_some_and(|by| by != operator);
+        let before = self.latest_issued.filter(|_| !other);
+        (self.latest_issued, self.latest_issued_by) = (before.max(Some(at)), Some(operator.to_owned()));
     }
 
     /// What may be on many machines: how far documents, roots, log and clock were seen.
@@ -290,8 +314,10 @@ impl State {
             schema: self.schema,
             operator: self.operator.clone(),
             log: self.log.clone(),
+            log_pinned: self.log_pinned.clone(),
             seen: self.seen.clone(),
             latest_issued: self.latest_issued,
+            latest_issued_by: self.latest_issued_by.clone(),
             vendor: self.vendor.clone(),
             ..Self::default()
         }
@@ -336,12 +362,14 @@ struct Inner {
 }
 
 impl StateStore {
-    /// Reads the state. A missing file is a new host; one that cannot be read is a problem that stays until
-    /// [`StateStore::set_aside`].
+    /// Reads the state. A missing file is a new host, unless something else of the loader's is there; then, and when it
+    /// cannot be read, that is a problem that stays until [`StateStore::set_aside`].
     pub fn open(directory: &Path, steps: Arc<dyn Steps>) -> Self {
-        let (state, unreadable) = match read(&directory.join(FILE_NAME)) {
-            Ok(state) => (state, None),
-            Err(problem) => (State { schema: SCHEMA, ..State::default() }, Some(problem)),
+        let path = directory.join(FILE_NAME);
+        let (state, unreadable) = match read(&path) {
+            Ok(Some(state)) => (state, None),
+            Ok(None) => (State::new(), was_there(directory).then(|| missing(&path))),
+            Err(problem) => (State::new(), Some(problem)),
         };
         let inner = Mutex::new(Inner { state, unreadable });
         Self { directory: directory.to_owned(), steps, inner, changed: Condvar::new() }
@@ -392,14 +420,25 @@ impl StateStore {
         drop(self.changed.wait_timeout(self.lock(), time));
     }
 
-    /// Renames a file that cannot be read, so that a new state can begin. What runs in the kernel stays.
+    /// Renames a file that cannot be read, if it is there, and begins a new state. What runs in the kernel stays.
     pub fn set_aside(&self) -> Result<(), Problem> {
         let mut inner = self.lock();
         if inner.unreadable.is_some() {
             let path = self.directory.join(FILE_NAME);
-            std::fs::rename(&path, path.with_extension("json.unreadable"))
+            set_aside(&path, "json.unreadable", self.steps.as_ref())
                 .map_err(|error| not_written(&path, &error))?;
+            // From now on it is there: without it the next start would say that it is lost.
+            self.write(&inner.state)?;
             inner.unreadable = None;
+        }
+        Ok(())
+    }
+
+    /// Writes the state if that was never done: before there is anything else beside it.
+    pub(crate) fn begin(&self) -> Result<(), Problem> {
+        let inner = self.lock();
+        if inner.unreadable.is_none() && !self.directory.join(FILE_NAME).exists() {
+            self.write(&inner.state)?;
         }
         Ok(())
     }
@@ -416,7 +455,8 @@ impl StateStore {
     fn write(&self, state: &State) -> Result<(), Problem> {
         let path = self.directory.join(FILE_NAME);
         let bytes = serde_json::to_vec_pretty(state).map_err(|error| not_written(&path, &error.into()))?;
-        write_atomically(&path, &bytes, self.steps.as_ref()).map_err(|error| not_written(&path, &error))
+        write_capped(&path, &bytes, MAX_STATE_BYTES, self.steps.as_ref())
+            .map_err(|error| not_written(&path, &error))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -452,12 +492,17 @@ fn converted(bytes: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec_pretty(&state).ok()
 }
 
-fn read(path: &Path) -> Result<State, Problem> {
+/// Whether the loader kept something here before: what it writes beside its state comes after it.
+fn was_there(directory: &Path) -> bool {
+    let objects = std::fs::read_dir(directory.join(OBJECTS_DIRECTORY));
+    directory.join(VENDOR_FILE).exists() || objects.is_ok_and(|mut objects| objects.next().is_some())
+}
+
+/// The state; none: there is no file.
+fn read(path: &Path) -> Result<Option<State>, Problem> {
     let problem = |why: String| unreadable(path, &why);
     match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(State { schema: SCHEMA, ..State::default() });
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Ok(metadata) if metadata.len() > MAX_STATE_BYTES => return Err(problem("it is too large".into())),
         _ => {}
     }
@@ -466,7 +511,13 @@ fn read(path: &Path) -> Result<State, Problem> {
     if state.schema != SCHEMA {
         return Err(problem(format!("its schema is {} where {SCHEMA} is understood", state.schema)));
     }
-    Ok(state)
+    Ok(Some(state))
+}
+
+pub(crate) fn missing(path: &Path) -> Problem {
+    let message = format!("{} is gone, and this host had one", path.display());
+    let hint = "`livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot";
+    Problem::new("state-missing", message, hint)
 }
 
 pub(crate) fn unreadable(path: &Path, why: &str) -> Problem {
@@ -477,6 +528,31 @@ pub(crate) fn unreadable(path: &Path, why: &str) -> Problem {
 pub(crate) fn not_written(path: &Path, error: &std::io::Error) -> Problem {
     let hint = "the loader needs its state directory: free space, mount it writable, run as root";
     Problem::new("state-not-written", format!("cannot write {}: {error}", path.display()), hint)
+}
+
+/// [`write_atomically`], but for a file that would be longer than what is read again.
+pub(crate) fn write_capped(path: &Path, bytes: &[u8], cap: u64, steps: &dyn Steps) -> std::io::Result<()> {
+    if bytes.len() as u64 > cap {
+        let why = format!("it would have {} bytes where {cap} are allowed", bytes.len());
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
+    }
+    write_atomically(path, bytes, steps)
+}
+
+/// Renames a file to one with another extension, for good; one that is not there is nothing to do.
+pub(crate) fn set_aside(path: &Path, extension: &str, steps: &dyn Steps) -> std::io::Result<()> {
+    match std::fs::rename(path, path.with_extension(extension)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    steps.reached(Step::Renamed(path));
+    sync_directory(path)?;
+    steps.reached(Step::Kept(path));
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Replaces a file by one that its owner alone can read: temporary file, fsync, rename, fsync of the directory.
@@ -491,7 +567,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], steps: &dyn Steps) -> 
     steps.reached(Step::Synced(path));
     file.persist(path).map_err(|error| error.error)?;
     steps.reached(Step::Renamed(path));
-    std::fs::File::open(directory)?.sync_all()?;
+    sync_directory(path)?;
     steps.reached(Step::Kept(path));
     Ok(())
 }
@@ -553,6 +629,77 @@ mod tests {
         assert_eq!(open(directory.path()).problem().unwrap().code, "state-unreadable");
     }
 
+    /// Steps as they are reached, by file name.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Steps for Told {
+        fn reached(&self, step: Step<'_>) {
+            let (word, path) = match step {
+                Step::Renamed(path) => ("renamed", path),
+                Step::Kept(path) => ("kept", path),
+                _ => return,
+            };
+            self.0.lock().unwrap().push(format!("{word} {}", path.file_name().unwrap().display()));
+        }
+    }
+
+    /// A missing file is a new host only where nothing else of the loader's is. It stays missing until root acts.
+    #[test]
+    fn a_lost_state_is_no_new_host() {
+        type Beside = fn(&Path);
+        let rows: [(Beside, Option<&str>); 4] = [
+            (|_| (), None),
+            (|directory| std::fs::create_dir(directory.join(OBJECTS_DIRECTORY)).unwrap(), None),
+            (|directory| std::fs::write(directory.join(VENDOR_FILE), "{}").unwrap(), Some("state-missing")),
+            (
+                |directory| {
+                    std::fs::create_dir(directory.join(OBJECTS_DIRECTORY)).unwrap();
+                    std::fs::write(directory.join(OBJECTS_DIRECTORY).join("x.ko"), "x").unwrap();
+                },
+                Some("state-missing"),
+            ),
+        ];
+        for (beside, expected) in rows {
+            let directory = tempfile::tempdir().unwrap();
+            beside(directory.path());
+            let store = open(directory.path());
+            assert_eq!(store.problem().map(|problem| problem.code), expected);
+            store.begin().unwrap();
+            assert_eq!(directory.path().join(FILE_NAME).exists(), expected.is_none());
+            assert_eq!(store.update(|state| state.seen.clear()).is_err(), expected.is_some());
+            store.set_aside().unwrap();
+            assert_eq!((store.problem(), open(directory.path()).problem()), (None, None));
+        }
+    }
+
+    /// What would not be read again is not written, and the state stays as it was.
+    #[test]
+    fn a_state_that_is_too_long_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        store.update(|state| state.document = Some("x".into())).unwrap();
+        let before = store.get();
+        let long = "x".repeat(MAX_STATE_BYTES as usize);
+        let problem = store.update(|state| state.document = Some(long)).unwrap_err();
+        assert_eq!(problem.code, "state-not-written");
+        assert!(problem.message.contains("where 4194304 are allowed"), "{problem}");
+        assert_eq!((store.get(), open(directory.path()).get()), (before.clone(), before));
+    }
+
+    /// A rename is on the disk before anything is said of it.
+    #[test]
+    fn what_is_set_aside_stays_so() {
+        let (directory, told) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+        let path = directory.path().join(FILE_NAME);
+        std::fs::write(&path, "{").unwrap();
+        StateStore::open(directory.path(), Arc::clone(&told) as _).set_aside().unwrap();
+        let [renamed, kept] = ["renamed state.json", "kept state.json"];
+        assert_eq!(*told.0.lock().unwrap(), [renamed, kept, renamed, kept], "aside, and the new one");
+        assert!(set_aside(&directory.path().join("none"), "x", told.as_ref()).is_ok());
+        assert_eq!(told.0.lock().unwrap().len(), 4, "nothing was there");
+    }
+
     #[test]
     fn an_unreadable_state_is_kept_until_it_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
@@ -570,14 +717,18 @@ mod tests {
             assert_eq!(store.update(|state| state.seen.clear()).unwrap_err().code, "state-unreadable");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
             store.set_aside().unwrap();
-            store.update(|state| state.held = None).unwrap();
-            assert!(!path.exists() && path.with_extension("json.unreadable").exists());
+            assert_eq!(std::fs::read_to_string(path.with_extension("json.unreadable")).unwrap(), text);
+            assert_eq!(
+                (open(directory.path()).problem(), store.get()),
+                (None, State::new()),
+                "it begins anew"
+            );
         }
         insta::assert_snapshot!(said, @"
         cannot use FILE: EOF while parsing a value at line 1 column 0
         cannot use FILE: EOF while parsing an object at line 1 column 1
         cannot use FILE: its schema is 2 where 1 is understood
-        cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `seen`, `latest_issued`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `held`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
+        cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `log_pinned`, `seen`, `latest_issued`, `latest_issued_by`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `held`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
         cannot use FILE: its schema is 0 where 1 is understood
         cannot use FILE: it is too large
         cannot use FILE: its schema is 2 where 1 is understood

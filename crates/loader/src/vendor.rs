@@ -57,15 +57,27 @@ impl Loader {
         self.vendors.take_all(&kept, kernel, |path| files.get(path).map(<[u8]>::to_vec))
     }
 
-    /// Root: sets aside what is remembered, and begins anew from the pinned root, if there is one.
+    /// Root: begins anew from the pinned roots where what is remembered is wrong; the rest stays. The head of the log and
+    /// the time of the last document are forgotten in any case, for nothing here tells when they are wrong.
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         // Looked at first: a reset is whole, or nothing is set aside.
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        self.vendors.reset()?;
-        self.store.update(|state| (state.vendor, state.operator, state.log) = (None, None, None))?;
+        let operator_stays = self.operator_is_as_pinned()?;
+        let pinned = self.trust.optional(ROOT_FILE)?;
+        let vendor_stays = self.vendors.reset(pinned.as_deref(), self.store.get().vendor.as_ref())?;
+        self.store.update(|state| {
+            if !operator_stays {
+                state.operator = None;
+            }
+            if !vendor_stays {
+                state.vendor = None;
+            }
+            (state.log, state.log_pinned) = (None, None);
+            (state.latest_issued, state.latest_issued_by) = (None, None);
+        })?;
         let gate = self.vendor();
         gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
     }
@@ -74,6 +86,12 @@ impl Loader {
     pub(crate) fn vendor(&self) -> Gate {
         let pinned = self.trust.optional(ROOT_FILE);
         let known = self.store.get().vendor;
+        // Before there is anything beside it: else a power cut in between would look as if it was lost.
+        if known.is_none()
+            && let Err(problem) = self.store.begin()
+        {
+            tracing::warn!(code = problem.code, "the state cannot be begun: {problem}");
+        }
         let mut gate = self.vendors.gate(pinned, known.as_ref());
         if let (None, Some(kept)) = (&known, &gate.kept) {
             let repository = kept.repository().clone();

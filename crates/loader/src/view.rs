@@ -30,6 +30,7 @@ impl Loader {
         let operator = if of_root { None } else { self.operator().err() };
         let trust = operator.or_else(|| self.trust.vendor().err());
         let problem = self.store.problem().or_else(|| self.copied(&state)).or(trust);
+        let standing = self.operator_stale().or_else(|| self.log_problem());
         View {
             enabled: state.channel != Channel::Closed,
             host: state.host.as_ref().map(|host| host.id),
@@ -53,7 +54,7 @@ impl Loader {
             log: self.log_view(&state, document_target.as_ref()),
             operator: self.operator_view(),
             support: self.support(&state),
-            operator_problem: self.operator_stale().as_ref().map(Problem::to_failure),
+            operator_problem: standing.as_ref().map(Problem::to_failure),
         }
     }
 }

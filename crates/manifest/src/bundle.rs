@@ -4,12 +4,13 @@
 //! offset  size  field (integers are little-endian)
 //! 0       8     magic "LPBUNDLE"
 //! 8       4     format version, 1
-//! 12      4     number of sections, 2 to 7
+//! 12      4     number of sections, 2 to 8
 //! 16      16·n  table: kind u32, reserved u32 (0), length in bytes u64; kinds strictly ascending
 //! …             the sections, back to back, in the order of the table; the file ends with the last
 //! ```
 //!
-//! Readers before section 7 (`vendor`) refuse a bundle that has it by its kind; one without it has the same bytes as ever.
+//! Readers before section 7 (`vendor`) or 8 (`logged`) refuse a bundle that has it by its kind; one without them has the same
+//! bytes as ever.
 
 mod sections;
 
@@ -28,7 +29,7 @@ pub const MAX_MODULE_BYTES: u64 = 32 << 20;
 pub const MAX_BUNDLE_BYTES: u64 = MAX_MODULE_BYTES + (14 << 20);
 
 /// Kind, name and cap in bytes of each section. `manifest` and `module` must be there.
-const SECTIONS: [(u32, &str, u64); 7] = [
+const SECTIONS: [(u32, &str, u64); 8] = [
     (1, "manifest", 256 << 10),
     (2, "module", MAX_MODULE_BYTES),
     (3, "signature", 16 << 10),
@@ -36,6 +37,7 @@ const SECTIONS: [(u32, &str, u64); 7] = [
     (5, "sources", MAX_SOURCES_BYTES),
     (6, "proof", MAX_PROOF_BYTES),
     (7, "vendor", MAX_VENDOR_BYTES),
+    (8, "logged", MAX_LOGGED_BYTES),
 ];
 
 /// Largest section of source patches, in bytes.
@@ -44,6 +46,8 @@ pub const MAX_SOURCES_BYTES: u64 = 4 << 20;
 pub const MAX_PROOF_BYTES: u64 = 1 << 20;
 /// Largest section of the vendor's metadata, in bytes.
 pub const MAX_VENDOR_BYTES: u64 = 4 << 20;
+/// Largest proof that a bundle is in a transparency log, in bytes: `livepatch-transparency` reads no longer one.
+pub const MAX_LOGGED_BYTES: u64 = 160 << 10;
 
 /// Sections whose digests stand in the manifest.
 const NAMED_IN_MANIFEST: [&str; 3] = ["report", "sources", "proof"];
@@ -102,6 +106,9 @@ pub struct Bundle {
     /// What the vendor's repository says of the kernel (JSON, [`VendorFiles`]). It is signed for itself, and newer than
     /// the manifest, which does not name it.
     pub vendor: Option<Vec<u8>>,
+    /// That the bundle is in a transparency log (<https://c2sp.org/tlog-proof>); not interpreted here. It is signed for
+    /// itself, too, and made after the manifest, which stands in the log.
+    pub logged: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -120,6 +127,7 @@ impl Bundle {
             sources: None,
             proof: None,
             vendor: None,
+            logged: None,
         };
         bundle.renewed()
     }
@@ -140,6 +148,13 @@ impl Bundle {
     /// The same with what the vendor's repository says today; as signed as before.
     pub fn with_vendor(mut self, files: &VendorFiles) -> Result<Self, BundleError> {
         self.vendor = Some(files.to_bytes());
+        self.check_caps()?;
+        Ok(self)
+    }
+
+    /// The same with the proof that it is in a transparency log; as signed as before.
+    pub fn with_logged(mut self, proof: Vec<u8>) -> Result<Self, BundleError> {
+        self.logged = Some(proof);
         self.check_caps()?;
         Ok(self)
     }
@@ -183,7 +198,7 @@ impl Bundle {
 
     /// Reads a bundle; checks structure, caps, and that the module is the one in the manifest. Verifies no signature.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let Sections { manifest: manifest_bytes, module, signature, report, sources, proof, vendor } =
+        let Sections { manifest: manifest_bytes, module, signature, report, sources, proof, vendor, logged } =
             Sections::read(bytes)?;
         let manifest = PatchManifest::parse(manifest_bytes)?;
         let bundle = Self {
@@ -195,6 +210,7 @@ impl Bundle {
             sources: sources.map(<[u8]>::to_vec),
             proof: proof.map(<[u8]>::to_vec),
             vendor: vendor.map(<[u8]>::to_vec),
+            logged: logged.map(<[u8]>::to_vec),
         };
         bundle.check_module()?;
         bundle.check_named()?;
@@ -230,6 +246,7 @@ impl Bundle {
             (5, self.sources.as_deref()),
             (6, self.proof.as_deref()),
             (7, self.vendor.as_deref()),
+            (8, self.logged.as_deref()),
         ]
     }
 

@@ -149,6 +149,20 @@ fn the_vendors_metadata_travels_in_a_bundle() {
     assert!(matches!(bundle().with_vendor(&large), Err(BundleError::Table(_))));
 }
 
+/// That a bundle is in a log travels in it, and changes nothing else.
+#[test]
+fn the_proof_of_the_log_travels_in_a_bundle() {
+    let signed = Bundle { signature: Some(vec![1, 2, 3]), ..bundle() };
+    let with = signed.clone().with_logged(b"c2sp.org/tlog-proof@v1\n".to_vec()).unwrap();
+    assert_eq!((&with.signature, &with.manifest_bytes), (&signed.signature, &signed.manifest_bytes));
+    let bytes = with.to_bytes();
+    assert_eq!(Bundle::parse(&bytes).unwrap(), with);
+    // Readers before it know seven kinds, and refuse the eighth by its number.
+    assert_eq!((&bytes[12..16], &bytes[16 + 4 * 16..][..4]), (&[5, 0, 0, 0][..], &[8, 0, 0, 0][..]));
+    assert!(bytes.ends_with(b"c2sp.org/tlog-proof@v1\n"));
+    assert_eq!(Bundle { logged: None, ..with }.to_bytes(), signed.to_bytes());
+}
+
 /// The longest section, all sections and the longest bundle are taken; one byte more is not.
 #[test]
 fn the_longest_bundle() {
@@ -160,8 +174,11 @@ fn the_longest_bundle() {
     let part = Some(b"{}".to_vec());
     let whole = Bundle { sources: part.clone(), proof: part.clone(), ..bundle() };
     let whole = Bundle { signature: part, ..whole.with_module(b"a module".to_vec()).unwrap() };
+    const LOGGED: usize = bundle::MAX_LOGGED_BYTES as usize;
     let longest = whole.clone().with_vendor(&files(CAP)).unwrap();
-    assert_eq!(longest.to_bytes()[12], 7, "every section is there");
+    assert!(matches!(longest.clone().with_logged(vec![b'a'; LOGGED + 1]), Err(BundleError::Table(_))));
+    let longest = longest.with_logged(vec![b'a'; LOGGED]).unwrap();
+    assert_eq!(longest.to_bytes()[12], 8, "every section is there");
     assert_eq!(Bundle::parse(&longest.to_bytes()).unwrap(), longest);
     assert_eq!(longest.parsed_vendor(), Ok(Some(files(CAP))));
     assert!(matches!(whole.with_vendor(&files(CAP + 1)), Err(BundleError::Table(_))));

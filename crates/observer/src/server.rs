@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_answered() {
+    fn attack_peers_on_the_observers_socket() {
         let (_directory, path) = served(rustix::process::getuid().as_raw() + 1);
         for _ in 0..2 * MOST_CONNECTIONS {
             assert!(matches!(seen(&path, 0, BOUND), Err(AskError::Unreachable(_))));

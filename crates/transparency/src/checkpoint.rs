@@ -39,6 +39,13 @@ impl Checkpoint {
         }
     }
 
+    /// What a note says, signed or not.
+    pub(crate) fn stated(note: &str) -> Result<Self, Refusal> {
+        let (text, _) = note.split_once("\n\n").ok_or(Refusal::Checkpoint("it has no signature"))?;
+        let head = Self::parse(&format!("{text}\n"))?;
+        Ok(Self { origin: printable(&head.origin), ..head })
+    }
+
     /// Reads the text. Lines after the third belong to others and are not looked at, but none may be empty.
     fn parse(text: &str) -> Result<Self, Refusal> {
         let wrong = Refusal::Checkpoint;

@@ -78,6 +78,11 @@ impl LoggedProof {
         Ok(Self { entry, index, hashes, note: note.to_owned() })
     }
 
+    /// What it says of the log's head, which nobody has verified: for people who look.
+    pub fn stated_head(&self) -> Result<Checkpoint, Refusal> {
+        Checkpoint::stated(&self.note)
+    }
+
     /// Checks it: the log's key signed the checkpoint, and the entry is in its tree.
     pub fn verify(&self, key: &LogKey) -> Result<Proven, Refusal> {
         let checkpoint = Checkpoint::open(self.note.as_bytes(), key)?;
@@ -90,14 +95,21 @@ impl LoggedProof {
 impl Proven {
     /// That the entry is the publishing of this bundle and of no other.
     pub fn check_bundle(&self, bundle: &BundleEvent) -> Result<(), Refusal> {
-        match &self.entry.event {
+        self.entry.check_bundle(self.index, bundle)
+    }
+}
+
+impl Entry {
+    /// That this, the entry of this number, is the publishing of this bundle and of no other.
+    pub fn check_bundle(&self, index: u64, bundle: &BundleEvent) -> Result<(), Refusal> {
+        match &self.event {
             Event::Bundle(logged) if logged == bundle => Ok(()),
             Event::Bundle(logged) => Err(Refusal::OtherBundle {
                 logged: format!("{} for {}", logged.version, logged.kernel.release),
                 given: format!("{} for {}", bundle.version, bundle.kernel.release),
                 difference: difference(logged, bundle),
             }),
-            _ => Err(Refusal::NotABundle(self.index)),
+            _ => Err(Refusal::NotABundle(index)),
         }
     }
 }

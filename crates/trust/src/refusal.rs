@@ -104,6 +104,20 @@ pub enum Refusal {
         /// The highest version seen.
         seen: u64,
     },
+    /// Another file under the version of one that was seen.
+    #[error(
+        "the {role} metadata of version {version} has SHA-256 {offered}, and the one seen before had {seen}"
+    )]
+    OtherContent {
+        /// The role.
+        role: Role,
+        /// The version of both.
+        version: u64,
+        /// Digest of the one that was seen.
+        seen: Sha256Digest,
+        /// Digest of the one that is offered.
+        offered: Sha256Digest,
+    },
     /// Not the length that was signed.
     #[error("{what} has {actual} bytes where {expected} were signed")]
     WrongLength {
@@ -200,6 +214,9 @@ impl Refusal {
         match self {
             Self::Rollback { .. } | Self::WrongVersion { .. } => {
                 "the server or a mirror serves old files: wait for it to catch up, or ask its operator"
+            }
+            Self::OtherContent { .. } => {
+                "two files were signed as one version: tell whoever holds the repository's online keys, for one may be stolen"
             }
             Self::TooLong { .. }
             | Self::TooMany { .. }

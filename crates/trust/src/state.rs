@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use livepatch_types::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Refusal, Role, Root, SignedFile};
@@ -22,6 +23,9 @@ pub struct State {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Seen {
     pub(crate) timestamp: u64,
+    /// The digest of that file: the version has one content. None: no timestamp was seen, or an earlier program saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp_sha256: Option<Sha256Digest>,
     pub(crate) snapshot: u64,
     pub(crate) targets: u64,
     /// The latest time of signing that was seen. From signed metadata alone, never from the clock here: one that once
@@ -42,7 +46,13 @@ impl State {
     /// The state of a host that has just been given a root to trust.
     pub fn pin(root: &[u8]) -> Result<Self, Refusal> {
         let (root, root_file) = Root::open(root)?;
-        let seen = Seen { timestamp: 0, snapshot: 0, targets: 0, issued: root.header.issued };
+        let seen = Seen {
+            timestamp: 0,
+            timestamp_sha256: None,
+            snapshot: 0,
+            targets: 0,
+            issued: root.header.issued,
+        };
         Ok(Self { root, root_file, seen })
     }
 
@@ -76,6 +86,14 @@ impl State {
         &self.root
     }
 
+    /// Whether this is where a host that was given that root may be by now: it is its root, or has a later one of the same
+    /// repository. A root in between was not kept, so that the names alone say so.
+    pub fn continues(&self, pinned: &Self) -> bool {
+        let (ours, theirs) = (&self.root, &pinned.root);
+        ours == theirs
+            || (ours.repository == theirs.repository && ours.header.version > theirs.header.version)
+    }
+
     /// The highest version of a role's metadata that was seen; 0: none.
     pub fn seen(&self, role: Role) -> u64 {
         match role {
@@ -84,6 +102,16 @@ impl State {
             Role::Snapshot => self.seen.snapshot,
             Role::Timestamp => self.seen.timestamp,
             Role::Documents | Role::Assignments => 0,
+        }
+    }
+
+    /// Whether a timestamp of this version and digest may be the one that was seen: two of one version are a split view.
+    pub fn check_timestamp(&self, version: u64, sha256: Sha256Digest) -> Result<(), Refusal> {
+        match self.seen.timestamp_sha256 {
+            Some(seen) if version == self.seen.timestamp && seen != sha256 => {
+                Err(Refusal::OtherContent { role: Role::Timestamp, version, seen, offered: sha256 })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -125,7 +153,7 @@ impl State {
             (renounced(Role::Timestamp), renounced(Role::Snapshot), renounced(Role::Targets));
         // A timestamp also states the snapshot's version, and a snapshot the targets'.
         if timestamp {
-            self.seen.timestamp = 0;
+            (self.seen.timestamp, self.seen.timestamp_sha256) = (0, None);
         }
         if timestamp || snapshot {
             self.seen.snapshot = 0;

@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use livepatch_types::KernelIdentity;
+use livepatch_types::{KernelIdentity, Sha256Digest};
 
 use crate::allowance::{KernelAllowance, MAX_ALLOWANCE_BYTES};
 use crate::metadata::{MAX_SNAPSHOT_BYTES, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES, VersionedFile};
@@ -32,6 +32,8 @@ pub struct Update {
     state: State,
     new_roots: u32,
     step: Step,
+    /// Of the timestamp that was taken.
+    timestamp_sha256: Option<Sha256Digest>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +58,7 @@ impl Update {
         if state.root().kind() != Kind::Vendor {
             return Err(Refusal::WrongKind(Kind::Vendor));
         }
-        Ok(Self { state, new_roots: 0, step: Step::Root })
+        Ok(Self { state, new_roots: 0, step: Step::Root, timestamp_sha256: None })
     }
 
     /// Runs an update to its end on files that are at hand; `read` gets each path and its limit in bytes.
@@ -148,18 +150,21 @@ impl Update {
         let Newest { timestamp, snapshot, targets } = *newest;
         let headers = [&timestamp.header, &snapshot.header, &targets.header];
         let seen = &mut self.state.seen;
-        seen.timestamp = timestamp.header.version;
+        (seen.timestamp, seen.timestamp_sha256) = (timestamp.header.version, self.timestamp_sha256);
         seen.snapshot = snapshot.header.version;
         seen.targets = targets.header.version;
         seen.issued = headers.iter().fold(seen.issued, |latest, header| latest.max(header.issued));
         Ok(Vendor { state: self.state, timestamp, snapshot, targets })
     }
 
-    fn timestamp(&self, bytes: &[u8]) -> Result<TimestampRole, Refusal> {
+    fn timestamp(&mut self, bytes: &[u8]) -> Result<TimestampRole, Refusal> {
         let file = SignedFile::parse(bytes, MAX_TIMESTAMP_BYTES, Role::Timestamp.file_words())?;
         let timestamp: TimestampRole = file.verify(self.state.root(), Role::Timestamp)?;
         self.not_before(Role::Timestamp, timestamp.header.version)?;
         self.not_before(Role::Snapshot, timestamp.meta.snapshot.version)?;
+        let sha256 = FileMeta::of(bytes).hashes.sha256;
+        self.state.check_timestamp(timestamp.header.version, sha256)?;
+        self.timestamp_sha256 = Some(sha256);
         Ok(timestamp)
     }
 

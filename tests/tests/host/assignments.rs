@@ -31,8 +31,9 @@ async fn a_server_that_assigns_wrongly_enrols_nobody() {
     assert_eq!(endless.await, ("bad-request".into(), false));
 }
 
+/// Every enrolment is one of its own.
 #[tokio::test]
-async fn every_enrolment_is_one_of_its_own() {
+async fn attack_assignment_of_another_host() {
     let site = Site::new().await;
     site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
     let host = Host::new(&site);

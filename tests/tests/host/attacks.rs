@@ -5,6 +5,7 @@
 mod connection;
 mod documents;
 mod metadata;
+mod peers;
 
 use crate::repository::{Files, Repository};
 use crate::support::*;

@@ -33,8 +33,9 @@ async fn ask_aside(socket: &Path, method: &'static str, path: &'static str) -> (
     tokio::task::spawn_blocking(move || ask(&socket, method, path)).await.unwrap()
 }
 
+/// Reading is for all, and acting for root.
 #[tokio::test]
-async fn reading_is_for_all_and_acting_for_root() {
+async fn attack_peers_on_the_daemons_sockets() {
     let site = Site::new().await;
     let host = Host::new(&site);
     let agent = host.agent().agent;

@@ -222,8 +222,9 @@ async fn every_case_of_the_runbook_ends_well() {
         let (well, said) = desk.run("livepatch trust").await;
         assert!(well && said.contains("\ntimestamp   version 2, "), "{what}: {said}");
         let set_aside = desk.file("loader/vendor.json.set-aside").exists();
-        let was_reset = commands()[heading][0].contains(&"livepatch trust reset");
-        assert_eq!(set_aside, was_reset && what != "lost", "{what}");
+        let aside = commands()[heading][0].contains(&"livepatch trust reset")
+            && ["corrupt", "another vendor"].contains(&what);
+        assert_eq!(set_aside, aside, "{what}");
         desk.next_livepatch_comes().await;
     }
 }
@@ -234,7 +235,7 @@ async fn without_the_loaders_state_the_host_enrols_anew() {
         return;
     }
     let heading = "The loader's own state is gone";
-    for (damage, code) in [(Some("{"), "state-unreadable"), (None, "not-enabled")] {
+    for (damage, code) in [(Some("{"), "state-unreadable"), (None, "state-missing")] {
         let mut desk = Desk::new().await;
         match damage {
             Some(text) => desk.write("loader/state.json", text.as_bytes()),
@@ -279,15 +280,42 @@ async fn a_reset_keeps_what_the_page_says() {
     let before = state(&desk);
     desk.daemons.reset_trust().await.unwrap();
     let after = state(&desk);
-    for kept in ["channel", "host", "seen", "applied", "held", "blocked", "document"] {
+    for kept in ["channel", "host", "seen", "applied", "held", "blocked", "document", "operator", "vendor"] {
         assert_eq!(after[kept], before[kept], "{kept}");
     }
     let withdrawn = async |desk: &mut Desk| {
         let said = desk.run("livepatch trust").await.1;
         said.lines().find_map(|line| line.strip_prefix("withdrawn   ")).unwrap().to_owned()
     };
-    assert_eq!(withdrawn(&mut desk).await, "none", "forgotten until the next check");
+    assert_eq!(withdrawn(&mut desk).await, "1.0", "nothing was wrong with it");
+    // Of what cannot be read nothing is known, until the next check.
+    desk.write("loader/vendor.json", b"{");
+    desk.restart().await;
+    desk.daemons.reset_trust().await.unwrap();
+    assert_eq!(withdrawn(&mut desk).await, "none");
     desk.daemons.refresh().await.unwrap();
     assert_eq!(withdrawn(&mut desk).await, "1.0", "learned again with it");
     assert_eq!(desk.host.livepatches(), ["livepatch_1_1"]);
+}
+
+/// A stolen key that signed 2099: the commands of the page end it.
+#[tokio::test]
+async fn a_time_far_ahead_ends_with_a_reset() {
+    if !root_or_skipped() {
+        return;
+    }
+    let mut desk = Desk::new().await;
+    let mut ahead = document(&kernel(1), 2, Some(desk.site.target("1.1", &kernel(1))));
+    ahead.vendor = Some(desk.repository.named());
+    (ahead.issued, ahead.expires) =
+        ("2099-01-01T00:00:00Z".parse().unwrap(), "2099-02-01T00:00:00Z".parse().unwrap());
+    desk.site.publish_signed(&ahead, &pair(OPERATOR));
+    let _ = desk.daemons.refresh().await;
+    desk.repository.allow("1.2", &VENDOR.sign(&module(&info("1.2", &kernel(1)))));
+    offer(&desk.site, 3, "1.2", &desk.repository);
+    assert_eq!(code(desk.daemons.refresh().await), "clock-behind");
+    assert!(desk.look().await.contains("(clock-behind)") && PAGE.contains("| `clock-behind`"));
+    assert_eq!(desk.host.livepatches(), ["livepatch_1_1"]);
+    desk.follow("A stolen key signed a time far ahead", 0, None).await;
+    assert_eq!(desk.host.livepatches(), ["livepatch_1_2"]);
 }

@@ -1,11 +1,12 @@
 //! `livepatch-build trust`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use jiff::SignedDuration;
-use livepatch_manifest::VendorFiles;
+use livepatch_manifest::{Bundle, VendorFiles, sha256};
 use livepatch_modsig::{verify_detached, verify_module};
+use livepatch_transparency::{BundleEvent, Entry, LoggedProof};
 use livepatch_trust::{KernelAllowance, KeyId, Kind, RepositoryName, Role, TargetName, Targets};
 use livepatch_types::{Architecture, BuildId, Clock, PatchVersion, plural};
 
@@ -16,7 +17,7 @@ use super::repository::{self, Repository, Verified};
 use super::show;
 use crate::cli::{Format, Shown, json, parse_bundle, signing_error};
 use crate::error::ExitCode;
-use crate::files::write;
+use crate::files::{read, write};
 use crate::signing::read_certificate;
 use crate::token::{PinSource, TokenKey};
 
@@ -257,6 +258,9 @@ pub(crate) struct AttachArguments {
     directory: PathBuf,
     /// The bundle, whose module the repository allows
     bundle: PathBuf,
+    /// The proof that it is in a transparency log, from `livepatch-server log prove`, for hosts with the key of that log
+    #[arg(long, value_name = "FILE")]
+    logged: Option<PathBuf>,
     /// File to write instead of the bundle's own
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -453,6 +457,10 @@ fn attach(arguments: &AttachArguments, clock: &dyn Clock) -> Result<String, Show
         let smaller = "the metadata does not go into a bundle: give the hosts a server, or a newer root";
         signing_error(error, smaller)
     })?;
+    let bundle = match &arguments.logged {
+        Some(file) => with_logged(bundle, file)?,
+        None => bundle,
+    };
     let output = arguments.output.as_ref().unwrap_or(&arguments.bundle);
     write(output, &bundle.to_bytes())?;
     let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
@@ -462,6 +470,29 @@ fn attach(arguments: &AttachArguments, clock: &dyn Clock) -> Result<String, Show
         vendor.state().root().repository,
         kernel.release
     ))
+}
+
+/// The bundle with its proof, which must speak of it. Whose log it is, is for hosts to verify.
+fn with_logged(bundle: Bundle, file: &Path) -> Result<Bundle, Shown> {
+    let again = "make it anew: livepatch-server log prove";
+    let bytes = read(file)?;
+    let proof = LoggedProof::parse(&bytes);
+    let spoken_of =
+        proof.and_then(|proof| Entry::parse(&proof.entry)?.check_bundle(proof.index, &published(&bundle)));
+    spoken_of.map_err(|error| signing_error(error, again))?;
+    bundle.with_logged(bytes).map_err(|error| signing_error(error, again))
+}
+
+/// What stands in the log of a bundle.
+fn published(bundle: &Bundle) -> BundleEvent {
+    let manifest = &bundle.manifest;
+    BundleEvent {
+        name: manifest.version.module_name().to_string(),
+        version: manifest.version,
+        kernel: manifest.kernel.clone(),
+        manifest_sha256: sha256(&bundle.manifest_bytes),
+        module_sha256: manifest.module.sha256,
+    }
 }
 
 fn change_kernel(

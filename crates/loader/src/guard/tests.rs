@@ -61,6 +61,9 @@ fn a_retry_waits_a_soak_after_all_that_is_known() {
     assert_eq!(retry_after(noon, None, SOAK), at("2026-11-28T12:15:00Z"));
     assert_eq!(retry_after(noon, Some(one), SOAK), at("2026-11-28T13:15:00Z"));
     assert_eq!(retry_after(one, Some(noon), SOAK), at("2026-11-28T13:15:00Z"), "the host's clock was ahead");
+    let ahead = at("2099-01-01T00:00:00Z");
+    assert_eq!(retry_after(ahead, Some(noon), SOAK), at("2026-11-29T12:15:00Z"), "and not for long");
+    assert_eq!(retry_after(ahead, Some(Timestamp::MAX), SOAK), Timestamp::MAX);
     assert_eq!(retry_after(Timestamp::MAX, None, SOAK), Timestamp::MAX);
 }
 

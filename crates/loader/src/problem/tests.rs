@@ -115,6 +115,7 @@ fn of_documents() {
     hint: set this host's clock (`date -u`), then `livepatch refresh`
     the clock here says 1970-01-01T00:00:00Z, but a document was believed that was issued at 2026-11-24T12:00:00Z (clock-behind)
     hint: set this host's clock (`date -u`), then `livepatch refresh`
+    hint: if that time is wrong and the clock right, tell the server's operator: their key may be stolen (docs/trust-reset.md)
     the server offers livepatch 1.2, which was withdrawn before (withdrawn-livepatch)
     hint: withdrawals are final; tell the server's operator
     "#);
@@ -340,6 +341,8 @@ fn of_bundles() {
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     the timestamp metadata has version 1, older than version 2 seen before (vendor-rollback)
     hint: get the vendor's newest bundle for this kernel (`livepatch-build trust attach` makes it)
+    the timestamp metadata of version 2 has SHA-256 0202020202020202020202020202020202020202020202020202020202020202, and the one seen before had 0101010101010101010101010101010101010101010101010101010101010101 (vendor-split-view)
+    hint: two files were signed as one version: tell whoever holds the repository's online keys, for one may be stolen
     timestamp.json has 2 bytes where 1 were signed (vendor-mismatch)
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (vendor-mismatch)
@@ -393,6 +396,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Threshold { role, valid: 1, threshold: 2 },
         Refusal::WrongVersion { role, expected: 2, actual: 3 },
         Refusal::Rollback { role, offered: 1, seen: 2 },
+        Refusal::OtherContent {
+            role: Role::Timestamp,
+            version: 2,
+            seen: Sha256Digest::from_bytes([1; 32]),
+            offered: Sha256Digest::from_bytes([2; 32]),
+        },
         Refusal::WrongLength { what: what.clone(), expected: 1, actual: 2 },
         Refusal::WrongHash { what: what.clone(), expected: digest(1), actual: digest(2) },
         Refusal::Missing(what),
@@ -457,6 +466,8 @@ fn of_the_vendors_repository() {
     hint: the server or a mirror serves old files: wait for it to catch up, or ask its operator
     the timestamp metadata has version 1, older than version 2 seen before (vendor-rollback)
     hint: the server or a mirror serves old files: wait for it to catch up, or ask its operator
+    the timestamp metadata of version 2 has SHA-256 0202020202020202020202020202020202020202020202020202020202020202, and the one seen before had 0101010101010101010101010101010101010101010101010101010101010101 (vendor-split-view)
+    hint: two files were signed as one version: tell whoever holds the repository's online keys, for one may be stolen
     timestamp.json has 2 bytes where 1 were signed (vendor-mismatch)
     hint: `livepatch refresh` fetches it again; if it stays so, tell the server's operator
     timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (vendor-mismatch)
@@ -549,6 +560,8 @@ fn of_the_operators_root() {
     hint: the server leaves out a root in between; tell its operator
     the operator's root: the timestamp metadata has version 1, older than version 2 seen before (operator-rollback)
     hint: the server serves an old root; tell its operator
+    the operator's root: the timestamp metadata of version 2 has SHA-256 0202020202020202020202020202020202020202020202020202020202020202, and the one seen before had 0101010101010101010101010101010101010101010101010101010101010101 (operator-bad-root)
+    hint: the server serves another root than the operator signed; tell its operator
     the operator's root: timestamp.json has 2 bytes where 1 were signed (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: timestamp.json has SHA-256 0202020202020202020202020202020202020202020202020202020202020202 where 0101010101010101010101010101010101010101010101010101010101010101 was signed (operator-bad-root)
@@ -618,6 +631,8 @@ fn of_the_transparency_log() {
         log::bad_proof(&serde_json::from_str::<u8>("").unwrap_err()),
         log::not_proven(version()),
         log::other_bundle(&kernel()),
+        log::key_missing("log.example/fleet"),
+        log::without_proof(version()),
     ];
     insta::assert_snapshot!(said(refusals.into_iter().map(log::of_the_log).chain(ours)), @"
     the transparency log: the checkpoint is not signed by the key of a; its signers are b (log-wrong-signer)
@@ -652,6 +667,11 @@ fn of_the_transparency_log() {
     hint: `livepatch refresh` asks for the proof; if the server has none, tell its operator and those who watch the log
     the proof is for a livepatch for 6.1.0-50-amd64 (build-id 0101010101010101010101010101010101010101) (log-other-bundle)
     hint: the server's proof does not hold; tell its operator and those who watch the log
+    log.vkey is gone, and this host is held to the transparency log log.example/fleet (log-key-missing)
+    hint: put the file back into the trust directory
+    hint: or `livepatch trust reset`: from then on no log is asked
+    the bundle does not carry the proof that livepatch 1.2 is in the transparency log (bundle-without-proof)
+    hint: get the bundle with its proof: `livepatch-build trust attach --logged` adds it
     ");
 }
 
@@ -781,6 +801,7 @@ fn of_requests_and_the_state() {
         loader::busy(),
         loader::not_enabled(),
         state::unreadable(path, "so it is"),
+        state::missing(path),
         state::not_written(path, &io_error()),
     ];
     insta::assert_snapshot!(said(ours), @"
@@ -792,6 +813,8 @@ fn of_requests_and_the_state() {
     hint: `livepatch enable --token-file FILE` enrols it
     cannot use /the/file: so it is (state-unreadable)
     hint: `livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot
+    /the/file is gone, and this host had one (state-missing)
+    hint: `livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot
     cannot write /the/file: so it is (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
     ");

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 
 const SCHEMA: u32 = 1;
+/// Of so many kernels that ran here it is known what was withdrawn.
+const MOST_KERNELS: usize = 32;
 
 /// The roles whose expiry is kept beside the root, which has its own.
 const ROLES: [Role; 3] = [Role::Targets, Role::Snapshot, Role::Timestamp];
@@ -128,7 +130,27 @@ impl Kept {
             allowance,
             withdrawn,
         });
-        Self { state, expires, kernels }
+        Self { state, expires, kernels }.pruned()
+    }
+
+    /// Withdrawals are final: what was withdrawn before the host began anew stays so.
+    pub(super) fn with_withdrawals_of(mut self, before: &Self) -> Self {
+        let only_withdrawn = |of: &OfKernel| OfKernel { targets: 0, allowance: None, ..of.clone() };
+        self.kernels = before.kernels.iter().map(only_withdrawn).collect();
+        self.pruned()
+    }
+
+    /// Without what no host asks for any more: what older targets allowed, and kernels of which nothing was withdrawn and
+    /// that the newest targets were not asked about. The last ones are kept.
+    fn pruned(mut self) -> Self {
+        let newest = self.state.seen(Role::Targets);
+        for of in self.kernels.iter_mut().filter(|of| of.targets != newest) {
+            of.allowance = None;
+        }
+        self.kernels.retain(|of| of.targets == newest || !of.withdrawn.is_empty());
+        let too_many = self.kernels.len().saturating_sub(MOST_KERNELS);
+        self.kernels.drain(..too_many);
+        self
     }
 
     pub(super) fn repository(&self) -> &RepositoryName {
@@ -142,7 +164,9 @@ impl Kept {
     /// What the newest targets say of a kernel; none: they were not asked.
     pub(super) fn newest(&self, kernel: &KernelIdentity) -> Option<&OfKernel> {
         let targets = self.state.seen(Role::Targets);
-        self.kernels.iter().find(|of| same(&of.kernel, kernel) && of.targets == targets)
+        // Of a host that began anew only withdrawals are known.
+        let mut asked = self.kernels.iter().filter(|of| targets > 0 && of.targets == targets);
+        asked.find(|of| same(&of.kernel, kernel))
     }
 
     /// Everything ever withdrawn for a kernel.
@@ -160,6 +184,11 @@ impl Kept {
     pub(super) fn is_older_than(&self, named: &VendorMetadata) -> bool {
         named.root.version > self.state.seen(Role::Root)
             || named.timestamp.version > self.state.seen(Role::Timestamp)
+    }
+
+    /// Whether the operator means the timestamp that was seen, where it names that version.
+    pub(super) fn check_named(&self, named: &VendorMetadata) -> Result<(), Refusal> {
+        self.state.check_timestamp(named.timestamp.version, named.timestamp.sha256)
     }
 
     /// Whether something new may be installed at this time.

@@ -87,6 +87,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let code = match &refusal {
             Refusal::Rollback { .. } => "vendor-rollback",
+            Refusal::OtherContent { .. } => "vendor-split-view",
             Refusal::WrongVersion { .. }
             | Refusal::WrongLength { .. }
             | Refusal::WrongHash { .. }

@@ -2,22 +2,22 @@
 //! new is installed until root resets it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
 use livepatch_types::KernelIdentity;
 
 use super::{Kept, problems};
 use crate::Problem;
-use crate::state::{not_written, write_atomically};
+use crate::state::{VENDOR_FILE, not_written, set_aside, write_capped};
+use crate::step::Steps;
 
-const FILE_NAME: &str = "vendor.json";
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// What is remembered, in memory and in its file.
-#[derive(Debug)]
 pub(crate) struct Vendors {
     path: PathBuf,
+    steps: Arc<dyn Steps>,
     inner: Mutex<Inner>,
 }
 
@@ -47,13 +47,13 @@ pub(crate) struct Gate {
 
 impl Vendors {
     /// Reads what is remembered.
-    pub(crate) fn open(state_directory: &Path) -> Self {
-        let path = state_directory.join(FILE_NAME);
+    pub(crate) fn open(state_directory: &Path, steps: Arc<dyn Steps>) -> Self {
+        let path = state_directory.join(VENDOR_FILE);
         let (kept, unreadable) = match read(&path) {
             Ok(kept) => (kept, None),
             Err(why) => (None, Some(problems::state_unreadable(&path, &why))),
         };
-        Self { path, inner: Mutex::new(Inner { kept, unreadable, update: None }) }
+        Self { path, steps, inner: Mutex::new(Inner { kept, unreadable, update: None }) }
     }
 
     /// What is to be held to, from the pinned root as it is now and from whether one was ever seen.
@@ -186,23 +186,38 @@ impl Vendors {
         Ok(())
     }
 
-    /// Renames what is kept, readable or not, and forgets it.
-    pub(super) fn reset(&self) -> Result<(), Problem> {
+    /// Begins anew from the pinned root, unless what is kept came from it: then that stays, which is the answer. What is set
+    /// aside is renamed. Withdrawals are final: those of the same repository are kept.
+    pub(super) fn reset(
+        &self,
+        pinned: Option<&[u8]>,
+        known: Option<&RepositoryName>,
+    ) -> Result<bool, Problem> {
+        let pinned = pinned.map(pin).transpose()?;
         let mut inner = self.lock();
-        match std::fs::rename(&self.path, self.path.with_extension("json.set-aside")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(not_written(&self.path, &error));
-            }
-            _ => {}
+        if let (Some(kept), Some(pinned)) = (&inner.kept, &pinned)
+            && known.is_none_or(|known| kept.repository() == known)
+            && kept.state.continues(&pinned.state)
+        {
+            return Ok(true);
         }
-        *inner = Inner { kept: None, unreadable: None, update: None };
-        Ok(())
+        set_aside(&self.path, "json.set-aside", self.steps.as_ref())
+            .map_err(|error| not_written(&self.path, &error))?;
+        let before = std::mem::replace(&mut *inner, Inner { kept: None, unreadable: None, update: None });
+        if let (Some(before), Some(pinned)) = (before.kept, pinned)
+            && before.repository() == pinned.repository()
+        {
+            let new = pinned.with_withdrawals_of(&before);
+            self.write(&new)?;
+            inner.kept = Some(new);
+        }
+        Ok(false)
     }
 
     fn write(&self, kept: &Kept) -> Result<(), Problem> {
         let bytes = kept.to_bytes().map_err(std::io::Error::from);
         bytes
-            .and_then(|bytes| write_atomically(&self.path, &bytes, &crate::step::Unwatched))
+            .and_then(|bytes| write_capped(&self.path, &bytes, MAX_FILE_BYTES, self.steps.as_ref()))
             .map_err(|e| not_written(&self.path, &e))
     }
 

@@ -74,6 +74,8 @@ fn install(
         if kept.is_older_than(named) {
             return Err(problems::behind(ours));
         }
+        // Whoever has the online key may show one timestamp to the operator and another one to hosts.
+        kept.check_named(named)?;
     }
     let Some(of) = kept.newest(kernel) else {
         return Err(problems::unseen(kept.repository()));

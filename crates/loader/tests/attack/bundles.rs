@@ -11,7 +11,7 @@ use crate::signing::*;
 use crate::stage::*;
 
 /// A host with the vendor's certificate and root, and neither a server nor an operator.
-fn host() -> (Stage, Repository) {
+pub(crate) fn host() -> (Stage, Repository) {
     let (stage, repository) = (Stage::new(), Repository::new());
     std::fs::remove_file(stage.directory.path().join("operator.pub")).unwrap();
     std::fs::write(stage.directory.path().join("vendor-root.json"), repository.root_file()).unwrap();
@@ -39,16 +39,16 @@ fn bundle(manifest: PatchManifest, module: Vec<u8>, signer: &Vendor, files: File
 }
 
 /// What the vendor hands out for 1.1 and the like.
-fn good_bundle(of: &str, files: Files) -> Bundle {
+pub(crate) fn good_bundle(of: &str, files: Files) -> Bundle {
     bundle(manifest(of, &kernel(1), &good(of)), good(of), &VENDOR, files)
 }
 
-fn apply(stage: &Stage, bundle: &Bundle) -> String {
+pub(crate) fn apply(stage: &Stage, bundle: &Bundle) -> String {
     code(&apply_bundle(&stage.roots, &bundle.to_bytes()))
 }
 
 /// A host that runs 1.1 from a bundle, and the repository that allows it.
-fn running() -> (Stage, Repository) {
+pub(crate) fn running() -> (Stage, Repository) {
     let (stage, mut repository) = host();
     repository.allow("1.1", &good("1.1"));
     assert_eq!(apply(&stage, &good_bundle("1.1", repository.files())), "ok");

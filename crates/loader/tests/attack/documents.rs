@@ -119,6 +119,26 @@ fn attack_clock_set_back() {
     stage.is_untouched();
 }
 
+/// A clock that is ahead installs nothing, for documents are over by then; and it leaves nothing behind.
+#[test]
+fn attack_clock_set_forward() {
+    unattacked();
+    let (mut stage, next) = (Stage::running(), good("1.2"));
+    let envelope = stage.document(2, "1.2", &next);
+    for time in ["2026-12-02T00:00:00Z", "2099-01-01T00:00:00Z"] {
+        stage.at(time);
+        assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "document-expired".into()));
+        stage.insist(&envelope, &next);
+        stage.is_untouched();
+    }
+    // What was healthy comes back after a boot at that time.
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
+    stage.at(NOW);
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
 #[test]
 fn attack_withdrawn_version_offered_again() {
     unattacked();

@@ -183,6 +183,9 @@ fn attack_proofs_of_any_bytes() {
     std::fs::write(stage.directory.path().join("log.vkey"), "no key").unwrap();
     assert_eq!(stage.converge(), "trust-unreadable");
     std::fs::remove_file(stage.directory.path().join("log.vkey")).unwrap();
+    // Taking the key away does not switch the log off; root says so.
+    assert_eq!(body(&stage, b"{}"), "log-key-missing");
+    assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
     assert_eq!(body(&stage, b"{}"), "log-not-pinned");
     assert_eq!((stage.apply(&next), stage.view().log), ("ok".into(), None));
     assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
@@ -211,5 +214,29 @@ fn root_pins_another_log() {
     assert_eq!(bring(&stage, &proof, vec![]), "ok");
     let seen = stage.view().log.unwrap();
     assert_eq!((seen.name.as_str(), seen.size), ("log.example/other", 1));
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+/// The key of the log is taken away: that switches nothing off, also after a restart, and it is said.
+#[test]
+fn attack_key_of_the_log_removed() {
+    unattacked();
+    let (mut stage, mut log) = running();
+    let next = offered(&stage);
+    let place = log.publish("1.2", &kernel(1), &next);
+    let path = stage.directory.path().join("log.vkey");
+    let key = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    for _ in 0..2 {
+        assert_eq!(stage.converge(), "log-key-missing");
+        assert_eq!(stage.view().operator_problem.unwrap().code, "log-key-missing");
+        assert_eq!(bring(&stage, &log.proof(place, &stage.operator), since(&log, 3)), "log-key-missing");
+        stage.insist(&stage.document(2, "1.2", &next), &next);
+        stage.is_untouched();
+        stage.restart();
+    }
+    std::fs::write(&path, key).unwrap();
+    assert_eq!(stage.view().operator_problem, None);
+    assert_eq!(bring(&stage, &log.proof(place, &stage.operator), since(&log, 3)), "ok");
     assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }

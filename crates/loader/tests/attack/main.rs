@@ -4,6 +4,7 @@
 
 mod assignments;
 mod bundles;
+mod carried_proofs;
 mod documents;
 #[path = "../support/log.rs"]
 mod log;

@@ -1,6 +1,12 @@
 //! Modules that nobody asked for, that the vendor did not sign, or that are not for this kernel.
 
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
 use livepatch_kernel::LoadedModule;
+use livepatch_loader::step::{Step, Steps};
 use livepatch_loader_api::{AgentRequest, RootRequest};
 use livepatch_types::{BuildId, ModuleName};
 
@@ -189,4 +195,68 @@ fn attack_crash_guard_is_not_the_agents_to_clear() {
     assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
     assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_1_1".into()]));
     assert_eq!(code(&agent(&stage.agents, AgentRequest::Status, &[])), "ok");
+}
+
+/// Right before the kernel gets the module, that is after it was verified, somebody puts another one in its place: in the
+/// cache, and in every open file of this process that holds its bytes.
+#[derive(Default)]
+struct Swapper {
+    /// The one that was verified, the one in its place, and where modules are kept.
+    swap: Mutex<Option<(Vec<u8>, Vec<u8>, PathBuf)>>,
+    /// How each attempt on an open file ended.
+    ended: Mutex<Vec<io::ErrorKind>>,
+}
+
+impl Steps for Swapper {
+    fn reached(&self, step: Step<'_>) {
+        let swap = self.swap.lock().unwrap();
+        let (Step::Insert, Some((verified, other, objects))) = (step, swap.as_ref()) else { return };
+        for entry in std::fs::read_dir(objects).into_iter().flatten().flatten() {
+            std::fs::write(entry.path(), other).unwrap();
+        }
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+            // Those of other tests may be gone by now.
+            let target = std::fs::read_link(entry.path()).unwrap_or_default();
+            let is_memory = target.to_string_lossy().starts_with("/memfd:");
+            if !is_memory || std::fs::read(entry.path()).ok().as_ref() != Some(verified) {
+                continue;
+            }
+            let open = || std::fs::OpenOptions::new().write(true).open(entry.path());
+            let written = open().and_then(|file| file.write_all_at(other, 0));
+            let cut = open().and_then(|file| file.set_len(0));
+            let ended = [written, cut].map(|result| result.unwrap_err().kind());
+            self.ended.lock().unwrap().extend(ended);
+        }
+    }
+}
+
+#[test]
+fn attack_module_swapped_after_verification() {
+    unattacked();
+    // Versions that no other test has in memory.
+    let (module, other) = (good("7.1"), VENDOR.sign(&module(&info("7.2", &kernel(1)))));
+    assert_eq!(module.len(), other.len());
+    let swapper = Arc::new(Swapper::default());
+    let mut stage = Stage::new();
+    stage.steps = Arc::clone(&swapper) as _;
+    stage.restart();
+    stage.enable();
+    let objects = stage.directory.path().join("state/objects");
+    *swapper.swap.lock().unwrap() = Some((module.clone(), other, objects));
+    assert_eq!(stage.note(&stage.document(1, "7.1", &module)), "ok");
+    assert_eq!(stage.apply(&module), "ok");
+    assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
+    let ended = std::mem::take(&mut *swapper.ended.lock().unwrap());
+    assert_eq!(ended, [io::ErrorKind::PermissionDenied; 2], "the memory was found, and is sealed");
+
+    // After a boot the cache has the other one: it is not what was applied, and nothing is loaded.
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!(stage.livepatches(), [""; 0]);
+    // From the cache, once it is right again: what is loaded is what was read and verified.
+    assert_eq!(stage.apply(&module), "ok");
+    assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
+    assert_eq!(*swapper.ended.lock().unwrap(), [io::ErrorKind::PermissionDenied; 2]);
+    let loads = stage.kernel.loads();
+    assert!(loads.iter().all(|name| name.as_str() == "livepatch_7_1"), "{loads:?}");
 }

@@ -1,5 +1,6 @@
 //! What a host remembers of the vendor's repository, of each kernel that ran on it, and when that is old.
 
+use livepatch_loader_api::RootRequest;
 use livepatch_manifest::VendorMetadata;
 use livepatch_types::KernelIdentity;
 
@@ -150,4 +151,184 @@ fn attack_expiries_cut_from_what_is_remembered() {
     stage.restart();
     assert_eq!(problem(&stage), None);
     stage.is_untouched();
+}
+
+fn reset(stage: &Stage) -> String {
+    code(&root(&stage.roots, RootRequest::ResetTrust))
+}
+
+/// A document that a thief of the operator's one key signed for a time far ahead.
+fn ahead(stage: &Stage, number: u64) -> Vec<u8> {
+    let mut ahead = document(&kernel(1), number, Some(target_of("1.1", &good("1.1"))));
+    (ahead.issued, ahead.expires) =
+        ("2099-01-01T00:00:00Z".parse().unwrap(), "2099-02-01T00:00:00Z".parse().unwrap());
+    stage.sign(&ahead)
+}
+
+/// On a host that goes by one key a stolen one can say that it is 2099. That is over when the key is exchanged, or when
+/// root resets what is remembered.
+#[test]
+fn attack_time_of_signing_by_a_stolen_one_key() {
+    unattacked();
+    let next = good("1.2");
+    for exchanged in [true, false] {
+        let mut stage = Stage::running();
+        assert_eq!(stage.note(&ahead(&stage, 2)), "ok");
+        let envelope = stage.document(3, "1.2", &next);
+        assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "clock-behind".into()));
+        stage.insist(&envelope, &next);
+        stage.is_untouched();
+        // Nothing that the agent does, nor a restart, nor root's enrolling anew ends it while the key is the same.
+        stage.restart();
+        assert_eq!(stage.converge(), "clock-behind");
+        let mended = if exchanged {
+            let own = pair(40);
+            std::fs::write(stage.directory.path().join("operator.pub"), public(&own).to_text()).unwrap();
+            assert_eq!(stage.note(&ahead(&stage, 4)), "document-wrong-signer");
+            sign_document(&document(&kernel(1), 1, Some(target_of("1.2", &next))), &own)
+        } else {
+            assert_eq!(reset(&stage), "ok");
+            assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "document-rollback", "versions stay");
+            stage.document(4, "1.2", &next)
+        };
+        assert_eq!((stage.note(&mended), stage.apply(&next)), ("ok".into(), "ok".into()));
+        assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+        // From then on time counts again.
+        stage.at("2026-11-21T00:00:00Z");
+        let mut later = document(&kernel(1), 5, Some(target_of("1.3", &good("1.3"))));
+        (later.issued, later.expires) =
+            ("2026-11-20T00:00:00Z".parse().unwrap(), "2026-11-22T00:00:00Z".parse().unwrap());
+        let later = if exchanged { sign_document(&later, &pair(40)) } else { stage.sign(&later) };
+        assert_eq!((stage.note(&later), stage.converge()), ("ok".into(), "clock-behind".into()));
+    }
+}
+
+/// A host whose operator exchanged its one key has seen documents of both. The root that names both makes them one
+/// operator, whose highest version counts.
+#[test]
+fn attack_older_document_after_two_keys_became_one_root() {
+    unattacked();
+    let stage = Stage::new();
+    let pinned = |name: &str, bytes: &[u8]| std::fs::write(stage.directory.path().join(name), bytes).unwrap();
+    let offer = |seed: u8, number, of: &str| {
+        sign_document(&document(&kernel(1), number, Some(target_of(of, &good(of)))), &pair(seed))
+    };
+    pinned("operator.pub", public(&pair(41)).to_text().as_bytes());
+    let host = root(&stage.roots, RootRequest::Enable).view.unwrap().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "stable", 1, &pair(41))), "ok");
+    assert_eq!((stage.note(&offer(41, 2, "1.1")), stage.apply(&good("1.1"))), ("ok".into(), "ok".into()));
+    pinned("operator.pub", public(&pair(42)).to_text().as_bytes());
+    assert_eq!(stage.note(&offer(42, 9, "1.1")), "ok");
+    let both = operator_root(1, &[41, 42], &[41]);
+    pinned("operator-root.json", &sign(&both, &OPERATOR_KEYS));
+    for seed in [41, 42] {
+        let envelope = offer(seed, 3, "1.2");
+        assert_eq!(stage.note(&envelope), "document-rollback");
+        stage.insist(&envelope, &good("1.2"));
+    }
+    stage.is_untouched();
+    assert_eq!((stage.note(&offer(42, 10, "1.2")), stage.apply(&good("1.2"))), ("ok".into(), "ok".into()));
+}
+
+/// A reset takes nothing away that is not wrong: versions and roots that were seen stay, and what was withdrawn stays so
+/// in any case.
+#[test]
+fn attack_withdrawn_livepatch_after_a_reset() {
+    let (mut stage, mut repository) = asked();
+    let old = repository.files();
+    repository.allowance.withdrawn = vec![version("1.2")];
+    assert_eq!(stage.update(&repository.release().files()), "ok");
+    let path = |name: &str| stage.directory.path().join(name);
+    let aside = path("state/vendor.json.set-aside");
+    let before = stage.view().vendor;
+    assert_eq!((reset(&stage), aside.exists(), stage.view().vendor), ("ok".into(), false, before));
+    assert_eq!(stage.update(&old), "vendor-rollback");
+
+    // Root puts another root of the same repository in its place: its versions are not known, what was withdrawn is.
+    let mut renewed = repository.clone();
+    renewed.root.header.issued = "2026-11-23T01:00:00Z".parse().unwrap();
+    std::fs::write(path("vendor-root.json"), renewed.root_file()).unwrap();
+    assert_eq!((reset(&stage), aside.exists()), ("ok".into(), true));
+    for _ in 0..2 {
+        let vendor = stage.view().vendor.unwrap();
+        assert_eq!((vendor.knows_this_kernel, vendor.withdrawn), (false, vec![version("1.2")]));
+        let next = good("1.2");
+        let envelope = stage.document(2, "1.2", &next);
+        assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "withdrawn-livepatch".into()));
+        stage.insist(&envelope, &next);
+        stage.is_untouched();
+        stage.restart();
+    }
+    // A reset whose root is none changes nothing.
+    let kept = std::fs::read(stage.directory.path().join("state/vendor.json")).unwrap();
+    std::fs::write(stage.directory.path().join("vendor-root.json"), "{").unwrap();
+    assert_eq!(reset(&stage), "trust-unreadable");
+    assert_eq!(std::fs::read(stage.directory.path().join("state/vendor.json")).unwrap(), kept);
+}
+
+/// The loader's own state is lost while the vendor's is there: nothing new, until root acts.
+#[test]
+fn attack_lost_state() {
+    unattacked();
+    let (mut stage, mut repository) = asked();
+    let state = stage.directory.path().join("state/state.json");
+    std::fs::remove_file(&state).unwrap();
+    stage.restart();
+    let next = good("1.2");
+    repository.allow("1.2", &next);
+    for _ in 0..2 {
+        assert_eq!(stage.view().problem.unwrap().code, "state-missing");
+        let envelope = stage.document(2, "1.2", &next);
+        assert_eq!(stage.note(&envelope), "state-missing");
+        for command in [RootRequest::Revert, RootRequest::Clear, RootRequest::ResetTrust] {
+            assert_eq!(code(&root(&stage.roots, command)), "state-missing", "{command:?}");
+        }
+        stage.insist(&envelope, &next);
+        stage.is_untouched();
+        assert!(!state.exists(), "it is not made anew by itself");
+        stage.restart();
+    }
+    // Root begins anew. What runs counts as somebody else's until the next boot.
+    assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
+    stage.restart();
+    assert_eq!(stage.view().problem, None);
+    stage.enable();
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!(stage.update(&repository.files()), "ok");
+    assert_eq!(
+        (stage.note(&stage.document(2, "1.2", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+}
+
+/// A host boots many kernels in its life: what is remembered of them stays small, and what was withdrawn is known.
+#[test]
+fn what_is_remembered_of_old_kernels() {
+    let (mut stage, repository) = asked();
+    for byte in 2..60 {
+        boot(&mut stage, kernel(byte));
+        let mut other = repository.clone();
+        (other.kernel, other.allowance.kernel) = (kernel(byte), kernel(byte));
+        // Of every other one the vendor withdrew something.
+        other.allowance.withdrawn = (byte % 2 == 0).then(|| version("1.2")).into_iter().collect();
+        let release = u64::from(byte);
+        other.versions = (release + 2, release + 2, release + 2);
+        assert_eq!(stage.update(&other.files()), "ok", "{byte}");
+    }
+    let file: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(stage.directory.path().join("state/vendor.json")).unwrap())
+            .unwrap();
+    let kernels = file["kernels"].as_array().unwrap();
+    let allowances = kernels.iter().filter(|of| !of["allowance"].is_null()).count();
+    assert_eq!(
+        (kernels.len(), allowances),
+        (30, 1),
+        "29 of which something was withdrawn, and the running one"
+    );
+    for byte in [2, 58] {
+        boot(&mut stage, kernel(byte));
+        assert_eq!(stage.view().vendor.unwrap().withdrawn, [version("1.2")], "{byte}");
+    }
 }

@@ -75,14 +75,40 @@ fn attack_requests_that_do_not_exist() {
     stage.is_untouched();
 }
 
+/// All that can be asked of the one and of the other.
+fn kinds() -> (Vec<AgentRequest>, Vec<RootRequest>) {
+    (
+        (0..=255).filter_map(AgentRequest::from_kind).collect(),
+        (0..=255).filter_map(RootRequest::from_kind).collect(),
+    )
+}
+
 #[test]
 fn attack_bodies_that_are_too_long() {
     unattacked();
     let stage = Stage::running();
-    for kind in 1..=6 {
+    let (agents, roots): (Vec<_>, Vec<_>) = kinds();
+    assert_eq!((agents.len(), roots.len()), (10, 8), "a new one is attacked here, too");
+    for (socket, kind, most) in agents
+        .iter()
+        .map(|asked| (&stage.agents, asked.kind(), asked.max_body_bytes()))
+        .chain(roots.iter().map(|asked| (&stage.roots, asked.kind(), asked.max_body_bytes())))
+    {
         // Refused by its length alone: nothing of it is waited for.
-        let answer = exchange(&stage.agents, &[kind, 255, 255, 255, 255]).unwrap();
-        assert_eq!(code(&answer), "bad-request", "{kind}");
+        for length in [most + 1, u32::MAX] {
+            let head = [&[kind][..], &length.to_be_bytes()].concat();
+            assert_eq!(code(&exchange(socket, &head).unwrap()), "bad-request", "{kind} {length}");
+        }
+        // As long as it may be, and it ends early.
+        if most > 0 {
+            let head = [&[kind][..], &most.to_be_bytes(), b"{"].concat();
+            assert_ne!(code(&exchange(socket, &head).unwrap()), "ok", "{kind}");
+        }
+    }
+    // As long as they may be, and whole: no more than a refusal comes of it.
+    for asked in agents.iter().filter(|asked| (1..=4 << 20).contains(&asked.max_body_bytes())) {
+        let long = vec![b'{'; asked.max_body_bytes() as usize];
+        assert_ne!(code(&agent(&stage.agents, *asked, &long)), "ok", "{asked:?}");
     }
     let long = vec![b'{'; AgentRequest::Note.max_body_bytes() as usize];
     assert_eq!(stage.note(&long), "document-malformed");
@@ -103,16 +129,21 @@ fn attack_any_bytes() {
         seed ^= seed << 17;
         seed
     };
-    for _ in 0..400 {
+    let highest = kinds().0.iter().map(|asked| asked.kind()).max().unwrap();
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..600 {
         let length = next() % 64;
         let mut bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
         // Every other one comes past the head.
         if next() % 2 == 0 && bytes.len() > 5 {
             let body = bytes.len() as u8 - 5;
-            bytes[..5].copy_from_slice(&[(next() % 8) as u8, 0, 0, 0, body]);
+            // Every kind there is, and two that are none.
+            bytes[..5].copy_from_slice(&[(next() % (u64::from(highest) + 2)) as u8, 0, 0, 0, body]);
+            asked.insert(bytes[0]);
         }
         exchange(&stage.agents, &bytes);
     }
+    assert!((0..=highest + 1).all(|kind| asked.contains(&kind)), "{asked:?}");
     assert_eq!(code(&agent(&stage.agents, AgentRequest::Status, &[])), "ok");
     stage.is_untouched();
 }

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_kernel::{FakeKernel, Kernel as _};
 use livepatch_loader::observer::Unobserved;
 use livepatch_loader::server::{bind, serve};
-use livepatch_loader::step::Unwatched;
+use livepatch_loader::step::{Steps, Unwatched};
 use livepatch_loader::{Loader, Parts, Peers, TrustDirectories, answer_agent, answer_root};
 use livepatch_loader_api::{AgentRequest, Answer, Head, Request, RootRequest, View};
 use livepatch_manifest::KernelDocument;
@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) machine: Option<Sha256Digest>,
     /// What its owner allows.
     pub(crate) policy: Policy,
+    /// Who is told of its steps.
+    pub(crate) steps: Arc<dyn Steps>,
     pub(crate) operator: Ed25519KeyPair,
     loader: Arc<Loader>,
     starts: u32,
@@ -50,7 +52,8 @@ impl Stage {
         let kernel = Arc::new(FakeKernel::new(kernel(1)));
         let clock = Arc::new(SetClock(Mutex::new(NOW.parse().unwrap())));
         let machine = Some(Sha256Digest::from_bytes([1; 32]));
-        let loader = loader(directory.path(), &kernel, &clock, machine, Policy::default());
+        let steps: Arc<dyn Steps> = Arc::new(Unwatched);
+        let loader = loader(directory.path(), &kernel, &clock, machine, Policy::default(), &steps);
         let nowhere = PathBuf::new();
         let (agents, roots) = (nowhere.clone(), nowhere);
         let mut stage = Self {
@@ -59,6 +62,7 @@ impl Stage {
             clock,
             machine,
             policy: Policy::default(),
+            steps,
             operator,
             loader,
             starts: 0,
@@ -95,8 +99,9 @@ impl Stage {
 
     /// The loader is started anew, as after a crash or a boot.
     pub(crate) fn restart(&mut self) {
+        let policy = self.policy.clone();
         self.loader =
-            loader(self.directory.path(), &self.kernel, &self.clock, self.machine, self.policy.clone());
+            loader(self.directory.path(), &self.kernel, &self.clock, self.machine, policy, &self.steps);
         let me = rustix::process::getuid().as_raw();
         self.serve(&Peers::of(&[me]), &Peers::of(&[me]));
         // Why it does less than it might is for the log.
@@ -193,6 +198,7 @@ fn loader(
     clock: &Arc<SetClock>,
     machine: Option<Sha256Digest>,
     policy: Policy,
+    steps: &Arc<dyn Steps>,
 ) -> Arc<Loader> {
     Loader::new(Parts {
         kernel: Arc::clone(kernel) as _,
@@ -205,7 +211,7 @@ fn loader(
         transition_timeout: Duration::from_secs(5),
         soak: Duration::ZERO,
         panic_directories: Vec::new(),
-        steps: Arc::new(Unwatched),
+        steps: Arc::clone(steps),
         observer: Arc::new(Unobserved),
     })
 }

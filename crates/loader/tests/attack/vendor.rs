@@ -319,6 +319,18 @@ fn attack_target_name_that_leaves_the_repository() {
     });
 }
 
+/// Names that look like the right one, or that a file system could take for another.
+#[test]
+fn attack_unicode_target_names() {
+    for name in UNICODE_TARGET_NAMES {
+        refused("vendor-malformed", |repository| {
+            let mut targets: Targets = repository.targets();
+            targets.targets.insert(name.into(), FileMeta::of(b""));
+            repository.files_with(&sign(&targets, &TARGETS_KEYS))
+        });
+    }
+}
+
 #[test]
 fn attack_metadata_of_any_bytes() {
     refused("vendor-malformed", |repository| {
@@ -413,10 +425,10 @@ fn comes_back(mut stage: Stage) {
     assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
 }
 
-/// The file as version 0.1.0 wrote it.
+/// The file as it is written, and as version 0.1.0 wrote it: without the timestamp's digest.
 #[test]
 fn what_is_remembered_stays_readable() {
-    let golden = include_str!("../vendor.json");
+    let golden = include_str!("../vendor-with-digest.json");
     let mut repository = Repository::new();
     repository.allowance.lowest = Some(version("1.1"));
     repository.allowance.withdrawn = vec![version("1.2")];
@@ -433,8 +445,37 @@ fn what_is_remembered_stays_readable() {
     assert_eq!(stage.update(&repository.release().files()), "ok");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), golden.trim_end(), "the format changed");
     let view = stage.view();
-    std::fs::write(&path, golden).unwrap();
-    stage.restart();
-    assert_eq!(stage.view(), view);
+    for readable in [golden, include_str!("../vendor.json")] {
+        std::fs::write(&path, readable).unwrap();
+        stage.restart();
+        assert_eq!(stage.view(), view);
+    }
     assert_eq!(view.vendor.unwrap().allowed, [version("1.1")]);
+}
+
+/// The online key is stolen, and the operator is shown another timestamp of the version that hosts saw; or a host is.
+#[test]
+fn attack_other_timestamp_of_the_same_version() {
+    both_allow();
+    let (stage, mut repository) = running();
+    let (next, shown) = (good("1.2"), repository.clone());
+    repository.allow("1.2", &next);
+    assert_eq!(stage.update(&repository.files()), "ok");
+    let mut other = repository.clone();
+    other.allowance.withdrawn = vec![version("1.2")];
+    (other.versions.0, other.versions.1) = (repository.versions.0 + 1, repository.versions.1 + 1);
+    assert_eq!(stage.update(&other.files()), "vendor-split-view");
+    let offer = |number: u64, named: &Repository| {
+        let mut document = document(&kernel(1), number, Some(target_of("1.2", &next)));
+        document.vendor = Some(named.named());
+        stage.sign(&document)
+    };
+    let envelope = offer(2, &other);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-split-view".into()));
+    stage.insist(&envelope, &next);
+    stage.is_untouched();
+    // An older one is what a slow operator names, and the same one is right.
+    assert_eq!(stage.note(&offer(3, &shown)), "ok");
+    assert_eq!(stage.note(&offer(4, &repository)), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }

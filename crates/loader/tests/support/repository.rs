@@ -86,6 +86,20 @@ pub(crate) fn operator_root(version: u64, documents: &[u8], assignments: &[u8]) 
     }
 }
 
+/// Names of targets beyond plain letters: a Cyrillic letter, full-width and fraction slashes, a composed and a decomposed letter,
+/// one that is written from right to left, one without width, a soft hyphen, a line separator.
+pub(crate) const UNICODE_TARGET_NAMES: [&str; 9] = [
+    "kernels/\u{430}md64/01.json",
+    "kernels\u{ff0f}amd64/01.json",
+    "kernels\u{2044}amd64/01.json",
+    "kernels/\u{e4}md64/01.json",
+    "kernels/a\u{308}md64/01.json",
+    "kernels/\u{202e}46dma/01.json",
+    "kernels/am\u{200b}d64/01.json",
+    "kernels/am\u{ad}d64/01.json",
+    "kernels/amd64\u{2028}/01.json",
+];
+
 /// A livepatch that may run.
 pub(crate) fn allowed(of: &str, module: &[u8]) -> AllowedPatch {
     let certificate = livepatch_modsig::Certificate::from_pem(&VENDOR.x509.to_pem().unwrap()).unwrap();

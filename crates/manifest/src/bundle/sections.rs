@@ -17,6 +17,8 @@ pub struct Sections<'b> {
     pub proof: Option<&'b [u8]>,
     /// The vendor's metadata.
     pub vendor: Option<&'b [u8]>,
+    /// The proof that it is in a transparency log.
+    pub logged: Option<&'b [u8]>,
 }
 
 impl<'b> Sections<'b> {
@@ -77,9 +79,9 @@ impl<'b> Sections<'b> {
         if offset != bytes.len() {
             return Err(BundleError::Length { declared: offset as u64, actual: bytes.len() as u64 });
         }
-        let [Some(manifest), Some(module), signature, report, sources, proof, vendor] = parts else {
+        let [Some(manifest), Some(module), signature, report, sources, proof, vendor, logged] = parts else {
             return Err(BundleError::Table("manifest or module is missing".into()));
         };
-        Ok(Self { manifest, module, signature, report, sources, proof, vendor })
+        Ok(Self { manifest, module, signature, report, sources, proof, vendor, logged })
     }
 }

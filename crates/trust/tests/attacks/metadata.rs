@@ -36,6 +36,27 @@ fn attack_rollback_of_the_targets() {
     assert_eq!(refusal, Refusal::Rollback { role: Role::Targets, offered: 1, seen: 2 });
 }
 
+/// Whoever has the online key signs another timestamp under a version that was seen already.
+#[test]
+fn attack_other_timestamp_of_the_same_version() {
+    let state = state_after((2, 2, 5));
+    let seen = files((2, 2, 5));
+    assert_eq!(update(&state, &seen).unwrap().state(), &state, "the same one once more is no news");
+    let other = files((3, 3, 5));
+    let digest = |files: &Files| FileMeta::of(&files["metadata/timestamp.json"]).hashes.sha256;
+    let (seen, offered) = (digest(&seen), digest(&other));
+    let expected = Refusal::OtherContent { role: Role::Timestamp, version: 5, seen, offered };
+    assert_eq!(refused(update(&state, &other)), expected);
+    let kept = livepatch_trust::State::parse(&state.to_bytes()).unwrap();
+    assert_eq!(refused(update(&kept, &other)), expected, "also after a restart");
+    assert_eq!(update(&kept, &files((3, 3, 6))).unwrap().state().seen(Role::Targets), 3);
+    // By name alone: what the operator says that it saw.
+    assert_eq!(kept.check_timestamp(5, offered), Err(expected));
+    for (version, sha256) in [(5, seen), (4, offered), (6, offered)] {
+        assert_eq!(kept.check_timestamp(version, sha256), Ok(()), "{version}");
+    }
+}
+
 #[test]
 fn attack_freeze() {
     let old = files((1, 1, 1));

@@ -1,7 +1,8 @@
 //! Who is between the host and its server.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use axum::body::Bytes;
 use livepatch_types::Redacted;
@@ -81,17 +82,49 @@ async fn attack_slow_answers() {
     scene.over().await;
 }
 
-/// Nothing is ever unpacked: what is compressed is other bytes.
+/// What a bomb has when it is unpacked, in bytes.
+const UNPACKED: usize = 128 << 20;
+
+/// A stream of gzip.
+fn compressed(content: &[u8]) -> Bytes {
+    let mut gzip = Command::new("gzip")
+        .args(["-9", "--stdout"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = gzip.stdin.take().unwrap();
+    let packed = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(content).unwrap());
+        gzip.wait_with_output().unwrap().stdout
+    });
+    assert_eq!(packed[..2], [0x1f, 0x8b]);
+    packed.into()
+}
+
+/// Nothing is ever unpacked: what is compressed is other bytes, be it the right answer or a bomb around it. The same answer as
+/// it is was loaded before, and is when the attack is over.
 #[tokio::test]
 async fn attack_decompression_bomb() {
-    // The head of a stream of gzip, and more of it than an answer may have when unpacked.
-    let bomb = Bytes::from([&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0; 4096]].concat());
-    for (end, expected) in [
-        (DOCUMENT, "document-malformed"),
-        (TIMESTAMP, "vendor-malformed"),
-        (&module_path(), "oversized-module"),
-    ] {
-        tricked(end, Trick::Compressed(bomb.clone()), expected).await;
+    let scene = unattacked().await;
+    let shelf = scene.site.shelf.lock().unwrap();
+    let document = shelf.document.clone().unwrap();
+    let timestamp = shelf.vendor["metadata/timestamp.json"].clone();
+    drop(shelf);
+    let rows = [
+        // Fewer bytes than such an answer may have, but for the timestamp, of which more than that are not read.
+        (DOCUMENT, document, "document-malformed", "document-malformed"),
+        (TIMESTAMP, timestamp, "vendor-malformed", "server-unexpected-answer"),
+        (&module_path(), module_of("1.2"), "truncated-module", "oversized-module"),
+    ];
+    for (end, right, small, large) in rows {
+        tricked(end, Trick::Compressed(compressed(&right)), small).await;
+        // White space after an answer of JSON changes nothing in it: who unpacks this has the right one, and no memory.
+        let mut bomb = right.clone();
+        bomb.resize(UNPACKED, b' ');
+        let bomb = compressed(&bomb);
+        assert!(bomb.len() < 200_000, "{}", bomb.len());
+        tricked(end, Trick::Compressed(bomb), large).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use livepatch_trust::{FileMeta, Role, RoleKeys, TARGETS, TargetName};
 
 use super::*;
-use crate::repository::{ONLINE_KEY, TARGETS_KEYS, key, sign};
+use crate::repository::{ONLINE_KEY, TARGETS_KEYS, UNICODE_TARGET_NAMES, key, sign};
 
 /// Serves what becomes of a repository that allows 1.2.
 async fn refused(expected: &str, attack: impl Fn(&mut Repository) -> Files) {
@@ -162,6 +162,18 @@ async fn attack_names_of_targets() {
     for name in
         ["../../etc/passwd", "/etc/passwd", "kernels/amd64/..", "kernels/\u{202e}amd64", "kernels/a\0b", ""]
     {
+        refused("vendor-malformed", |repository| {
+            let mut targets = repository.targets();
+            targets.targets.insert(name.into(), FileMeta::of(b""));
+            repository.files_with(&sign(&targets, &TARGETS_KEYS))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn attack_unicode_target_names() {
+    for name in UNICODE_TARGET_NAMES {
         refused("vendor-malformed", |repository| {
             let mut targets = repository.targets();
             targets.targets.insert(name.into(), FileMeta::of(b""));

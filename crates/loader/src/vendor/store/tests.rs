@@ -1,20 +1,25 @@
 use super::*;
+use crate::step::Unwatched;
+
+fn open(directory: &Path) -> Vendors {
+    Vendors::open(directory, Arc::new(Unwatched))
+}
 
 /// A file that may be there and cannot be looked at is neither absent nor set aside.
 #[test]
 fn what_cannot_be_reached_is_not_absent() {
     let directory = tempfile::tempdir().unwrap();
-    let absent = Vendors::open(directory.path());
+    let absent = open(directory.path());
     assert_eq!(absent.gate(Ok(None), None), Gate::default());
-    assert_eq!(absent.reset(), Ok(()));
+    assert_eq!(absent.reset(None, None), Ok(false));
 
     // A file where the directory should be: no way through it, also for root.
     let file = directory.path().join("state");
     std::fs::write(&file, "").unwrap();
-    let beyond = Vendors::open(&file);
+    let beyond = open(&file);
     let code = |gate: Gate| gate.problem.map(|problem| problem.code);
     assert_eq!(code(beyond.gate(Ok(None), None)), Some("trust-state-unreadable"));
-    assert!(beyond.reset().is_err());
+    assert!(beyond.reset(None, None).is_err());
     assert_eq!(code(beyond.gate(Ok(None), None)), Some("trust-state-unreadable"));
 }
 
@@ -23,8 +28,8 @@ fn what_cannot_be_reached_is_not_absent() {
 fn the_longest_file() {
     let directory = tempfile::tempdir().unwrap();
     let why = |bytes: u64| {
-        std::fs::write(directory.path().join(FILE_NAME), vec![b' '; bytes as usize]).unwrap();
-        Vendors::open(directory.path()).gate(Ok(None), None).problem.unwrap().message
+        std::fs::write(directory.path().join(VENDOR_FILE), vec![b' '; bytes as usize]).unwrap();
+        open(directory.path()).gate(Ok(None), None).problem.unwrap().message
     };
     assert!(!why(MAX_FILE_BYTES).contains("too large"));
     assert!(why(MAX_FILE_BYTES + 1).contains("too large"));
@@ -33,7 +38,7 @@ fn the_longest_file() {
 #[test]
 fn why_what_was_seen_cannot_be_used() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(FILE_NAME);
+    let path = directory.path().join(VENDOR_FILE);
     let mut kept: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/vendor.json")).unwrap();
     kept["expires"].as_object_mut().unwrap().remove("snapshot");
@@ -50,4 +55,23 @@ fn why_what_was_seen_cannot_be_used() {
     missing field `repository`
     it does not say when each role expires
     ");
+}
+
+/// What a vendor withdrew on each of many kernels is kept, and of the rest what the newest targets say; a file that would
+/// not be read again is not written.
+#[test]
+fn what_is_kept_stays_small() {
+    let directory = tempfile::tempdir().unwrap();
+    let vendors = open(directory.path());
+    let golden = include_bytes!("../../../tests/vendor.json");
+    let kept = Kept::parse(golden).unwrap();
+    let mut long: serde_json::Value = serde_json::from_slice(golden).unwrap();
+    let many: Vec<_> = (0..600_000).map(|number| format!("9.{number}")).collect();
+    long["kernels"][0]["withdrawn"] = serde_json::json!(many);
+    let long = Kept::parse(long.to_string().as_bytes()).unwrap();
+    vendors.write(&kept).unwrap();
+    let problem = vendors.write(&long).unwrap_err();
+    assert_eq!(problem.code, "state-not-written");
+    assert!(problem.message.contains("where 4194304 are allowed"), "{problem}");
+    assert_eq!(open(directory.path()).lock().kept, Some(kept));
 }
