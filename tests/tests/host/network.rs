@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
+use livepatch_agent::Pace;
+use livepatch_api::daemon::Reachability;
 use livepatch_types::{CheckState, PatchState, Redacted};
 
 use crate::support::*;
@@ -165,14 +167,14 @@ async fn servers_out_of_order() {
     let agent = host.enabled().await;
     let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
     for (trouble, expected, wait) in [
-        ((500, None, "oops"), "server-unreachable", None),
-        ((503, None, ""), "server-unreachable", None),
-        ((503, Some("120"), ""), "server-unreachable", minutes(2)),
-        ((429, Some("60"), ""), "server-unreachable", minutes(1)),
+        ((500, None, "oops"), "server-failed", None),
+        ((503, None, ""), "server-failed", None),
+        ((503, Some("120"), ""), "server-failed", minutes(2)),
+        ((429, Some("60"), ""), "server-failed", minutes(1)),
         // Not for ever, and no other forms.
-        ((503, Some("99999999999"), ""), "server-unreachable", minutes(24 * 60)),
-        ((503, Some("-1"), ""), "server-unreachable", None),
-        ((503, Some("Wed, 21 Oct 2037 07:28:00 GMT"), ""), "server-unreachable", None),
+        ((503, Some("99999999999"), ""), "server-failed", minutes(24 * 60)),
+        ((503, Some("-1"), ""), "server-failed", None),
+        ((503, Some("Wed, 21 Oct 2037 07:28:00 GMT"), ""), "server-failed", None),
         // A captive portal, and a page of something else.
         ((200, None, "<html>Welcome to our hotel</html>"), "document-malformed", None),
         ((403, Some("60"), "<html>no</html>"), "server-unexpected-answer", None),
@@ -188,4 +190,79 @@ async fn servers_out_of_order() {
         assert_eq!(status.check.state == CheckState::CheckFailed, expected != "ok", "{trouble:?}");
     }
     assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+}
+
+/// Whatever else is wrong with the host, the check's own result says when it is repeated: the answer of a server that is out
+/// of order, and a page of a captive portal, as well as no answer.
+#[tokio::test]
+async fn a_failed_check_is_repeated_soon() {
+    let k1 = kernel(1);
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&k1, 1, Some(site.target_of("1.1", &STRANGER.sign(b"x")))));
+    let daemons = host.enabled().await;
+    assert_eq!(daemons.status().problem.unwrap().code, "wrong-signer");
+    assert_eq!(daemons.agent.timer_round().await, Pace { failed: false, retry_after: None });
+    for (trouble, minutes) in [
+        ((503, Some("120"), ""), Some(2)),
+        ((500, None, r#"{ "code": "internal", "message": "x" }"#), None),
+        ((200, None, "<html>Welcome to our hotel</html>"), None),
+    ] {
+        site.shelf.lock().unwrap().trouble = Some(trouble);
+        let retry_after = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        assert_eq!(
+            daemons.agent.timer_round().await,
+            Pace { failed: true, retry_after },
+            "{trouble:?}, and the loader has a problem of its own"
+        );
+    }
+    // The loader's problem is the loader's: asking the server again sooner does not help.
+    site.shelf.lock().unwrap().trouble = None;
+    assert_eq!(daemons.agent.timer_round().await, Pace::default());
+}
+
+/// A network that is not up yet is no failure of the check, and is asked through again soon.
+#[tokio::test]
+async fn before_the_network_is_up() {
+    let k1 = kernel(1);
+    let site = Site::new().await;
+    let mut host = Host::new(&site);
+    site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
+    drop(host.enabled().await);
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // What is enrolled stays so: the server is in the state.
+    let state = host.path().join("state/state.json");
+    let moved =
+        std::fs::read_to_string(&state).unwrap().replace(&site.url, &format!("https://127.0.0.1:{gone}"));
+    std::fs::write(&state, moved).unwrap();
+    host.server(&format!("https://127.0.0.1:{gone}"));
+    host.network(false);
+    host.at("2026-11-24T13:00:00Z");
+    let daemons = host.agent();
+    daemons.start().await.unwrap();
+    let unknown = daemons.status().check;
+    assert_eq!((unknown.state, unknown.reachability), (CheckState::NeedsCheck, Reachability::Unknown));
+
+    let told = site.shelf.lock().unwrap().reports.len();
+    assert!(daemons.agent.timer_round().await.failed);
+    let status = daemons.status();
+    assert_eq!((status.problem, status.patch.state), (None, PatchState::Applied));
+    assert_eq!(
+        (status.check.state, status.check.reachability),
+        (CheckState::NeedsCheck, Reachability::Pending)
+    );
+    assert_eq!(status.check.attempted_at, "2026-11-24T13:00:00Z".parse().ok());
+    assert_eq!(status.check.at, NOW.parse().ok(), "how old it is is known all the same");
+    // Who asks for a check is told why there is none.
+    assert_eq!(code(daemons.refresh().await), "server-unreachable");
+    assert_eq!(site.shelf.lock().unwrap().reports.len(), told);
+
+    host.network(true);
+    assert_eq!(code(daemons.refresh().await), "server-unreachable");
+    let status = daemons.status();
+    assert_eq!(
+        (status.check.state, status.check.reachability),
+        (CheckState::CheckFailed, Reachability::Unreachable)
+    );
+    assert_eq!(status.problem.unwrap().code, "server-unreachable");
 }

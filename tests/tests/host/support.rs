@@ -34,6 +34,8 @@ pub(crate) use crate::signing::*;
 
 pub(crate) const TOKEN: &str = "a-token";
 const BOUND: Duration = Duration::from_secs(10);
+/// A default route, as `/proc/net/route` has it.
+const ROUTES: &str = "eth0 00000000 0202000A 0003 0 0 0 00000000 0 0 0\n";
 
 /// What the server serves, and what it was asked.
 #[derive(Default)]
@@ -410,6 +412,7 @@ impl Host {
         std::fs::write(&ca, &site.ca).unwrap();
         std::fs::write(directory.path().join("operator.pub"), site.key().to_text()).unwrap();
         std::fs::write(directory.path().join("vendor.pem"), VENDOR.x509.to_pem().unwrap()).unwrap();
+        std::fs::write(directory.path().join("route"), ROUTES).unwrap();
         let config =
             format!("server = \"{}\"\nca-file = \"{}\"\ndial-timeout = \"2s\"", site.url, ca.display());
         Self {
@@ -462,6 +465,11 @@ impl Host {
         self.path().join("loader/state.json")
     }
 
+    /// Has a network from now on, or none, as far as its routes tell.
+    pub(crate) fn network(&self, is_up: bool) {
+        std::fs::write(self.path().join("route"), if is_up { ROUTES } else { "" }).unwrap();
+    }
+
     pub(crate) fn at(&self, time: &str) {
         *self.clock.0.lock().unwrap() = time.parse().unwrap();
     }
@@ -504,6 +512,7 @@ impl Host {
             state_directory: self.path().join("state"),
             boot_directory: self.path().join("boot"),
             os_release: self.path().join("os-release"),
+            routes: self.path().to_owned(),
             status_file: self.path().join("status.json"),
         });
         Daemons { agent, loader, roots }
