@@ -147,8 +147,13 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn new() -> Self {
+        Self::on(std::net::Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// One that listens on this address alone, and whose certificate is for it.
+    pub(crate) async fn on(address: std::net::IpAddr) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certified = rcgen::generate_simple_self_signed(vec![address.to_string()]).unwrap();
         let tls = axum_server::tls_rustls::RustlsConfig::from_der(
             vec![certified.cert.der().to_vec()],
             certified.signing_key.serialize_der(),
@@ -167,7 +172,7 @@ impl Site {
             .layer(from_fn_with_state(Arc::clone(&shelf), with_tricks))
             .with_state(Arc::clone(&shelf));
         let handle = axum_server::Handle::new();
-        let server = axum_server::bind_rustls("127.0.0.1:0".parse().unwrap(), tls.await.unwrap());
+        let server = axum_server::bind_rustls((address, 0).into(), tls.await.unwrap());
         tokio::spawn(server.handle(handle.clone()).serve(routes.into_make_service()));
         let address = handle.listening().await.unwrap();
         let operator = Arc::new(Ed25519KeyPair::generate().unwrap());
