@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use livepatch_api::daemon::{Status, Waiting};
+use livepatch_api::daemon::{Reachability, Status, Waiting};
 use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
@@ -13,7 +13,9 @@ use livepatch_settings::{Asker, Config, Mode, TelemetrySwitch};
 use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
 
 use crate::mirrors::{Mirrors, is_the_servers_fault};
+use crate::network::{Network, reachability};
 use crate::not_covered::{NOT_COVERED, not_covered};
+use crate::pace::Pace;
 use crate::server::{DocumentAnswer, ServerClient};
 use crate::state::{Enrolment, Noted, StateStore, write_atomically};
 use crate::support::System;
@@ -41,6 +43,8 @@ pub struct Parts {
     pub boot_directory: PathBuf,
     /// os-release(5) of the host.
     pub os_release: PathBuf,
+    /// Where the kernel shows the routes of this host: `/proc/net`.
+    pub routes: PathBuf,
     /// Where the status is written for those who ask while this daemon does not answer.
     pub status_file: PathBuf,
 }
@@ -56,6 +60,7 @@ pub struct Agent {
     status_file: PathBuf,
     boot_directory: PathBuf,
     os_release: PathBuf,
+    routes: PathBuf,
     store: StateStore,
     reports: QueueFile,
     delivering: tokio::sync::Mutex<()>,
@@ -69,7 +74,10 @@ pub struct Agent {
 #[derive(Debug, Clone)]
 pub(crate) struct Live {
     pub(crate) check: CheckState,
+    /// When the last check that succeeded ended, before the daemon started too.
     pub(crate) checked_at: Option<Timestamp>,
+    pub(crate) attempted_at: Option<Timestamp>,
+    pub(crate) reachability: Reachability,
     /// Why the last check failed, or what it found out about this kernel.
     pub(crate) check_problem: Option<Problem>,
     /// Why the kernel does not run what it should.
@@ -107,6 +115,7 @@ impl Agent {
             state_directory,
             boot_directory,
             os_release,
+            routes,
             status_file,
         } = parts;
         if let Err(error) = crate::state::private_directory(&state_directory) {
@@ -114,9 +123,12 @@ impl Agent {
         }
         let server = ServerClient::new(&config);
         let mirrors = Mirrors::new(&config.mirrors);
+        let store = StateStore::open(&state_directory);
         let live = Live {
             check: CheckState::NeedsCheck,
-            checked_at: None,
+            checked_at: store.get().checked_at,
+            attempted_at: None,
+            reachability: Reachability::Unknown,
             check_problem: None,
             patch_problem: None,
             view: View::default(),
@@ -140,7 +152,8 @@ impl Agent {
             status_file,
             boot_directory,
             os_release,
-            store: StateStore::open(&state_directory),
+            routes,
+            store,
             reports,
             delivering: tokio::sync::Mutex::default(),
             applied: tokio::sync::Notify::new(),
@@ -185,6 +198,16 @@ impl Agent {
 
     pub(crate) fn had_contact(&self) -> bool {
         self.live().contact
+    }
+
+    /// Whether a check was tried since the daemon started.
+    pub(crate) fn has_attempted(&self) -> bool {
+        self.live().attempted_at.is_some()
+    }
+
+    /// Time since the boot, in which a host that slept did not stand still.
+    pub(crate) fn since_boot(&self) -> Duration {
+        self.kernel.since_boot().unwrap_or_default()
     }
 
     pub(crate) fn wake_for_health(&self) {
@@ -287,20 +310,30 @@ impl Agent {
     /// One round: check (if it reaches so far), then whatever is needed for the kernel to run what it should.
     pub async fn round(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
-        self.round_locked(reach).await
+        self.round_locked(reach).await.result()
     }
 
-    async fn round_locked(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
+    /// The timer's round, and what it says of the next one. What went wrong is noted.
+    pub async fn timer_round(self: &Arc<Self>) -> Pace {
+        let _guard = self.work.lock().await;
+        let ended = self.round_locked(self.timer_reach()).await;
+        Pace::of(ended.checked.as_ref(), &ended.converged)
+    }
+
+    async fn round_locked(self: &Arc<Self>, reach: Reach) -> Ended {
         if self.is_stopped() {
             // Looking is not doing; what it finds is in the status.
             let _ = self.ask(AgentRequest::Status, Vec::new()).await;
-            return Err(stopped(&self.config.policy.mode_source));
+            return Ended::here(Err(stopped(&self.config.policy.mode_source)));
         }
         let Some(enrolment) = self.store.get().enrolment else {
             // Nothing to do, but to see.
-            return self.ask(AgentRequest::Status, Vec::new()).await.map(drop);
+            return Ended::here(self.ask(AgentRequest::Status, Vec::new()).await.map(drop));
         };
-        let kernel = self.kernel.identity()?;
+        let kernel = match self.kernel.identity() {
+            Ok(kernel) => kernel,
+            Err(error) => return Ended::here(Err(error.into())),
+        };
         let checked = match reach {
             Reach::Local => None,
             Reach::Server => Some(self.check(&kernel, &enrolment).await),
@@ -318,11 +351,7 @@ impl Agent {
         let converged = with_cause(self.converge(&enrolment, online).await, checked.as_ref());
         self.note_patch(&converged);
         self.report(&enrolment);
-        match checked {
-            // A kernel that is not covered is an answer, not a failure.
-            Some(Err(problem)) if problem.code != NOT_COVERED => converged.and(Err(problem)),
-            _ => converged,
-        }
+        Ended { checked, converged }
     }
 
     /// Enrols this host and begins. Root has told the loader before.
@@ -349,11 +378,13 @@ impl Agent {
         // Without it the loader takes no document.
         self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
-        self.store.update(|state| (state.enrolment, state.noted) = (Some(enrolment), None))?;
+        self.store.update(|state| {
+            (state.enrolment, state.noted, state.checked_at) = (Some(enrolment), None, None)
+        })?;
         self.reports.forget();
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
-        if let Err(problem) = self.round_locked(Reach::Server).await {
+        if let Err(problem) = self.round_locked(Reach::Server).await.result() {
             tracing::warn!(code = %problem.code, "the first round after enrolment failed: {problem}");
         }
         Ok(())
@@ -365,7 +396,7 @@ impl Agent {
         if self.store.get().enrolment.is_none() {
             return Err(not_enabled());
         }
-        self.store.update(|state| (state.enrolment, state.noted) = (None, None))?;
+        self.store.update(|state| (state.enrolment, state.noted, state.checked_at) = (None, None, None))?;
         self.leave();
         tracing::info!("the host is no longer enrolled");
         Ok(())
@@ -384,7 +415,8 @@ impl Agent {
     fn leave(&self) {
         self.reports.forget();
         let mut live = self.live();
-        (live.check, live.checked_at) = (CheckState::NeedsCheck, None);
+        (live.check, live.checked_at, live.attempted_at) = (CheckState::NeedsCheck, None, None);
+        live.reachability = Reachability::Unknown;
         (live.check_problem, live.patch_problem, live.support_asked) = (None, None, None);
         live.view = View::default();
         drop(live);
@@ -590,17 +622,30 @@ impl Agent {
         if let Err(problem) = checked {
             tracing::warn!(code = %problem.code, "the check failed: {problem}");
         }
+        let now = self.clock.now();
+        let reachability = reachability(checked.as_ref().map(|&()| ()), || Network::read(&self.routes));
         let mut live = self.live();
-        live.checked_at = Some(self.clock.now());
+        live.attempted_at = Some(now);
+        live.reachability = reachability.unwrap_or(live.reachability);
         live.check = match checked {
             Ok(()) => CheckState::Checked,
             Err(problem) if problem.code == NOT_COVERED => CheckState::Checked,
+            // Not a failure: nothing can be said of a server while there is no network.
+            Err(_) if reachability == Some(Reachability::Pending) => CheckState::NeedsCheck,
             Err(_) => CheckState::CheckFailed,
         };
         live.contact =
             live.mirror.is_none() && checked.as_ref().err().is_none_or(|problem| !no_contact(problem));
-        live.check_problem = checked.clone().err();
+        live.check_problem = checked.clone().err().filter(|_| live.check != CheckState::NeedsCheck);
+        let succeeded = live.check == CheckState::Checked;
+        if succeeded {
+            live.checked_at = Some(now);
+        }
         drop(live);
+        // The check is as good without it; that the state cannot be written is said where it matters.
+        if succeeded && let Err(problem) = self.store.update(|state| state.checked_at = Some(now)) {
+            tracing::warn!(code = %problem.code, "the time of the check is not kept: {problem}");
+        }
         self.write_status();
     }
 
@@ -629,9 +674,33 @@ impl Agent {
     }
 }
 
-/// Whether a check did not get as far as to the server.
+/// How a round ended.
+struct Ended {
+    /// None: the server was not asked.
+    checked: Option<Result<(), Problem>>,
+    /// Whether the kernel runs what it should.
+    converged: Result<(), Problem>,
+}
+
+impl Ended {
+    /// Without a word to the server.
+    fn here(converged: Result<(), Problem>) -> Self {
+        Self { checked: None, converged }
+    }
+
+    /// What is told to whoever asked for the round.
+    fn result(self) -> Result<(), Problem> {
+        match self.checked {
+            // A kernel that is not covered is an answer, not a failure.
+            Some(Err(problem)) if problem.code != NOT_COVERED => self.converged.and(Err(problem)),
+            _ => self.converged,
+        }
+    }
+}
+
+/// Whether a check did not get as far as to the server, or the server has enough to do without reports.
 fn no_contact(problem: &Problem) -> bool {
-    ["server-unreachable", "proxy-setup", "tls-setup"].contains(&problem.code.as_ref())
+    ["server-unreachable", "server-failed", "proxy-setup", "tls-setup"].contains(&problem.code.as_ref())
 }
 
 pub(crate) fn stopped(by: &impl std::fmt::Display) -> Problem {

@@ -8,12 +8,15 @@
 
 mod agent;
 mod arguments;
+mod clock_steps;
 mod coverage;
 mod log;
 mod machine;
 mod mirrors;
+mod network;
 mod not_covered;
 mod operator;
+mod pace;
 mod problem;
 mod run;
 pub mod server;
@@ -28,5 +31,6 @@ mod vendor;
 pub use agent::{Agent, Parts, Reach};
 pub use arguments::Arguments;
 pub use machine::machine_hash;
+pub use pace::Pace;
 pub use problem::Problem;
 pub use run::run;

@@ -62,6 +62,7 @@ fn serve(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         state_directory: arguments.state_dir,
         boot_directory: "/boot".into(),
         os_release: "/etc/os-release".into(),
+        routes: "/proc/net".into(),
         status_file: arguments.runtime_dir.join("status.json"),
     });
     // Certificates are read and the state directory is there; no thread has been started.

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use livepatch_manifest::sha256;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::Agent;
+use crate::clock_steps::ClockSteps;
+use crate::pace::{Schedule, chance, next_delay};
 use crate::service_manager::ServiceManager;
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
-const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// How long the start may keep systemd waiting.
 const LONGEST_START: Duration = Duration::from_secs(15);
-const SHORTEST_HINT: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT. What is applied stays applied: it is the kernel's.
 pub async fn run(agent: Arc<Agent>, runtime_directory: &Path) -> anyhow::Result<()> {
@@ -64,35 +63,46 @@ async fn rounds(agent: &Arc<Agent>, service_manager: &ServiceManager) {
     if in_time.is_err() {
         let _ = start.await;
     }
+    let steps = ClockSteps::new();
     let mut failures = 0;
     for count in 0u64.. {
         let Some(interval) = agent.config().check_interval else {
-            return rest(agent, service_manager, None).await;
+            rest(agent, service_manager, None, &steps).await;
+            return;
         };
         service_manager.working();
-        let round = agent.round(agent.timer_reach()).await;
-        let wait = round.as_ref().err().and_then(|problem| problem.retry_after);
-        failures = match round {
-            Err(problem) if problem.code == "server-unreachable" => failures + 1,
-            _ => 0,
-        };
+        let pace = agent.timer_round().await;
+        failures = if pace.failed { failures + 1 } else { 0 };
         let hint = agent.poll_hint_seconds().map(|seconds| Duration::from_secs(seconds.into()));
         let chance = chance(agent.machine(), count);
-        let delay = next_delay(interval, hint, failures, wait, chance);
-        // When a window opens: soon, not in step with the fleet, and not before the server wants.
-        let soon = |opens: Duration| opens + Duration::from_secs(1 + u64::from(chance));
-        let opens = agent.waits_for().map(soon).filter(|_| wait.is_none());
-        let delay = opens.map_or(delay, |opens| delay.min(opens));
+        let delay = next_delay(interval, hint, failures, pace.retry_after, chance);
+        let schedule = Schedule::new(agent.since_boot(), delay, pace, agent.waits_for(), chance);
         tracing::debug!(seconds = delay.as_secs(), failures, "waiting for the next check");
-        rest(agent, service_manager, Some(delay)).await;
+        if rest(agent, service_manager, Some(schedule), &steps).await == Rested::OverAStep {
+            failures = 0;
+        }
     }
 }
 
-/// Waits so long, or for ever, but for what is said a while after an application.
-async fn rest(agent: &Arc<Agent>, service_manager: &ServiceManager, delay: Option<Duration>) {
-    let until = delay.map(|delay| tokio::time::Instant::now() + delay);
+/// What happened while the daemon waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rested {
+    /// Time passed.
+    Quietly,
+    /// The clock was set, or the host slept.
+    OverAStep,
+}
+
+/// Waits until something is due, or for ever, but for what is said a while after an application.
+async fn rest(
+    agent: &Arc<Agent>,
+    service_manager: &ServiceManager,
+    mut schedule: Option<Schedule>,
+    steps: &ClockSteps,
+) -> Rested {
+    let mut rested = Rested::Quietly;
     loop {
-        let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
+        let left = schedule.map(|schedule| schedule.left(agent.since_boot()));
         let health = agent.next_health().filter(|health| left.is_none_or(|left| *health < left));
         let wait = health.or(left);
         service_manager.waiting(&agent.status(), left, wait);
@@ -105,58 +115,16 @@ async fn rest(agent: &Arc<Agent>, service_manager: &ServiceManager, delay: Optio
         tokio::select! {
             () = waited => match health {
                 Some(_) => agent.tell_health().await,
-                None => return,
+                None => return rested,
             },
             () = agent.applied() => {}
+            () = steps.next() => {
+                tracing::info!("the clock was set, or the host slept: what waits is looked at again");
+                rested = Rested::OverAStep;
+                schedule = schedule.map(|before| before.after_step(agent.since_boot(), agent.waits_for()));
+                // Ages and windows are by the clock.
+                agent.write_status();
+            }
         }
-    }
-}
-
-/// How long to wait: the interval (or the operator's shorter hint), after failures 15 s doubling up to it; up to a
-/// tenth more by `chance` (0 to 255), so that a fleet does not ask in step. Never earlier than the server wants.
-fn next_delay(
-    interval: Duration,
-    hint: Option<Duration>,
-    failures: u32,
-    wait: Option<Duration>,
-    chance: u8,
-) -> Duration {
-    let regular = hint.map_or(interval, |hint| interval.min(hint.max(SHORTEST_HINT)));
-    let delay = match failures {
-        0 => regular,
-        failures => regular.min(FIRST_RETRY * 2u32.pow((failures - 1).min(16))),
-    };
-    let delay = delay.max(wait.unwrap_or_default());
-    delay + delay / 10 * u32::from(chance) / 255
-}
-
-/// The same for one machine and count, different between machines.
-fn chance(machine: &str, count: u64) -> u8 {
-    sha256(format!("{machine} {count}").as_bytes()).as_bytes()[0]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays() {
-        let seconds = Duration::from_secs;
-        assert_eq!(next_delay(seconds(3600), None, 1, Some(seconds(120)), 0), seconds(120));
-        assert_eq!(next_delay(seconds(3600), None, 1, Some(seconds(7200)), 0), seconds(7200));
-        assert_eq!(next_delay(seconds(3600), None, 1, Some(seconds(1)), 0), seconds(15));
-        assert_eq!(next_delay(seconds(3600), None, 0, None, 0), seconds(3600));
-        assert_eq!(next_delay(seconds(3600), None, 0, None, 255), seconds(3960));
-        assert_eq!(next_delay(seconds(3600), Some(seconds(300)), 0, None, 0), seconds(300));
-        assert_eq!(next_delay(seconds(3600), Some(seconds(1)), 0, None, 0), seconds(60));
-        assert_eq!(
-            next_delay(seconds(30), Some(seconds(300)), 0, None, 0),
-            seconds(30),
-            "a hint only shortens"
-        );
-        let retries: Vec<_> =
-            (1..12).map(|n| next_delay(seconds(3600), None, n, None, 0).as_secs()).collect();
-        assert_eq!(retries, [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
-        assert_eq!(next_delay(seconds(3600), None, u32::MAX, None, 0), seconds(3600));
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -54,7 +55,7 @@ pub fn bind(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
 /// Serves the status.
 pub async fn serve_reading(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
     let routes = Router::new().route("/status", get(legacy::status));
-    let routes = routes.route("/telemetry", get(telemetry)).with_state(agent);
+    let routes = routes.route("/telemetry", get(telemetry)).route("/metrics", get(metrics)).with_state(agent);
     axum::serve(listener, routes).await
 }
 
@@ -99,6 +100,11 @@ async fn root_only(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next:
 /// Read-only, and nothing in it that the machine does not say to every user; the token is not in it.
 async fn telemetry(State(agent): Agents) -> Json<Telemetry> {
     Json(agent.telemetry())
+}
+
+/// For a scraper that asks the daemon itself.
+async fn metrics(State(agent): Agents) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], livepatch_api::metrics(&agent.status()))
 }
 
 async fn enable(State(agent): Agents, Json(request): Json<EnableRequest>) -> Result<Json<Status>, Refusal> {

@@ -5,14 +5,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use livepatch_types::{BuildId, Redacted, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 
-/// Of this form. Schema 1 is that of the daemon which did all by itself.
-const SCHEMA: u32 = 2;
+/// Of this form. Schema 1 is that of the daemon which did all by itself, 2 is without `checked_at`.
+const SCHEMA: u32 = 3;
 const BEFORE_THE_LOADER: u32 = 1;
+const BEFORE_THE_CHECKS: u32 = 2;
 const MAX_STATE_BYTES: u64 = 4 << 20;
 const FILE_NAME: &str = "state.json";
 
@@ -20,12 +22,14 @@ const FILE_NAME: &str = "state.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
-    /// Version of the format: 2.
+    /// Version of the format: 3.
     pub schema: u32,
     /// Enrolment; none: not enabled.
     pub enrolment: Option<Enrolment>,
     /// The document that the loader took last.
     pub noted: Option<Noted>,
+    /// When the last check that succeeded ended, by this host's clock.
+    pub checked_at: Option<Timestamp>,
 }
 
 /// The fleet that this host is in.
@@ -155,6 +159,9 @@ fn read(path: &Path) -> Result<State, Problem> {
         // All but the enrolment is the loader's now, which took it over before this was started.
         let enrolment = value.get("enrolment").cloned().unwrap_or_default();
         value = serde_json::json!({ "schema": SCHEMA, "enrolment": enrolment });
+    } else if schema == u64::from(BEFORE_THE_CHECKS) {
+        // Nothing in it means something else now.
+        value["schema"] = SCHEMA.into();
     } else if schema != u64::from(SCHEMA) {
         return Err(problem(format!("its schema is {schema} where {SCHEMA} is understood")));
     }
@@ -231,12 +238,30 @@ mod tests {
     }
 
     #[test]
+    fn the_state_without_the_time_of_a_check_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let before = r#"{ "schema": 2, "enrolment": { "server": "https://a", "machine_token": "t", "tier": "stable" },
+            "noted": null }"#;
+        std::fs::write(&path, before).unwrap();
+        let store = StateStore::open(directory.path());
+        assert_eq!(
+            (store.problem(), store.get().enrolment, store.get().checked_at),
+            (None, enrolment(), None)
+        );
+        let at = "2026-11-24T12:00:00Z".parse().ok();
+        store.update(|state| state.checked_at = at).unwrap();
+        assert_eq!(StateStore::open(directory.path()).get(), State { schema: 3, ..store.get() });
+        assert_eq!(store.get().checked_at, at);
+    }
+
+    #[test]
     fn an_unreadable_state_is_kept_until_it_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
         let mut said = String::new();
         let long = " ".repeat(MAX_STATE_BYTES as usize + 1);
-        for text in ["", "{", "{\"schema\": 3}", "{\"schema\": 2, \"later\": 1}", "{}", &long] {
+        for text in ["", "{", "{\"schema\": 4}", "{\"schema\": 3, \"later\": 1}", "{}", &long] {
             std::fs::write(&path, text).unwrap();
             let store = StateStore::open(directory.path());
             let problem = store.problem().unwrap();
@@ -252,9 +277,9 @@ mod tests {
         insta::assert_snapshot!(said, @"
         cannot use FILE: EOF while parsing a value at line 1 column 0
         cannot use FILE: EOF while parsing an object at line 1 column 1
-        cannot use FILE: its schema is 3 where 2 is understood
-        cannot use FILE: unknown field `later`, expected one of `schema`, `enrolment`, `noted`
-        cannot use FILE: its schema is 0 where 2 is understood
+        cannot use FILE: its schema is 4 where 3 is understood
+        cannot use FILE: unknown field `later`, expected one of `schema`, `enrolment`, `noted`, `checked_at`
+        cannot use FILE: its schema is 0 where 3 is understood
         cannot use FILE: it is too large
         ");
     }

@@ -70,6 +70,8 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         check: Check {
             state: live.check,
             at: live.checked_at,
+            attempted_at: live.attempted_at,
+            reachability: live.reachability,
             mirror: live.mirror.clone(),
             document_version: document.map(|document| document.version),
             document_expires: document.map(|document| document.expires),

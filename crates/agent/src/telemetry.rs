@@ -59,7 +59,7 @@ impl Agent {
     }
 
     fn queue(&self, report: &Report, id: Sha256Digest, phase: ReportPhase, detail: Vec<String>) {
-        if report.check_state == CheckState::NeedsCheck {
+        if report.check_state == CheckState::NeedsCheck && !self.has_attempted() {
             // That a daemon has started is no news; what it found comes with its first check.
             return;
         }

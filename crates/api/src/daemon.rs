@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `livepatchd.sock` | any user | `GET /status` | → [`Status`] |
 //! | | | `GET /telemetry` | → [`Telemetry`] |
+//! | | | `GET /metrics` | → [`crate::metrics`], text of Prometheus |
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
 //! | | | `POST /disable`, `/refresh`, `/look`, `/prepare-image` | → [`Status`] |
 //!
@@ -183,10 +184,17 @@ pub struct Reboot {
 /// The last check with the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// How it ended.
+    /// How it ended; `needs-check` while there was none since the daemon started, and while the network is not up.
     pub state: CheckState,
-    /// When it ended, by this host's clock.
+    /// When the last one that succeeded ended, by this host's clock, also before the daemon started: how old it is what is
+    /// known of the server.
     pub at: Option<Timestamp>,
+    /// When the last one ended, however it did; none: there was none since the daemon started.
+    #[serde(default)]
+    pub attempted_at: Option<Timestamp>,
+    /// Whether anybody answered it.
+    #[serde(default)]
+    pub reachability: Reachability,
     /// The mirror that answered in the server's place, because the server failed.
     #[serde(default)]
     pub mirror: Option<String>,
@@ -194,6 +202,21 @@ pub struct Check {
     pub document_version: Option<u64>,
     /// Until when that document may install something new.
     pub document_expires: Option<Timestamp>,
+}
+
+/// Whether the server, or a mirror in its place, could be reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reachability {
+    /// Nobody was asked since the daemon started.
+    #[default]
+    Unknown,
+    /// It answered, whatever it said.
+    Reached,
+    /// The network of this host is not up: it has no default route.
+    Pending,
+    /// It did not answer.
+    Unreachable,
 }
 
 /// The livepatch on this kernel.

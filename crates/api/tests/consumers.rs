@@ -111,6 +111,8 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
         check: Check {
             state: check,
             at: Some(NOW),
+            attempted_at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            reachability: Reachability::Reached,
             mirror: None,
             document_version: Some(7),
             document_expires: None,

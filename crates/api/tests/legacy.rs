@@ -33,6 +33,8 @@ fn status() -> Status {
         check: Check {
             state: CheckState::Checked,
             at: Some(NOW - jiff::SignedDuration::from_secs(52)),
+            attempted_at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            reachability: Reachability::Reached,
             mirror: None,
             document_version: Some(7),
             document_expires: None,

@@ -14,7 +14,6 @@ use crate::explain::explain;
 use crate::file::replace_file;
 use crate::hold::{Change, Holdable};
 use crate::locks::Locks;
-use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
 use crate::status::{Source, read, read_left};
 use crate::text::open_text;
@@ -197,7 +196,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     match &arguments.command {
         Command::Status { verbose, format } => {
             let (status, source) = read(runtime_dir)?;
-            show(&status, *format, out)?;
+            show(&status, now, *format, out)?;
             if let (true, Format::Text) = (*verbose, *format) {
                 out.write_all(open_text(&status).as_bytes())?;
             }
@@ -227,7 +226,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                 (_, Some(path)) => token::read(path)?,
                 (token, None) => token::check(token.as_deref().unwrap_or_default())?,
             };
-            done(&daemons.enable(token)?, out)
+            done(&daemons.enable(token)?, now, out)
         }
         Command::Disable => {
             daemons.disable()?;
@@ -258,15 +257,15 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         }
         Command::Wait { until, timeout, format } => {
             let (status, reached) = wait(runtime_dir, *until, *timeout)?;
-            show(&status, *format, out)?;
+            show(&status, now, *format, out)?;
             Ok(if reached { Exit::Ok } else { Exit::Failed })
         }
         Command::Hold(Held { what, config, format }) => hold::run(config, what, Change::Hold, *format, out),
         Command::Unhold(Held { what, config, format }) => {
             hold::run(config, what, Change::Unhold, *format, out)
         }
-        Command::Refresh => done(&daemons.refresh()?, out),
-        Command::Revert => done(&daemons.revert()?, out),
+        Command::Refresh => done(&daemons.refresh()?, now, out),
+        Command::Revert => done(&daemons.revert()?, now, out),
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir)?;
             if !status.enabled {
@@ -293,8 +292,8 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Metrics { output } => {
             let (status, _) = read(runtime_dir)?;
             match output {
-                Some(path) => replace_file(path, &metrics(&status))?,
-                None => out.write_all(metrics(&status).as_bytes())?,
+                Some(path) => replace_file(path, &livepatch_api::metrics(&status))?,
+                None => out.write_all(livepatch_api::metrics(&status).as_bytes())?,
             }
             Ok(Exit::Ok)
         }
@@ -318,16 +317,16 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Locks(locks) => locks.run(&daemons, out),
-        Command::Apply { bundle: None } => done(&daemons.apply()?, out),
+        Command::Apply { bundle: None } => done(&daemons.apply()?, now, out),
         Command::Apply { bundle: Some(path) } => bundle::apply(&daemons, path, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
         Command::Trust(trust) => trust.run(&daemons, out),
     }
 }
 
-fn show(status: &Status, format: Format, out: &mut dyn Write) -> Result<(), CliError> {
+fn show(status: &Status, now: Timestamp, format: Format, out: &mut dyn Write) -> Result<(), CliError> {
     let text = match format {
-        Format::Text => status_text(status),
+        Format::Text => status_text(status, now),
         Format::Json => pretty(status)?,
     };
     Ok(out.write_all(text.as_bytes())?)
@@ -348,8 +347,8 @@ fn whose(source: Source, status: &Status) -> Exit {
 }
 
 /// The status after a command; a problem in it is a failure, because the command was to solve it.
-fn done(status: &Status, out: &mut dyn Write) -> Result<Exit, CliError> {
-    out.write_all(status_text(status).as_bytes())?;
+fn done(status: &Status, now: Timestamp, out: &mut dyn Write) -> Result<Exit, CliError> {
+    out.write_all(status_text(status, now).as_bytes())?;
     let failed = status.problem.as_ref().is_some_and(|problem| problem.code != "kernel-not-covered");
     Ok(if failed { Exit::Failed } else { Exit::Ok })
 }

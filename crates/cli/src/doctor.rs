@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use livepatch_api::daemon::{CoverageState, CoveredKernel, Status};
+use livepatch_api::daemon::{CoverageState, CoveredKernel, Reachability, Status};
 use livepatch_kernel::{Kernel as _, KernelOrigin, LinuxKernel, LoadFacts, kernel_origin};
 use livepatch_types::{CheckState, PatchState};
 use serde::Serialize;
@@ -160,6 +160,11 @@ fn daemon(facts: &HostFacts) -> Vec<Finding> {
     findings.push(well("enrolment", "this host is enrolled"));
     findings.push(match status.check.state {
         CheckState::Checked => well("check", "the last check succeeded"),
+        CheckState::NeedsCheck if status.check.reachability == Reachability::Pending => wrong(
+            "check",
+            "the check is pending: the network is not up, it has no default route",
+            &["bring the network up (`ip route`); the check is then repeated by itself"],
+        ),
         CheckState::NeedsCheck => wrong(
             "check",
             "the server was not asked since the daemon started",

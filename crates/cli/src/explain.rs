@@ -1,6 +1,6 @@
 //! `livepatch explain`: why this host has the livepatch that it has, and what the next one waits for.
 
-use livepatch_api::daemon::Status;
+use livepatch_api::daemon::{Reachability, Status};
 use livepatch_types::{CheckState, PatchState, plural};
 use serde::Serialize;
 
@@ -110,6 +110,9 @@ fn next(status: &Status) -> (String, Vec<String>) {
     }
     let refresh = vec!["`livepatch refresh` asks the server now".to_owned()];
     match status.check.state {
+        CheckState::NeedsCheck if status.check.reachability == Reachability::Pending => {
+            ("the server is asked when the network is up: it has no default route".into(), Vec::new())
+        }
         CheckState::NeedsCheck => ("the server was not asked since the daemon started".into(), refresh),
         CheckState::CheckFailed => {
             let old = status.check.document_expires;

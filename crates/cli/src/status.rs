@@ -107,7 +107,7 @@ mod tests {
         let mut said = String::new();
         for error in [CliError::Unreachable { daemon, socket, why }, CliError::NotPermitted, newer] {
             let left = left_behind(status.clone(), "2026-11-24T12:00:00Z".parse().unwrap(), &error);
-            let text = crate::status_text(&left);
+            let text = crate::status_text(&left, "2026-11-24T12:00:00Z".parse().unwrap());
             let (_, problem) = text.split_once("\n\n").unwrap();
             said += &format!("{error}\n{}", anstream::adapter::strip_str(problem));
         }

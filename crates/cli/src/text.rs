@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
-use livepatch_api::daemon::{Check, Coverage, CoverageState, Cve, Failure, Patch, Status};
-use livepatch_types::{CheckState, CveCoverage, PatchState, Rating};
+use livepatch_api::daemon::{Check, Coverage, CoverageState, Cve, Failure, Patch, Reachability, Status};
+use livepatch_types::{CheckState, CveCoverage, PatchState, Rating, plural};
 
-/// The whole status.
-pub fn status_text(status: &Status) -> String {
+use crate::verdict::age_seconds;
+
+/// The whole status, at a time: ages are told.
+pub fn status_text(status: &Status, now: Timestamp) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<12}{value}");
@@ -24,7 +26,7 @@ pub fn status_text(status: &Status) -> String {
     }
     row("server", or_none(status.server.clone()));
     row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
-    row("last check", check_text(&status.check));
+    row("last check", check_text(&status.check, now));
     row("covered", covered_text(&status.coverage));
     let style = patch_style(status.patch.state);
     row("livepatch", format!("{style}{}{style:#}", patch_text(&status.patch)));
@@ -76,16 +78,45 @@ fn patch_style(state: PatchState) -> Style {
     }
 }
 
-fn check_text(check: &Check) -> String {
-    let at = check.at.map(|at| format!(", {}", time(at))).unwrap_or_default();
+fn check_text(check: &Check, now: Timestamp) -> String {
+    let age = |at: Timestamp| format!("{}, {}", ago(at, now), time(at));
+    let succeeded = match check.at {
+        Some(at) => format!("the last that succeeded was {}", age(at)),
+        None => "none has succeeded yet".into(),
+    };
     match check.state {
-        CheckState::NeedsCheck => "none since the daemon started".into(),
+        CheckState::NeedsCheck if check.at.is_none() => no_check(check).into(),
+        CheckState::NeedsCheck => format!("{}; {succeeded}", no_check(check)),
         CheckState::Checked => {
+            let at = check.at.map(|at| format!(" {}", age(at))).unwrap_or_default();
             let mirror = check.mirror.as_ref().map(|url| format!(", from the mirror {}", plain(url)));
             format!("succeeded{at}{}", mirror.unwrap_or_default())
         }
-        CheckState::CheckFailed => format!("failed{at}"),
+        CheckState::CheckFailed => {
+            let at = check.attempted_at.map(|at| format!(" {}", ago(at, now))).unwrap_or_default();
+            format!("failed{at}; {succeeded}")
+        }
     }
+}
+
+/// Why there is no check to speak of.
+fn no_check(check: &Check) -> &'static str {
+    match check.reachability {
+        Reachability::Pending => "pending: the network is not up, it has no default route",
+        _ => "none since the daemon started",
+    }
+}
+
+/// How long ago, in the largest unit that there is one of.
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = usize::try_from(age_seconds(at, now)).unwrap_or(usize::MAX);
+    let age = match seconds {
+        0..120 => return "just now".into(),
+        120..7200 => plural(seconds / 60, "minute", "minutes"),
+        7200..172_800 => plural(seconds / 3600, "hour", "hours"),
+        _ => plural(seconds / 86_400, "day", "days"),
+    };
+    format!("{age} ago")
 }
 
 fn covered_text(coverage: &Coverage) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::text::plain;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use livepatch_api::daemon::{NEWER_KERNEL_INSTALLED, Status};
+use livepatch_api::daemon::{NEWER_KERNEL_INSTALLED, Reachability, Status};
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
 use livepatch_types::{CheckState, PatchState, plural};
 
@@ -34,7 +34,7 @@ impl Level {
     }
 }
 
-/// How old the last check may be.
+/// How old the last check that succeeded may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Ages {
     /// From here on it is a warning.
@@ -85,10 +85,11 @@ pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
 }
 
 fn well(status: &Status) -> String {
-    match status.patch.version {
+    let well = match status.patch.version {
         Some(version) => format!("livepatch {version} is applied"),
         None => "no livepatch is needed for this kernel".into(),
-    }
+    };
+    if is_pending(status) { format!("{well}; {PENDING}") } else { well }
 }
 
 fn patch(status: &Status) -> Option<(Level, String)> {
@@ -156,8 +157,12 @@ fn problem(status: &Status) -> Option<(Level, String)> {
 
 fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
     let Some(at) = status.check.at else {
-        return (status.check.state == CheckState::NeedsCheck)
-            .then(|| (Level::Warning, "the server was not asked since the daemon started".into()));
+        let none = match status.check.state {
+            CheckState::NeedsCheck if is_pending(status) => PENDING,
+            CheckState::NeedsCheck => "the server was not asked since the daemon started",
+            CheckState::Checked | CheckState::CheckFailed => "no check has succeeded yet",
+        };
+        return Some((Level::Warning, none.into()));
     };
     let age = age_seconds(at, now);
     let level = match Duration::from_secs(age) {
@@ -166,7 +171,16 @@ fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
         _ => return None,
     };
     let hours = usize::try_from(age / 3600).unwrap_or(usize::MAX);
-    Some((level, format!("the last check was {} ago", plural(hours, "hour", "hours"))))
+    let hours = plural(hours, "hour", "hours");
+    let why = format!("the last check that succeeded was {hours} ago");
+    Some((level, if is_pending(status) { format!("{why}; {PENDING}") } else { why }))
+}
+
+const PENDING: &str = "the check is pending: the network is not up";
+
+/// Whether nobody could be asked because this host has no network (yet): no failure, while what is known is young enough.
+fn is_pending(status: &Status) -> bool {
+    status.check.reachability == Reachability::Pending
 }
 
 /// Seconds since a check; none are left of a check that is still to come, because clocks are set back.

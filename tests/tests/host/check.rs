@@ -287,3 +287,41 @@ async fn modules_must_be_those_that_the_livepatch_is_for() {
         assert_eq!(host.kernel.loads().len(), expected, "{build_id:?} {file:?}");
     }
 }
+
+/// How old it is what is known is told by the last check that succeeded, whatever was tried since, and after a restart.
+#[tokio::test]
+async fn a_month_without_a_server_is_seen_as_a_month() {
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let daemons = host.enabled().await;
+    let check = daemons.status().check;
+    assert_eq!((check.at, check.attempted_at), (NOW.parse().ok(), NOW.parse().ok()));
+
+    host.at("2026-12-24T12:00:00Z");
+    let later = "2026-12-24T12:00:00Z".parse().ok();
+    site.shelf.lock().unwrap().trouble = Some((503, None, ""));
+    assert_eq!(code(daemons.refresh().await), "server-failed");
+    let check = daemons.status().check;
+    assert_eq!(
+        (check.state, check.at, check.attempted_at),
+        (CheckState::CheckFailed, NOW.parse().ok(), later)
+    );
+    let machine = livepatch_api::legacy::Machine::parse(&livepatch_kernel::machine_texts());
+    let legacy = livepatch_api::legacy::LegacyStatus::new(&daemons.status(), &machine).unwrap();
+    assert_eq!(Some(legacy.last_check), NOW.parse().ok());
+    assert!(livepatch_api::metrics(&daemons.status()).contains(&format!(
+        "\nlivepatch_last_check_timestamp_seconds {}\n",
+        NOW.parse::<jiff::Timestamp>().unwrap().as_second()
+    )));
+
+    let daemons = host.agent();
+    daemons.start().await.unwrap();
+    let check = daemons.status().check;
+    assert_eq!((check.state, check.at, check.attempted_at), (CheckState::NeedsCheck, NOW.parse().ok(), None));
+
+    // What was known of one fleet is not known of the next.
+    daemons.disable().await.unwrap();
+    assert_eq!(daemons.status().check.at, None);
+    assert_eq!(host.agent().status().check.at, None);
+}

@@ -90,7 +90,7 @@ async fn when_all_fail_the_servers_failure_is_told() {
     mirrors[0].shelf.lock().unwrap().trouble = Some((200, None, "<html>"));
     let failed = daemons.refresh().await;
     assert_eq!(failed.as_ref().unwrap_err().retry_after, Some(Duration::from_secs(120)));
-    assert_eq!(code(failed), "server-unreachable");
+    assert_eq!(code(failed), "server-failed");
     assert_eq!(daemons.status().check.state, CheckState::CheckFailed);
     assert_eq!((host.livepatches().len(), daemons.status().patch.state), (1, PatchState::Applied));
 }
@@ -134,7 +134,7 @@ async fn what_a_mirror_does_not_have_the_server_may_have() {
     let (site, mirrors, _host, daemons) = with_mirrors(1).await;
     site.shelf.lock().unwrap().trouble = Some((503, None, ""));
     mirrors[0].shelf.lock().unwrap().document = None;
-    assert_eq!(code(daemons.refresh().await), "server-unreachable");
+    assert_eq!(code(daemons.refresh().await), "server-failed");
     assert_eq!(daemons.status().patch.state, PatchState::Applied);
     // And of a kernel that the server does not know no mirror is asked.
     mirrors[0].asked();

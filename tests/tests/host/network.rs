@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
+use livepatch_agent::Pace;
+use livepatch_api::daemon::Reachability;
 use livepatch_types::{CheckState, PatchState, Redacted};
 
 use crate::support::*;
@@ -99,6 +101,40 @@ async fn through_proxies() {
     }
 }
 
+/// A host and a server that have IPv6 and nothing else: enrolment, check, download and report go over it.
+#[tokio::test]
+async fn over_ipv6_alone() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return livepatch_vm::testing::skipped("this machine has no IPv6");
+    }
+    let k1 = kernel(1);
+    let site = Site::on(std::net::Ipv6Addr::LOCALHOST.into()).await;
+    let port = site.url.strip_prefix("https://[::1]:").unwrap().to_owned();
+    assert!(TcpStream::connect(format!("127.0.0.1:{port}")).is_err(), "nobody listens on IPv4");
+    site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
+    let host = Host::new(&site);
+    let daemons = host.enabled().await;
+    let status = daemons.status();
+    assert_eq!((status.server.as_deref(), status.problem), (Some(site.url.as_str()), None));
+    assert_eq!((status.check.state, status.check.reachability), (CheckState::Checked, Reachability::Reached));
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    told(&site, 4).await;
+
+    // What is excepted from a proxy may be an IPv6 address or network.
+    let (connect, connected) = proxy(http_connect);
+    for exceptions in ["::1", "::/64"] {
+        let mut host = Host::new(&site);
+        host.proxy(&format!("http://user:secret-word@127.0.0.1:{connect}"), exceptions);
+        host.enabled().await;
+        assert_eq!(host.livepatches(), ["livepatch_1_1"], "{exceptions}");
+        assert_eq!(connected.try_iter().count(), 0, "{exceptions}");
+    }
+    // reqwest takes the brackets for a part of the name behind a proxy (docs/network.md says what to do).
+    let mut host = Host::new(&site);
+    host.proxy(&format!("http://user:secret-word@127.0.0.1:{connect}"), "2001:db8::/32");
+    assert_eq!(code(host.agent().enable(Redacted::new(TOKEN.into())).await), "server-unreachable");
+}
+
 #[tokio::test]
 async fn a_proxy_that_refuses_is_named_without_its_password() {
     let site = Site::new().await;
@@ -165,14 +201,14 @@ async fn servers_out_of_order() {
     let agent = host.enabled().await;
     let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
     for (trouble, expected, wait) in [
-        ((500, None, "oops"), "server-unreachable", None),
-        ((503, None, ""), "server-unreachable", None),
-        ((503, Some("120"), ""), "server-unreachable", minutes(2)),
-        ((429, Some("60"), ""), "server-unreachable", minutes(1)),
+        ((500, None, "oops"), "server-failed", None),
+        ((503, None, ""), "server-failed", None),
+        ((503, Some("120"), ""), "server-failed", minutes(2)),
+        ((429, Some("60"), ""), "server-failed", minutes(1)),
         // Not for ever, and no other forms.
-        ((503, Some("99999999999"), ""), "server-unreachable", minutes(24 * 60)),
-        ((503, Some("-1"), ""), "server-unreachable", None),
-        ((503, Some("Wed, 21 Oct 2037 07:28:00 GMT"), ""), "server-unreachable", None),
+        ((503, Some("99999999999"), ""), "server-failed", minutes(24 * 60)),
+        ((503, Some("-1"), ""), "server-failed", None),
+        ((503, Some("Wed, 21 Oct 2037 07:28:00 GMT"), ""), "server-failed", None),
         // A captive portal, and a page of something else.
         ((200, None, "<html>Welcome to our hotel</html>"), "document-malformed", None),
         ((403, Some("60"), "<html>no</html>"), "server-unexpected-answer", None),
@@ -188,4 +224,77 @@ async fn servers_out_of_order() {
         assert_eq!(status.check.state == CheckState::CheckFailed, expected != "ok", "{trouble:?}");
     }
     assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+}
+
+/// Whatever else is wrong with the host, the check's own result says when it is repeated: the answer of a server that is out
+/// of order, and a page of a captive portal, as well as no answer.
+#[tokio::test]
+async fn a_failed_check_is_repeated_soon() {
+    let k1 = kernel(1);
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&k1, 1, Some(site.target_of("1.1", &STRANGER.sign(b"x")))));
+    let daemons = host.enabled().await;
+    assert_eq!(daemons.status().problem.unwrap().code, "wrong-signer");
+    assert_eq!(daemons.agent.timer_round().await, Pace { failed: false, retry_after: None });
+    for (trouble, minutes) in [
+        ((503, Some("120"), ""), Some(2)),
+        ((500, None, r#"{ "code": "internal", "message": "x" }"#), None),
+        ((200, None, "<html>Welcome to our hotel</html>"), None),
+    ] {
+        site.shelf.lock().unwrap().trouble = Some(trouble);
+        let retry_after = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        assert_eq!(
+            daemons.agent.timer_round().await,
+            Pace { failed: true, retry_after },
+            "{trouble:?}, and the loader has a problem of its own"
+        );
+    }
+    // The loader's problem is the loader's: asking the server again sooner does not help.
+    site.shelf.lock().unwrap().trouble = None;
+    assert_eq!(daemons.agent.timer_round().await, Pace::default());
+}
+
+/// A network that is not up yet is no failure of the check, and is asked through again soon.
+#[tokio::test]
+async fn before_the_network_is_up() {
+    let k1 = kernel(1);
+    let site = Site::new().await;
+    let mut host = Host::new(&site);
+    site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
+    drop(host.enabled().await);
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // What is enrolled stays so: the server is in the state.
+    let state = host.path().join("state/state.json");
+    let moved =
+        std::fs::read_to_string(&state).unwrap().replace(&site.url, &format!("https://127.0.0.1:{gone}"));
+    std::fs::write(&state, moved).unwrap();
+    host.server(&format!("https://127.0.0.1:{gone}"));
+    host.network(false);
+    host.at("2026-11-24T13:00:00Z");
+    let daemons = host.agent();
+    daemons.start().await.unwrap();
+    let unknown = daemons.status().check;
+    assert_eq!((unknown.state, unknown.reachability), (CheckState::NeedsCheck, Reachability::Unknown));
+
+    assert!(daemons.agent.timer_round().await.failed);
+    let status = daemons.status();
+    assert_eq!((status.problem, status.patch.state), (None, PatchState::Applied));
+    assert_eq!(
+        (status.check.state, status.check.reachability),
+        (CheckState::NeedsCheck, Reachability::Pending)
+    );
+    assert_eq!(status.check.attempted_at, "2026-11-24T13:00:00Z".parse().ok());
+    assert_eq!(status.check.at, NOW.parse().ok(), "how old it is is known all the same");
+    // Who asks for a check is told why there is none.
+    assert_eq!(code(daemons.refresh().await), "server-unreachable");
+
+    host.network(true);
+    assert_eq!(code(daemons.refresh().await), "server-unreachable");
+    let status = daemons.status();
+    assert_eq!(
+        (status.check.state, status.check.reachability),
+        (CheckState::CheckFailed, Reachability::Unreachable)
+    );
+    assert_eq!(status.problem.unwrap().code, "server-unreachable");
 }

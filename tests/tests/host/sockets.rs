@@ -49,6 +49,9 @@ async fn attack_peers_on_the_daemons_sockets() {
     let (line, body) = ask_aside(&reading, "GET", "/status").await;
     assert_eq!(line, "HTTP/1.1 200 OK");
     assert_eq!(serde_json::from_str::<Status>(&body).unwrap(), agent.status());
+    // What a scraper reads is what `livepatch metrics` prints.
+    let (line, body) = ask_aside(&reading, "GET", "/metrics").await;
+    assert_eq!((line.as_str(), body), ("HTTP/1.1 200 OK", livepatch_api::metrics(&agent.status())));
     let (line, _) = ask_aside(&reading, "POST", "/disable").await;
     assert_eq!(line, "HTTP/1.1 404 Not Found", "the socket for all has no commands");
 

@@ -34,6 +34,8 @@ pub(crate) use crate::signing::*;
 
 pub(crate) const TOKEN: &str = "a-token";
 const BOUND: Duration = Duration::from_secs(10);
+/// A default route, as `/proc/net/route` has it.
+const ROUTES: &str = "eth0 00000000 0202000A 0003 0 0 0 00000000 0 0 0\n";
 
 /// What the server serves, and what it was asked.
 #[derive(Default)]
@@ -145,8 +147,13 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn new() -> Self {
+        Self::on(std::net::Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// One that listens on this address alone, and whose certificate is for it.
+    pub(crate) async fn on(address: std::net::IpAddr) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certified = rcgen::generate_simple_self_signed(vec![address.to_string()]).unwrap();
         let tls = axum_server::tls_rustls::RustlsConfig::from_der(
             vec![certified.cert.der().to_vec()],
             certified.signing_key.serialize_der(),
@@ -165,7 +172,7 @@ impl Site {
             .layer(from_fn_with_state(Arc::clone(&shelf), with_tricks))
             .with_state(Arc::clone(&shelf));
         let handle = axum_server::Handle::new();
-        let server = axum_server::bind_rustls("127.0.0.1:0".parse().unwrap(), tls.await.unwrap());
+        let server = axum_server::bind_rustls((address, 0).into(), tls.await.unwrap());
         tokio::spawn(server.handle(handle.clone()).serve(routes.into_make_service()));
         let address = handle.listening().await.unwrap();
         let operator = Arc::new(Ed25519KeyPair::generate().unwrap());
@@ -410,6 +417,7 @@ impl Host {
         std::fs::write(&ca, &site.ca).unwrap();
         std::fs::write(directory.path().join("operator.pub"), site.key().to_text()).unwrap();
         std::fs::write(directory.path().join("vendor.pem"), VENDOR.x509.to_pem().unwrap()).unwrap();
+        std::fs::write(directory.path().join("route"), ROUTES).unwrap();
         let config =
             format!("server = \"{}\"\nca-file = \"{}\"\ndial-timeout = \"2s\"", site.url, ca.display());
         Self {
@@ -462,6 +470,11 @@ impl Host {
         self.path().join("loader/state.json")
     }
 
+    /// Has a network from now on, or none, as far as its routes tell.
+    pub(crate) fn network(&self, is_up: bool) {
+        std::fs::write(self.path().join("route"), if is_up { ROUTES } else { "" }).unwrap();
+    }
+
     pub(crate) fn at(&self, time: &str) {
         *self.clock.0.lock().unwrap() = time.parse().unwrap();
     }
@@ -504,6 +517,7 @@ impl Host {
             state_directory: self.path().join("state"),
             boot_directory: self.path().join("boot"),
             os_release: self.path().join("os-release"),
+            routes: self.path().to_owned(),
             status_file: self.path().join("status.json"),
         });
         Daemons { agent, loader, roots }

@@ -160,7 +160,7 @@ async fn reports_wait_while_the_host_is_offline() {
     told(&site, 4).await;
     nothing_waits(&agent).await;
     site.shelf.lock().unwrap().trouble = Some((503, None, ""));
-    assert_eq!(code(agent.refresh().await), "server-unreachable");
+    assert_eq!(code(agent.refresh().await), "server-failed");
     agent.revert().await.unwrap();
     let bodies = |agent: &Daemons, wanted| -> Vec<String> {
         let reports = agent.agent.telemetry().reports.into_iter();

@@ -78,16 +78,19 @@ fn upgrade(host: &Running) {
     let property = |name: &str| format!("systemctl show --value --property={name} livepatchd");
     host.wait_for(&format!("{} | grep -c ' is applied; next check in '", property("StatusText")), "1");
     assert_ne!(host.property("livepatchd", "WatchdogTimestampMonotonic"), "0");
-    // The journal has each line's priority in a field of its own.
+    // The journal has priority and fields of each event in fields of its own.
     for unit in ["livepatchd", "livepatch-loader", "livepatch-observer"] {
         let log = |more: &str| {
             host.shell(&format!(
-                "journalctl --quiet --boot --unit={unit} _TRANSPORT=stdout --output=cat {more}"
+                "journalctl --quiet --boot --unit={unit} _TRANSPORT=journal --output=cat {more}"
             ))
         };
         let all = log("");
         assert!(all.contains(": confined by itself files=") && !all.contains("<6>"), "{all}");
         assert!(!log("--priority=notice").contains("confined by itself"), "{unit}");
+        let by_field = log("LIVEPATCH_SYSCALLS='in force'");
+        assert_eq!(by_field.matches("confined by itself").count(), by_field.lines().count(), "{by_field}");
+        assert_ne!(by_field, "", "{unit}");
     }
 }
 

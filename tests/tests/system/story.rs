@@ -110,6 +110,11 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     assert_eq!((kernel_of(&host), problem_of(&host).as_str()), (fixed(1, 1), "server-unreachable"));
     assert_eq!(host.shell("livepatch status | grep -c 'is this host.s clock right'"), "1");
     set_clock(&host, later());
+    // The kernel told the daemon, which looks again what waits.
+    host.wait_for(
+        "journalctl --boot --unit=livepatchd | grep -c 'the clock was set, or the host slept'",
+        "1",
+    );
     host.expect("livepatch refresh", 1);
     assert_eq!((kernel_of(&host), problem_of(&host).as_str()), (fixed(1, 1), "document-expired"));
     let said = host.run("livepatch status").text();

@@ -106,7 +106,7 @@ fn of_what_the_server_answers() {
     hint: nothing is wrong with this host; tell the server's operator, whose log says why
     the server refuses (429 Too Many Requests, too-many): so it is (server-refused)
     hint: tell the server's operator, whose log says why
-    the server or a proxy before it is out of order (502 Bad Gateway) (server-unreachable)
+    the server or a proxy before it is out of order (502 Bad Gateway) (server-failed)
     hint: nothing is wrong with this host; the check is repeated by itself
     the server does not answer like a livepatch server: it answers 404 Not Found (server-unexpected-answer)
     hint: check the server URL in the configuration

@@ -47,7 +47,7 @@ pub(crate) fn refusal_of(status: StatusCode, body: &[u8]) -> Problem {
             )
         }
         None if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Problem::new(
-            "server-unreachable",
+            "server-failed",
             format!("the server or a proxy before it is out of order ({status})"),
             "nothing is wrong with this host; the check is repeated by itself",
         ),

@@ -94,6 +94,13 @@ fn what_is_wrong_is_named_with_a_hint() {
         (with(&|status| status.enabled = false), "enrolment  this host is not enrolled"),
         (with(&|status| status.check.state = CheckState::CheckFailed), "check      the last check failed"),
         (with(&|status| status.check.state = CheckState::NeedsCheck), "check      the server was not asked"),
+        (
+            with(&|status| {
+                status.check.state = CheckState::NeedsCheck;
+                status.check.reachability = Reachability::Pending;
+            }),
+            "check      the check is pending: the network is not up",
+        ),
         (with(&|status| status.problem = Some(problem.clone())), "problem    it is so"),
         (patch(PatchState::KernelUpgradeRequired), "livepatch  this kernel gets no livepatches any more"),
         (patch(PatchState::Unapplied), "livepatch  livepatch 113.1 is not applied"),
@@ -132,6 +139,8 @@ fn what_is_wrong_is_named_with_a_hint() {
                       hint: `livepatch refresh` asks again
     check      the server was not asked since the daemon started
                       hint: `livepatch refresh` asks now
+    check      the check is pending: the network is not up, it has no default route
+                      hint: bring the network up (`ip route`); the check is then repeated by itself
     problem    it is so
                       hint: do this
     livepatch  this kernel gets no livepatches any more

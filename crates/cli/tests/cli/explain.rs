@@ -48,6 +48,17 @@ fn not_enrolled_and_not_recognised() {
 }
 
 #[test]
+fn a_network_that_is_not_up() {
+    let mut status = status();
+    (status.check.state, status.check.reachability) = (CheckState::NeedsCheck, Reachability::Pending);
+    let text = explain(&status).text();
+    assert!(
+        text.contains("\nnext     the server is asked when the network is up: it has no default route\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_problem_with_its_hints() {
     let mut status = status();
     (status.check.state, status.patch.state) = (CheckState::CheckFailed, PatchState::ApplyFailed);

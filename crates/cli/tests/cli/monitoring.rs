@@ -48,7 +48,28 @@ fn lines_of_the_plugin() {
     expect(Level::Ok, line(|s| s.check.at = hours(-5)));
     expect(Level::Warning, line(|s| s.check.at = hours(24)));
     expect(Level::Critical, line(|s| s.check.at = hours(72)));
+    // Known before the daemon started: no reason to look at it.
+    expect(Level::Ok, line(|s| s.check.state = CheckState::NeedsCheck));
     expect(Level::Warning, line(|s| (s.check.at, s.check.state) = (None, CheckState::NeedsCheck)));
+    expect(Level::Warning, line(|s| (s.check.at, s.check.state) = (None, CheckState::CheckFailed)));
+    let pending = |at| {
+        move |s: &mut Status| {
+            (s.check.state, s.check.reachability, s.check.at) =
+                (CheckState::NeedsCheck, Reachability::Pending, at);
+        }
+    };
+    expect(Level::Ok, line(pending(hours(5))));
+    expect(Level::Warning, line(pending(None)));
+    expect(Level::Warning, line(pending(hours(30))));
+    expect(Level::Critical, line(pending(hours(30 * 24))));
+    // A month without a server, tried again a minute ago.
+    expect(
+        Level::Critical,
+        line(|s| {
+            (s.check.state, s.check.at) = (CheckState::CheckFailed, hours(30 * 24));
+            s.problem = problem("server-unreachable");
+        }),
+    );
     expect(Level::Warning, line(|s| s.patch.cves[0].patched = false));
     expect(Level::Warning, line(state(PatchState::Unapplied)));
     expect(Level::Warning, line(|s| (s.patch.state, s.patch.held) = (PatchState::Unapplied, true)));
@@ -78,9 +99,16 @@ fn lines_of_the_plugin() {
     LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH OK - no livepatch is needed for this kernel | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=0s;86400;259200
-    LIVEPATCH WARNING - the last check was 24 hours ago | fixed=1 open=0 age=86400s;86400;259200
-    LIVEPATCH CRITICAL - the last check was 72 hours ago | fixed=1 open=0 age=259200s;86400;259200
+    LIVEPATCH WARNING - the last check that succeeded was 24 hours ago | fixed=1 open=0 age=86400s;86400;259200
+    LIVEPATCH CRITICAL - the last check that succeeded was 72 hours ago | fixed=1 open=0 age=259200s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH WARNING - the server was not asked since the daemon started | fixed=1 open=0
+    LIVEPATCH WARNING - no check has succeeded yet | fixed=1 open=0
+    LIVEPATCH OK - livepatch 113.1 is applied; the check is pending: the network is not up | fixed=1 open=0 age=18000s;86400;259200
+    LIVEPATCH WARNING - the check is pending: the network is not up | fixed=1 open=0
+    LIVEPATCH WARNING - the last check that succeeded was 30 hours ago; the check is pending: the network is not up | fixed=1 open=0 age=108000s;86400;259200
+    LIVEPATCH CRITICAL - the last check that succeeded was 720 hours ago; the check is pending: the network is not up | fixed=1 open=0 age=2592000s;86400;259200
+    LIVEPATCH CRITICAL - the last check that succeeded was 720 hours ago; server-unreachable / happened  | fixed=1 open=0 age=2592000s;86400;259200
     LIVEPATCH WARNING - 1 CVE is not wholly fixed by it | fixed=0 open=1 age=600s;86400;259200
     LIVEPATCH WARNING - livepatch 113.1 is not applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH WARNING - livepatch 113.1 is held back since it was reverted here | fixed=1 open=0 age=600s;86400;259200
@@ -107,6 +135,19 @@ fn the_message_at_login() {
     assert_eq!(said(&|_| ()), "");
     assert_eq!(said(&|status| status.enabled = false), "");
     let text = said(&|status| status.patch.state = PatchState::KernelUpgradeRequired);
+    let pending = |hours| {
+        said(&move |status: &mut Status| {
+            status.check.state = CheckState::NeedsCheck;
+            status.check.reachability = Reachability::Pending;
+            status.check.at = Some(now() - jiff::SignedDuration::from_hours(hours));
+        })
+    };
+    assert_eq!(pending(1), "", "a network that is not up yet is no news at a login");
+    insta::assert_snapshot!(pending(100), @r"
+
+    livepatch: the last check that succeeded was 100 hours ago; the check is pending: the network is not up
+    livepatch: `livepatch status` shows more
+    ");
     insta::assert_snapshot!(text, @r"
 
     livepatch: this kernel gets no livepatches any more: boot a newer one
@@ -150,9 +191,18 @@ fn metrics_of_a_status() {
     livepatch_check_state{state="needs-check"} 0
     livepatch_check_state{state="checked"} 1
     livepatch_check_state{state="check-failed"} 0
-    # HELP livepatch_last_check_timestamp_seconds When the last check ended.
+    # HELP livepatch_server_reachability 1 for whether the last check was answered, 0 for the others.
+    # TYPE livepatch_server_reachability gauge
+    livepatch_server_reachability{state="unknown"} 0
+    livepatch_server_reachability{state="reached"} 1
+    livepatch_server_reachability{state="pending"} 0
+    livepatch_server_reachability{state="unreachable"} 0
+    # HELP livepatch_last_check_timestamp_seconds When the last check that succeeded ended.
     # TYPE livepatch_last_check_timestamp_seconds gauge
     livepatch_last_check_timestamp_seconds 1795521600
+    # HELP livepatch_last_check_attempt_timestamp_seconds When the last check ended, however it did.
+    # TYPE livepatch_last_check_attempt_timestamp_seconds gauge
+    livepatch_last_check_attempt_timestamp_seconds 1795521600
     # HELP livepatch_coverage_end_timestamp_seconds When this kernel ceases to get livepatches.
     # TYPE livepatch_coverage_end_timestamp_seconds gauge
     livepatch_coverage_end_timestamp_seconds 1805500800

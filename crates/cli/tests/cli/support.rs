@@ -31,6 +31,8 @@ pub(crate) fn status() -> Status {
         check: Check {
             state: CheckState::Checked,
             at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            attempted_at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
+            reachability: Reachability::Reached,
             mirror: None,
             document_version: Some(7),
             document_expires: Some("2026-12-01T00:00:00Z".parse().unwrap()),
@@ -191,7 +193,16 @@ pub(crate) fn canonical_livepatch(directory: &Path, arguments: &[&str], input: &
 
 /// The status for people as it is where there is no terminal.
 pub(crate) fn status_text(status: &Status) -> String {
-    anstream::adapter::strip_str(&livepatch_cli::status_text(status)).to_string()
+    status_text_at(status, "2026-11-24T12:10:00Z".parse().unwrap())
+}
+
+/// The same, as the program shows it now.
+pub(crate) fn status_text_now(status: &Status) -> String {
+    status_text_at(status, SystemClock.now())
+}
+
+fn status_text_at(status: &Status, now: jiff::Timestamp) -> String {
+    anstream::adapter::strip_str(&livepatch_cli::status_text(status, now)).to_string()
 }
 
 /// Checks what a command printed against its schema in `docs/schema`: it fits, and every key in it is required.

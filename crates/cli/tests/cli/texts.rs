@@ -11,7 +11,7 @@ fn a_status_in_good_health() {
     build-id    abababababababababababababababababababab
     server      https://livepatch.example.org
     tier        stable
-    last check  succeeded, 2026-11-24 12:00:00 UTC
+    last check  succeeded 10 minutes ago, 2026-11-24 12:00:00 UTC
     covered     yes, until 2027-03-19
     livepatch   113.1 applied since 2026-11-24 11:00:00 UTC
 
@@ -25,6 +25,7 @@ fn a_status_in_good_health() {
 fn a_status_with_a_problem() {
     let mut status = status();
     status.check.state = CheckState::CheckFailed;
+    status.check.at = Some("2026-11-21T12:00:00Z".parse().unwrap());
     status.patch.state = PatchState::ApplyFailed;
     status.patch.applied_at = None;
     status.patch.cves.truncate(1);
@@ -40,7 +41,7 @@ fn a_status_with_a_problem() {
     build-id    abababababababababababababababababababab
     server      https://livepatch.example.org
     tier        stable
-    last check  failed, 2026-11-24 12:00:00 UTC
+    last check  failed 10 minutes ago; the last that succeeded was 3 days ago, 2026-11-21 12:00:00 UTC
     covered     yes, until 2027-03-19
     livepatch   113.1 not applied: the last attempt failed
 
@@ -59,6 +60,8 @@ fn a_status_before_anything() {
     status.check = Check {
         state: CheckState::NeedsCheck,
         at: None,
+        attempted_at: None,
+        reachability: Reachability::Unknown,
         mirror: None,
         document_version: None,
         document_expires: None,
@@ -81,6 +84,42 @@ fn a_status_before_anything() {
     last check  none since the daemon started
     covered     not known yet
     livepatch   not known yet
+    ");
+}
+
+/// The last check, with how old it is what is known.
+#[test]
+fn the_words_of_each_check() {
+    let mut all = String::new();
+    let (none, now) = (None, "2026-11-24T12:09:00Z".parse().ok());
+    let (hours, days) = ("2026-11-24T09:00:00Z".parse().ok(), "2026-10-25T12:00:00Z".parse().ok());
+    for (state, reachability, at, attempted_at) in [
+        (CheckState::NeedsCheck, Reachability::Unknown, none, none),
+        (CheckState::NeedsCheck, Reachability::Unknown, hours, none),
+        (CheckState::NeedsCheck, Reachability::Pending, none, now),
+        (CheckState::NeedsCheck, Reachability::Pending, days, now),
+        (CheckState::Checked, Reachability::Reached, now, now),
+        (CheckState::Checked, Reachability::Reached, hours, hours),
+        (CheckState::CheckFailed, Reachability::Unreachable, days, now),
+        (CheckState::CheckFailed, Reachability::Reached, hours, hours),
+        (CheckState::CheckFailed, Reachability::Reached, none, hours),
+    ] {
+        let mut status = status();
+        let before = Check { mirror: None, document_version: None, document_expires: None, ..status.check };
+        status.check = Check { state, at, attempted_at, reachability, ..before };
+        all += status_text(&status).lines().find(|line| line.starts_with("last check")).unwrap();
+        all += "\n";
+    }
+    insta::assert_snapshot!(all, @r"
+    last check  none since the daemon started
+    last check  none since the daemon started; the last that succeeded was 3 hours ago, 2026-11-24 09:00:00 UTC
+    last check  pending: the network is not up, it has no default route
+    last check  pending: the network is not up, it has no default route; the last that succeeded was 30 days ago, 2026-10-25 12:00:00 UTC
+    last check  succeeded just now, 2026-11-24 12:09:00 UTC
+    last check  succeeded 3 hours ago, 2026-11-24 09:00:00 UTC
+    last check  failed just now; the last that succeeded was 30 days ago, 2026-10-25 12:00:00 UTC
+    last check  failed 3 hours ago; the last that succeeded was 3 hours ago, 2026-11-24 09:00:00 UTC
+    last check  failed 3 hours ago; none has succeeded yet
     ");
 }
 
@@ -155,7 +194,7 @@ fn the_words_of_each_state() {
 
 #[test]
 fn colours_are_for_terminals() {
-    let coloured = livepatch_cli::status_text(&status());
+    let coloured = livepatch_cli::status_text(&status(), "2026-11-24T12:10:00Z".parse().unwrap());
     assert!(
         coloured.contains("\u{1b}[32m113.1 applied since 2026-11-24 11:00:00 UTC\u{1b}[0m\n"),
         "{coloured:?}"

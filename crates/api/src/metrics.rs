@@ -1,12 +1,13 @@
-//! The status as metrics in the text format of Prometheus, for a scraper's text file collector
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Pure.
+//! The status as metrics in the text format of Prometheus, for a scraper's text file collector and on the
+//! daemon's socket (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Pure.
 
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use livepatch_api::daemon::Status;
-use livepatch_api::legacy::DAEMON_UNREACHABLE;
 use livepatch_types::{CheckState, PatchState, Rating};
+
+use crate::daemon::{Reachability, Status};
+use crate::legacy::DAEMON_UNREACHABLE;
 
 const PATCH_STATES: [PatchState; 8] = [
     PatchState::Unapplied,
@@ -19,6 +20,8 @@ const PATCH_STATES: [PatchState; 8] = [
     PatchState::Unknown,
 ];
 const CHECK_STATES: [CheckState; 3] = [CheckState::NeedsCheck, CheckState::Checked, CheckState::CheckFailed];
+const REACHABILITIES: [Reachability; 4] =
+    [Reachability::Unknown, Reachability::Reached, Reachability::Pending, Reachability::Unreachable];
 
 /// Metrics of a status. Names and labels are an interface: they stay.
 pub fn metrics(status: &Status) -> String {
@@ -59,9 +62,24 @@ pub fn metrics(status: &Status) -> String {
             i64::from(state == status.check.state),
         );
     }
+    text.head(
+        "livepatch_server_reachability",
+        "1 for whether the last check was answered, 0 for the others.",
+    );
+    for state in REACHABILITIES {
+        let value = i64::from(state == status.check.reachability);
+        text.sample("livepatch_server_reachability", &[("state", word(state))], value);
+    }
     if let Some(at) = status.check.at {
-        text.head("livepatch_last_check_timestamp_seconds", "When the last check ended.");
+        text.head("livepatch_last_check_timestamp_seconds", "When the last check that succeeded ended.");
         text.sample("livepatch_last_check_timestamp_seconds", &[], at.as_second());
+    }
+    if let Some(at) = status.check.attempted_at {
+        text.head(
+            "livepatch_last_check_attempt_timestamp_seconds",
+            "When the last check ended, however it did.",
+        );
+        text.sample("livepatch_last_check_attempt_timestamp_seconds", &[], at.as_second());
     }
     let last_day = status.coverage.last_day();
     if let Some(end) = last_day.and_then(|day| day.tomorrow().ok()?.to_zoned_datetime(TimeZone::UTC).ok()) {
