@@ -2,21 +2,21 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use super::redact::Private;
 
 const MAX_FILE_BYTES: u64 = 64 << 10;
 const MAX_LOG_BYTES: u64 = 1 << 20;
-/// The journal may be large and its disk slow.
-const LOG_DEADLINE: Duration = Duration::from_secs(10);
+/// The journal may be large and its disk slow: it is asked first, and has until then while all else is looked at.
+const LOG_DEADLINE: Duration = Duration::from_millis(800);
 const LOG_LINES: &str = "100";
 const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Sections with their texts, in order.
-pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str, String)> {
+pub(super) fn sections(log: Log, status: String, config_file: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("status", status),
         ("kernel", files(&["/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted"])),
@@ -29,7 +29,7 @@ pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str,
             files(&["/sys/kernel/security/lockdown", "/sys/module/module/parameters/sig_enforce"])
                 + &secure_boot(std::fs::read(SECURE_BOOT).ok().as_deref()),
         ),
-        ("log", log()),
+        ("log", log.text()),
     ]
 }
 
@@ -116,10 +116,18 @@ fn names(directory: &str) -> Vec<String> {
     names
 }
 
-/// The last lines of the daemons' log, where there is a journal that answers.
-fn log() -> String {
-    let child = Command::new("journalctl")
-        .args([
+/// The last lines of the daemons' log, on their way.
+pub(super) struct Log {
+    began: Instant,
+    /// The program and what it says; or why it could not be started.
+    journal: std::io::Result<(Child, Receiver<std::io::Result<Vec<u8>>>)>,
+}
+
+impl Log {
+    /// Asks for them, where there is a journal that answers.
+    pub(super) fn ask() -> Self {
+        let mut journalctl = Command::new("journalctl");
+        journalctl.args([
             "--unit=livepatchd.service",
             "--unit=livepatch-loader.service",
             "--unit=livepatch-observer.service",
@@ -128,29 +136,35 @@ fn log() -> String {
             "--output=short-iso",
             "--lines",
             LOG_LINES,
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => return log_text(Some(Err(error))),
-    };
-    let (sender, receiver) = mpsc::sync_channel(1);
-    if let Some(out) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let read = out.take(MAX_LOG_BYTES).read_to_end(&mut bytes);
-            // The receiver is gone when the deadline is over.
-            let _ = sender.send(read.map(|_| bytes));
+        ]);
+        journalctl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let journal = journalctl.spawn().map(|mut child| {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            if let Some(out) = child.stdout.take() {
+                std::thread::spawn(move || {
+                    let mut bytes = Vec::new();
+                    let read = out.take(MAX_LOG_BYTES).read_to_end(&mut bytes);
+                    // The receiver is gone when the deadline is over.
+                    let _ = sender.send(read.map(|_| bytes));
+                });
+            }
+            (child, receiver)
         });
+        Self { began: Instant::now(), journal }
     }
-    let text = log_text(receiver.recv_timeout(LOG_DEADLINE).ok());
-    // It has said all, or too much, or nothing in time.
-    let _ = child.kill();
-    let _ = child.wait();
-    text
+
+    /// What came of it.
+    fn text(self) -> String {
+        let (mut child, receiver) = match self.journal {
+            Ok(journal) => journal,
+            Err(error) => return log_text(Some(Err(error))),
+        };
+        let text = log_text(receiver.recv_timeout(LOG_DEADLINE.saturating_sub(self.began.elapsed())).ok());
+        // It has said all, or too much, or nothing in time.
+        let _ = child.kill();
+        let _ = child.wait();
+        text
+    }
 }
 
 /// What the journal said; none: nothing in time.
@@ -158,7 +172,10 @@ fn log_text(said: Option<std::io::Result<Vec<u8>>>) -> String {
     match said {
         Some(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Some(Err(error)) => format!("journalctl: {error}\n"),
-        None => "journalctl: no answer in time\n".into(),
+        None => format!(
+            "journalctl: no answer within {} ms; `journalctl -u 'livepatch*' -n {LOG_LINES}` takes its time\n",
+            LOG_DEADLINE.as_millis()
+        ),
     }
 }
 
@@ -171,7 +188,7 @@ mod tests {
         let logs = [None, Some(Err(std::io::Error::other("so it is")))].map(log_text);
         let boot = [None, Some(&[6, 0, 0, 0, 0][..]), Some(&[6, 0, 0, 0, 1])].map(secure_boot);
         insta::assert_snapshot!([logs.concat(), boot.concat()].concat(), @"
-        journalctl: no answer in time
+        journalctl: no answer within 800 ms; `journalctl -u 'livepatch*' -n 100` takes its time
         journalctl: so it is
         secure boot: not known (no UEFI, or its variables are not shown)
         secure boot: off

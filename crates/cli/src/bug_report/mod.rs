@@ -21,11 +21,12 @@ pub(crate) fn run(
     output: Option<&Path>,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
+    let log = collect::Log::ask();
     let status = match read(runtime_dir) {
         Ok((status, _)) => serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string()),
         Err(error) => error.to_text(),
     };
-    let sections = collect::sections(status, config_file);
+    let sections = collect::sections(log, status, config_file);
     let report = collect::private().redact(&text(&sections));
     out.write_all(report.as_bytes())?;
     let Some(path) = output else { return Ok(()) };

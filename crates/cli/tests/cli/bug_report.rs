@@ -113,3 +113,13 @@ fn a_journal_without_end_is_cut() {
     assert_eq!(output.status.code(), Some(0));
     assert!((1 << 20..2 << 20).contains(&output.stdout.len()), "{}", output.stdout.len());
 }
+
+/// A journal on a slow disk holds nobody up.
+#[test]
+fn a_journal_that_does_not_answer_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let silent = "#!/bin/sh\nexec /bin/sleep 60\n";
+    let output = crate::never_hangs::in_time("silent", || report(directory.path(), silent, &[]));
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("== log ==\njournalctl: no answer within 800 ms"));
+}

@@ -11,6 +11,7 @@ mod legacy;
 mod locks;
 mod monitoring;
 mod never_hangs;
+mod readers;
 mod reboot_required;
 mod schema;
 mod support;
