@@ -16,6 +16,7 @@ use crate::hold::{Change, Holdable};
 use crate::locks::Locks;
 use crate::metrics::metrics;
 use crate::secure_boot::SecureBoot;
+use crate::settings::CONFIGURATION;
 use crate::status::{Source, read, read_left};
 use crate::text::open_text;
 use crate::trust::Trust;
@@ -147,7 +148,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Configuration of the daemon
-        #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+        #[arg(long, default_value = CONFIGURATION)]
         config: PathBuf,
     },
     /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
@@ -162,7 +163,7 @@ struct Held {
     #[arg(value_name = "CVE|LSN")]
     what: Vec<Holdable>,
     /// Configuration of the daemon
-    #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+    #[arg(long, default_value = CONFIGURATION)]
     config: PathBuf,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]

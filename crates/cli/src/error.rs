@@ -55,6 +55,9 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// The daemons could not be started anew with a configuration that was changed.
+    #[error("cannot restart the daemons: {0}")]
+    Restart(String),
     /// A setting that cannot be as it was asked for.
     #[error("{key}: {why}")]
     Setting {
@@ -118,6 +121,7 @@ impl CliError {
             Self::Refused(_)
             | Self::Answer(_)
             | Self::Config { .. }
+            | Self::Restart(_)
             | Self::Write { .. }
             | Self::Bundle { .. }
             | Self::VendorCertificate(_)
@@ -146,6 +150,9 @@ impl CliError {
             Self::Config { .. } => {
                 vec!["correct it there; `journalctl -u livepatchd` says what the daemon thinks of it".into()]
             }
+            Self::Restart(_) => vec![
+                "the configuration is changed; `systemctl restart livepatchd`, and `journalctl -u livepatchd` says why not".into(),
+            ],
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }

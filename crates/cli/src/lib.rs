@@ -21,6 +21,7 @@ mod locks;
 mod metrics;
 mod reboot_required;
 mod secure_boot;
+mod settings;
 mod status;
 mod telemetry;
 mod text;

@@ -15,6 +15,7 @@ fn each() -> Vec<CliError> {
         CliError::Answer(why.clone()),
         CliError::Token(why.clone()),
         CliError::Config { path: path.clone(), why: why.clone() },
+        CliError::Restart(why.clone()),
         CliError::Setting { key: "a-key".into(), why: why.clone() },
         CliError::Write { path: path.clone(), why: why.clone() },
         CliError::Bundle { path, why: why.clone() },
@@ -61,6 +62,10 @@ fn what_stderr_gets() {
     error: cannot use /the/file: so it is
 
     hint: correct it there; `journalctl -u livepatchd` says what the daemon thinks of it
+    ---
+    error: cannot restart the daemons: so it is
+
+    hint: the configuration is changed; `systemctl restart livepatchd`, and `journalctl -u livepatchd` says why not
     ---
     error: a-key: so it is
 

@@ -4,6 +4,7 @@
 //! `livepatch`.
 
 mod arguments;
+mod change;
 mod config;
 mod message;
 
@@ -66,7 +67,7 @@ pub fn run(
             out.write_all(text(&status, default, Detail::Summary, now)?.as_bytes())?;
         }
         Command::Config { settings, format } => {
-            config::run(&arguments.config_file, settings, *format, out, err)?;
+            config::run(&arguments.config_file, settings, *format, now, out, err)?;
         }
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir)?;
