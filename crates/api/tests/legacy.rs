@@ -84,8 +84,9 @@ fn json_to_the_byte() {
         r#"{"Name":"cve-2026-0001","Description":"net: a use after free","Bug":"","Patched":true},"#,
         r#"{"Name":"cve-2026-12345","Description":"net: a use after free","Bug":"","Patched":false}]},"#,
         r#""Supported":"supported","UpgradeRequiredDate":""}],"tier":"stable","Fixed-CVEs":{"#,
-        r#""Timestamp":"0001-01-01T00:00:00Z","Kernel-Package-Fixes":[],"#,
-        r#""Installed-Kernels":["linux-image-5.15.0-25-generic"],"Patched-CVEs":["CVE-2026-0001"],"Digest":""}}"#,
+        r#""Timestamp":"2026-11-24T13:19:08Z","#,
+        r#""Kernel-Package-Fixes":[{"Package":"linux-image-5.15.0-25-generic","Fixed-CVEs":[]}],"#,
+        r#""Installed-Kernels":["linux-image-5.15.0-25-generic"],"Patched-CVEs":["UBUNTU-CVE-2026-0001"],"Digest":""}}"#,
         "\n"
     );
     assert_eq!(json(&legacy(&status())), expected);
@@ -268,18 +269,40 @@ fn support_by_what_is_known() {
         change(&mut status);
         legacy(&status).support
     };
-    let problem = |code: &str| Some(Failure { code: code.into(), message: String::new(), hints: vec![] });
-    assert_eq!(with(&|_| ()), Support::Supported);
-    assert_eq!(with(&|status| status.check.document_version = None), Support::Unknown);
-    assert_eq!(with(&|status| status.kernel = None), Support::Unknown);
+    let problem = |code: &str| Failure { code: code.into(), message: String::new(), hints: vec![] };
+    for (state, expected) in [
+        (CoverageState::Unknown, Support::Unknown),
+        (CoverageState::Covered, Support::Supported),
+        (CoverageState::UpgradeNeeded, Support::KernelUpgradeRequired),
+        (CoverageState::Ended, Support::KernelUpgradeRequired),
+        (CoverageState::SeriesEnded, Support::KernelEndOfLife),
+        (CoverageState::NotCovered, Support::Unsupported),
+    ] {
+        // What is wrong now changes nothing, nor whether the daemon answers.
+        for code in [None, Some("server-unreachable"), Some(DAEMON_UNREACHABLE), Some("kernel-not-covered")] {
+            let support = with(&|status| {
+                status.coverage.state = state;
+                status.problem = code.map(problem);
+            });
+            assert_eq!(support, expected, "{state:?} {code:?}");
+        }
+    }
     assert_eq!(
         with(&|status| status.patch.state = PatchState::KernelUpgradeRequired),
         Support::KernelUpgradeRequired
     );
-    for code in ["kernel-not-covered", "unsupported-kernel", "unsupported-architecture"] {
-        assert_eq!(with(&|status| status.problem = problem(code)), Support::Unsupported, "{code}");
+    for code in ["unsupported-kernel", "unsupported-architecture"] {
+        let unknown = |status: &mut Status| status.coverage.state = CoverageState::Unknown;
+        let now = |status: &mut Status| {
+            unknown(status);
+            status.problem = Some(problem(code));
+        };
+        let left = |status: &mut Status| {
+            unknown(status);
+            status.notes.push(problem(code));
+        };
+        assert_eq!((with(&now), with(&left)), (Support::Unsupported, Support::Unsupported), "{code}");
     }
-    assert_eq!(with(&|status| status.problem = problem("server-unreachable")), Support::Supported);
 }
 
 #[test]
