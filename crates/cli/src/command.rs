@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Directory of the loader's sockets
     #[arg(long, global = true, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
     loader_dir: PathBuf,
+    /// Where /proc, /sys and /run are looked at, to tell a container and what its kernel has
+    #[arg(long, global = true, hide = true, default_value = "/")]
+    system_root: PathBuf,
     /// Print nothing but errors; the exit code tells
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -194,10 +197,11 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     let mut nowhere = std::io::sink();
     let out = if arguments.quiet { &mut nowhere } else { out };
     let runtime_dir = &arguments.runtime_dir;
+    let root = &arguments.system_root;
     let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     match &arguments.command {
         Command::Status { verbose, format } => {
-            let (status, source) = read(runtime_dir)?;
+            let (status, source) = read(runtime_dir, root)?;
             show(&status, *format, out)?;
             if let (true, Format::Text) = (*verbose, *format) {
                 out.write_all(open_text(&status).as_bytes())?;
@@ -214,7 +218,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Explain { telemetry: false, format } => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             let explanation = explain(&status);
             let text = match format {
                 Format::Text => explanation.text(),
@@ -245,7 +249,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Cves { cves: asked, format } => {
-            let (status, source) = read(runtime_dir)?;
+            let (status, source) = read(runtime_dir, root)?;
             let list = cves(&status, asked);
             let text = match format {
                 Format::Text => list.text(),
@@ -258,7 +262,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             })
         }
         Command::Wait { until, timeout, format } => {
-            let (status, reached) = wait(runtime_dir, *until, *timeout)?;
+            let (status, reached) = wait(runtime_dir, root, *until, *timeout)?;
             show(&status, *format, out)?;
             Ok(if reached { Exit::Ok } else { Exit::Failed })
         }
@@ -269,19 +273,19 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Refresh => done(&daemons.refresh()?, out),
         Command::Revert => done(&daemons.revert()?, out),
         Command::KernelUpgradeRequired => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             if !status.enabled {
                 return Err(CliError::not_enabled());
             }
             Ok(if status.upgrade_required() { Exit::Ok } else { Exit::Failed })
         }
         Command::RebootRequired { directory } => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             Ok(if reboot_required::update(&status, directory)? { Exit::Ok } else { Exit::Failed })
         }
         Command::Check { warning, critical } => {
             let ages = Ages { warning: *warning, critical: *critical };
-            let (level, line) = match read(runtime_dir) {
+            let (level, line) = match read(runtime_dir, root) {
                 Ok((status, _)) => {
                     let verdict = verdict(&status, ages, now);
                     (verdict.level, plugin_line(&status, &verdict, ages, now))
@@ -292,7 +296,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Check(level))
         }
         Command::Metrics { output } => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             match output {
                 Some(path) => replace_file(path, &metrics(&status))?,
                 None => out.write_all(metrics(&status).as_bytes())?,
@@ -306,7 +310,8 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Doctor { format } => {
-            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status), now));
+            let diagnosis =
+                doctor(&doctor::facts(root, read(runtime_dir, root).map(|(status, _)| status), now));
             let text = match format {
                 Format::Text => diagnosis.text(),
                 Format::Json => pretty(&diagnosis)?,
@@ -315,7 +320,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(diagnosis.exit())
         }
         Command::BugReport { output, config } => {
-            bug_report::run(runtime_dir, config, output.as_deref(), out)?;
+            bug_report::run(runtime_dir, root, config, output.as_deref(), out)?;
             Ok(Exit::Ok)
         }
         Command::Locks(locks) => locks.run(&daemons, out),
@@ -343,8 +348,8 @@ fn pretty(value: &impl Serialize) -> Result<String, CliError> {
 fn whose(source: Source, status: &Status) -> Exit {
     match (source, status.enabled) {
         (Source::File, _) => Exit::DaemonUnreachable,
-        (Source::Daemon, false) => Exit::NotEnabled,
-        (Source::Daemon, true) => Exit::Ok,
+        (Source::Daemon | Source::Kernel, false) => Exit::NotEnabled,
+        (Source::Daemon | Source::Kernel, true) => Exit::Ok,
     }
 }
 

@@ -11,6 +11,7 @@ mod client;
 mod command;
 mod cves;
 mod doctor;
+mod elsewhere;
 mod error;
 mod exit;
 mod explain;

@@ -62,7 +62,10 @@ pub struct Verdict {
 /// What a status comes to at a time.
 pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
     if !status.enabled {
-        return Verdict { level: Level::Unknown, reasons: vec!["this host is not enrolled".into()] };
+        // In a container there is nothing to enrol.
+        let elsewhere = status.problem.as_ref().filter(|p| ["container", "wsl"].contains(&p.code.as_str()));
+        let reason = elsewhere.map_or_else(|| "this host is not enrolled".into(), |p| plain(&p.message));
+        return Verdict { level: Level::Unknown, reasons: vec![reason] };
     }
     let mut found: Vec<(Level, String)> = [
         patch(status),

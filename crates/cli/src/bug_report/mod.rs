@@ -17,12 +17,13 @@ const NOTE: &str =
 /// Shows the report on `out`, and then writes it to a file that must not be there yet.
 pub(crate) fn run(
     runtime_dir: &Path,
+    root: &Path,
     config_file: &Path,
     output: Option<&Path>,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     let log = collect::Log::ask();
-    let status = match read(runtime_dir) {
+    let status = match read(runtime_dir, root) {
         Ok((status, _)) => serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string()),
         Err(error) => error.to_text(),
     };

@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Configuration of the daemon
     #[arg(long, global = true, hide = true, default_value = CONFIGURATION)]
     pub(super) config_file: PathBuf,
+    /// Where /proc, /sys and /run are looked at, to tell a container and what its kernel has
+    #[arg(long, global = true, hide = true, default_value = "/")]
+    pub(super) system_root: PathBuf,
     #[command(subcommand)]
     pub(super) command: Command,
 }

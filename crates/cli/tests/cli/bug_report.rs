@@ -22,6 +22,8 @@ fn report(directory: &Path, journalctl: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_livepatch"))
         .arg("--runtime-dir")
         .arg(directory)
+        .arg("--system-root")
+        .arg(directory)
         .arg("bug-report")
         .arg("--config")
         .arg(config)
@@ -92,6 +94,8 @@ fn without_a_daemon_and_a_journal_it_says_so() {
     assert_eq!(output.status.code(), Some(0));
     let output = Command::new(env!("CARGO_BIN_EXE_livepatch"))
         .arg("--runtime-dir")
+        .arg(directory.path())
+        .arg("--system-root")
         .arg(directory.path())
         .arg("bug-report")
         .env("PATH", directory.path())

@@ -6,6 +6,7 @@ mod bundle;
 mod commands;
 mod cves_and_holds;
 mod doctor;
+mod elsewhere;
 mod explain;
 mod legacy;
 mod locks;
