@@ -2,7 +2,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
 use livepatch_types::CveId;
@@ -104,7 +105,11 @@ enum Command {
     /// Ask the server now, and wait until what it offers is applied
     Refresh,
     /// Disable and unload the livepatch; it is held back until `apply` or another version
-    Revert,
+    Revert {
+        /// The same: livepatches are cumulative, so that there is one, and all fixes go with it
+        #[arg(long)]
+        all: bool,
+    },
     /// Apply what is offered: at once, and even if it was reverted here or a host went down with it
     Apply {
         /// Apply the livepatch of this bundle, on a host without a server: `livepatch-build trust attach` makes such
@@ -147,9 +152,12 @@ enum Command {
     },
     /// Show what those who help need to know of this host, with names, addresses and secrets taken out
     BugReport {
-        /// File to write it to as well; it must not be there yet
+        /// File to write it to after it was shown and you said yes; it must not be there yet
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Write it without asking
+        #[arg(long, requires = "output")]
+        yes: bool,
         /// Configuration of the daemon
         #[arg(long, default_value = CONFIGURATION)]
         config: PathBuf,
@@ -158,6 +166,12 @@ enum Command {
     SecureBoot(SecureBoot),
     /// Show which vendor's repository and operator's root this host is held to, what was seen, what is allowed here; for root
     Trust(Trust),
+    /// Print what makes a shell complete these commands; the package has it for bash, zsh and fish
+    Completions {
+        /// Of which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -271,7 +285,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             hold::run(config, what, Change::Unhold, *format, out)
         }
         Command::Refresh => done(&daemons.refresh()?, out),
-        Command::Revert => done(&daemons.revert()?, out),
+        Command::Revert { all: _ } => done(&daemons.revert()?, out),
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir, root)?;
             if !status.enabled {
@@ -319,8 +333,13 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             out.write_all(text.as_bytes())?;
             Ok(diagnosis.exit())
         }
-        Command::BugReport { output, config } => {
-            bug_report::run(runtime_dir, root, config, output.as_deref(), out)?;
+        Command::BugReport { output, yes, config } => {
+            let output = output.as_deref().map(|file| bug_report::Output { file, yes: *yes });
+            // What is not shown cannot be read before it is written.
+            if arguments.quiet && output.as_ref().is_some_and(|output| !output.yes) {
+                return Err(CliError::NotConfirmed);
+            }
+            bug_report::run(runtime_dir, root, config, output.as_ref(), out)?;
             Ok(Exit::Ok)
         }
         Command::Locks(locks) => locks.run(&daemons, out),
@@ -328,6 +347,12 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Apply { bundle: Some(path) } => bundle::apply(&daemons, path, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
         Command::Trust(trust) => trust.run(&daemons, out),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "livepatch", &mut text);
+            out.write_all(&text)?;
+            Ok(Exit::Ok)
+        }
     }
 }
 

@@ -74,6 +74,9 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// Nobody said yes.
+    #[error("nothing is written: nobody said yes")]
+    NotConfirmed,
     /// The bundle cannot be read.
     #[error("cannot read the bundle {path}: {why}")]
     Bundle {
@@ -123,6 +126,7 @@ impl CliError {
             | Self::Config { .. }
             | Self::Restart(_)
             | Self::Write { .. }
+            | Self::NotConfirmed
             | Self::Bundle { .. }
             | Self::VendorCertificate(_)
             | Self::NoUefi
@@ -156,6 +160,7 @@ impl CliError {
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }
+            Self::NotConfirmed => vec!["answer y, or `--yes` for scripts, once the report has been read".into()],
             Self::Bundle { .. } => vec!["`livepatch-build trust attach` makes it: one file, of a livepatch".into()],
             Self::VendorCertificate(_) => {
                 vec!["put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody".into()]

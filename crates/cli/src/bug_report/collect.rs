@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use super::redact::Private;
+use super::redact::{Private, is_name};
 
 const MAX_FILE_BYTES: u64 = 64 << 10;
 const MAX_LOG_BYTES: u64 = 1 << 20;
@@ -33,9 +33,10 @@ pub(super) fn sections(log: Log, status: String, config_file: &Path) -> Vec<(&'s
     ]
 }
 
-/// The names of this machine and of those who use it.
-pub(super) fn private() -> Private {
-    let mut hosts = Vec::new();
+/// The names of this machine, of those who use it, and of the machines that its configuration speaks of: these come up in
+/// errors, too.
+pub(super) fn private(config_file: &Path) -> Private {
+    let mut hosts = configured_hosts(&read(config_file).unwrap_or_default());
     for path in ["/proc/sys/kernel/hostname", "/etc/hostname", "/etc/mailname"] {
         let text = read(path.as_ref()).unwrap_or_default();
         let name = text.trim().to_owned();
@@ -53,6 +54,27 @@ pub(super) fn private() -> Private {
     users.extend(["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok()));
     users.retain(|name| name != "root");
     Private { hosts, users }
+}
+
+/// The hosts and domains in a configuration, also in one that is none: what is behind `://`, what stands in `no-proxy`, and all
+/// else that ends as names do.
+fn configured_hosts(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
+    let hosts = lines.flat_map(|line| {
+        let is_list = line.starts_with("no-proxy");
+        let words = line.split(|c: char| c.is_whitespace() || "\"'=,[]".contains(c)).skip(1);
+        words.filter_map(move |word| {
+            let url = word.split_once("://").map(|(_, rest)| rest);
+            let rest = url.unwrap_or(word);
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let authority = rest[..end].rsplit('@').next().unwrap_or_default();
+            let host = authority.split(':').next().unwrap_or_default();
+            let host = host.trim_start_matches("*.").trim_matches('.');
+            (url.is_some() || is_list || is_name(host)).then(|| host.to_owned())
+        })
+    });
+    // A number or a letter alone would take too much with it; addresses go anyhow.
+    hosts.filter(|host| host.len() > 2 && host.contains(|c: char| c.is_ascii_alphabetic())).collect()
 }
 
 /// The beginning of a file.
@@ -182,6 +204,17 @@ fn log_text(said: Option<std::io::Result<Vec<u8>>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_of_a_configuration() {
+        let text = "# server = \"https://example.com\"\nserver = \"https://patches.lan:8443/v1\"\nmirrors = [\n  \"https://m1\",\n]\n\
+            https-proxy = \"http://me:pw@proxy.corp\"\nno-proxy = \"localhost,.inner.corp,intranet,10.0.0.0/8\"\n\
+            ca-file = \"/etc/livepatch/ca.pem\"\ncheck-interval = \"60m\"\n";
+        assert_eq!(
+            configured_hosts(text),
+            ["patches.lan", "proxy.corp", "localhost", "inner.corp", "intranet"]
+        );
+    }
 
     #[test]
     fn what_is_said_where_there_is_nothing_to_show() {

@@ -18,6 +18,7 @@ fn each() -> Vec<CliError> {
         CliError::Restart(why.clone()),
         CliError::Setting { key: "a-key".into(), why: why.clone() },
         CliError::Write { path: path.clone(), why: why.clone() },
+        CliError::NotConfirmed,
         CliError::Bundle { path, why: why.clone() },
         CliError::VendorCertificate(why.clone()),
         CliError::NoUefi,
@@ -74,6 +75,10 @@ fn what_stderr_gets() {
     error: cannot write /the/file: so it is
 
     hint: look at the directory and whether the file is there already
+    ---
+    error: nothing is written: nobody said yes
+
+    hint: answer y, or `--yes` for scripts, once the report has been read
     ---
     error: cannot read the bundle /the/file: so it is
 

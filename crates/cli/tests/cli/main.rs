@@ -15,6 +15,7 @@ mod never_hangs;
 mod readers;
 mod reboot_required;
 mod schema;
+mod secure_boot;
 mod support;
 mod telemetry;
 mod texts;

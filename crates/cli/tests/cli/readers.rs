@@ -32,6 +32,7 @@ const READERS: &[(&[&str], Option<i32>)] = &[
     (&["unhold", "--config", "DIRECTORY/livepatch.toml"], Some(0)),
     (&["locks", "list"], Some(4)),
     (&["locks", "list", "--format", "json"], Some(4)),
+    (&["completions", "bash"], Some(0)),
     (&["trust"], Some(4)),
     (&["trust", "--format", "json"], Some(4)),
 ];
