@@ -128,7 +128,11 @@ fn patch(status: &Status) -> Option<(Level, String)> {
 fn reboot(status: &Status) -> Option<(Level, String)> {
     let reboot = status.reboot.as_ref().filter(|reboot| reboot.code != NEWER_KERNEL_INSTALLED)?;
     let what = match &reboot.kernel {
-        Some(kernel) => format!("reboot into {kernel}, which is installed"),
+        // Whether it is covered, or has the fix, is not known here.
+        Some(kernel) if reboot.cve.is_some() => {
+            format!("reboot into {kernel}, which is installed and may have the fix")
+        }
+        Some(kernel) => format!("reboot into {kernel}, which is installed and may be covered"),
         None => "install a newer kernel, and reboot".into(),
     };
     Some((Level::Critical, format!("{}; {what}", plain(&reboot.message))))
