@@ -24,7 +24,8 @@ pub struct Arguments {
     /// Directory of the loader's sockets
     #[arg(long, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
     pub loader_dir: PathBuf,
-    /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it
-    #[arg(long, default_value = "info")]
-    pub log: String,
+    /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it; without this the
+    /// configuration's log-level counts
+    #[arg(long)]
+    pub log: Option<String>,
 }

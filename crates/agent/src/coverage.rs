@@ -114,6 +114,80 @@ mod tests {
         }
     }
 
+    /// Of two kernels, the one that needrestart 3.6 expects to run after a boot: `nr_kernel_vcmp` of its NeedRestart::Kernel.
+    /// Runs of digits are compared as numbers, all else by character, where the tags of unfinished kernels come first.
+    fn as_needrestart_does(one: &str, other: &str) -> std::cmp::Ordering {
+        let order = |c: char| match c {
+            '~' => -1,
+            '0'..='9' => i64::from(u32::from(c) - u32::from('0') + 1),
+            c if c.is_ascii_alphabetic() => i64::from(u32::from(c)),
+            c => i64::from(u32::from(c)) + 256,
+        };
+        let parts = |release: &str| {
+            let mut text = release.to_owned();
+            for tag in ["pre", "rc", "test", "git", "old", "trunk"] {
+                for before in ['.', '_', '-'] {
+                    text = text.replace(&format!("{before}{tag}"), &format!("~{tag}"));
+                }
+            }
+            let mut parts: Vec<String> = Vec::new();
+            for c in text.chars() {
+                match parts
+                    .last_mut()
+                    .filter(|part| part.ends_with(|l: char| l.is_ascii_digit() == c.is_ascii_digit()))
+                {
+                    Some(part) => part.push(c),
+                    None => parts.push(c.to_string()),
+                }
+            }
+            parts
+        };
+        let (one, other) = (parts(one), parts(other));
+        let none = String::new();
+        for at in 0..one.len().max(other.len()) {
+            let (a, b) = (one.get(at).unwrap_or(&none), other.get(at).unwrap_or(&none));
+            let cmp = match (a.parse::<u64>(), b.parse::<u64>()) {
+                (Ok(a), Ok(b)) => a.cmp(&b),
+                _ => {
+                    let (mut a, mut b) = (a.chars().map(order), b.chars().map(order));
+                    let mut cmp = std::cmp::Ordering::Equal;
+                    loop {
+                        let (x, y) = (a.next(), b.next());
+                        if cmp.is_ne() || (x, y) == (None, None) {
+                            break cmp;
+                        }
+                        cmp = x.unwrap_or_default().cmp(&y.unwrap_or_default());
+                    }
+                }
+            };
+            if cmp.is_ne() {
+                return cmp;
+            }
+        }
+        std::cmp::Ordering::Equal
+    }
+
+    /// A contract: where the kernels of one flavour are installed, needrestart asks for a boot (`NEEDRESTART-KSTA: 3`) exactly
+    /// when the status has a newer kernel, and it is the one that it expects (`NEEDRESTART-KEXP`). It looks at `/boot` and uname
+    /// alone: no livepatch changes what it says.
+    #[test]
+    fn needrestart_expects_the_same_kernel() {
+        for flavour in [
+            &["6.1.0-9-amd64", "6.1.0-49-amd64", "6.1.0-50-amd64", "6.1.0-100-amd64"][..],
+            &["6.1.0-50-cloud-amd64", "6.12.9-cloud-amd64", "6.2.0-1-cloud-amd64"],
+            &["6.12.9+deb12-amd64", "6.12.90+deb12-amd64", "6.12.117+deb12-amd64"],
+            &["5.15.0-25-generic", "5.15.0-107-generic", "6.8.0-31-generic", "6.8.0-9-generic"],
+        ] {
+            let files: Vec<String> = flavour.iter().map(|release| format!("vmlinuz-{release}")).collect();
+            let expected = flavour.iter().copied().max_by(|a, b| as_needrestart_does(a, b)).unwrap();
+            for running in flavour {
+                let ours = newer_kernel(running, &files);
+                assert_eq!(ours.as_deref(), (*running != expected).then_some(expected), "{running}");
+            }
+        }
+        assert!(as_needrestart_does("6.13-rc7-amd64", "6.13-amd64").is_lt());
+    }
+
     #[test]
     fn why_a_reboot_is_needed_or_of_use() {
         let upgrade = Upgrade {

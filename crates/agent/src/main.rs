@@ -29,8 +29,10 @@ enum Exit {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr(EnvFilter::new(&arguments.log));
-    let exit = match Config::read(&arguments.config) {
+    let config = Config::read(&arguments.config);
+    let level = config.as_ref().map(|config| config.log_level).unwrap_or_default();
+    log_to_stderr(EnvFilter::new(arguments.log.as_deref().unwrap_or(level.filter())));
+    let exit = match config {
         Err(error) => fail(&error, Exit::Configuration),
         Ok(config) => match serve(arguments, config) {
             Err(error) => fail(&error, Exit::Failed),

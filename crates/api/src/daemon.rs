@@ -177,7 +177,7 @@ pub struct Reboot {
     pub cve: Option<CveId>,
     /// The notice that says so.
     pub notice: Option<NoticeId>,
-    /// A newer kernel of the same flavour that is installed: booting it is enough.
+    /// A newer kernel of the same flavour that is installed: booting it may be enough; whether it has the fix is not known here.
     pub kernel: Option<String>,
 }
 

@@ -1,8 +1,9 @@
-//! Commands of root's. What changes the kernel is said to the loader, by root itself: the agent passes on nothing in
+//! Commands of root's, and what only the loader knows. What changes the kernel is said to the loader, by root itself: the agent passes on nothing in
 //! root's name. Then the agent goes on from there.
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use livepatch_api::daemon::{EnableRequest, Status};
@@ -12,6 +13,7 @@ use livepatch_types::Redacted;
 use crate::CliError;
 use crate::client::{ask, request};
 use crate::error::Daemon;
+use crate::status::READ_DEADLINE;
 
 /// Commands wait for the network and for the kernel's transition.
 const ACT_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -64,7 +66,7 @@ impl Daemons<'_> {
 
     /// Applies the livepatch of a bundle; how the loader sees the host then. The agent is told to look, if there is one.
     pub(crate) fn apply_bundle(&self, bundle: &[u8]) -> Result<View, CliError> {
-        let view = self.say(RootRequest::ApplyBundle, bundle)?;
+        let view = self.say(RootRequest::ApplyBundle, bundle, ACT_DEADLINE)?;
         // A host without a server may do without the agent.
         let _ = self.agent("/look", "");
         Ok(view)
@@ -74,23 +76,40 @@ impl Daemons<'_> {
         ask(&self.agent.join("livepatchd-priv.sock"), request("POST", path, body), ACT_DEADLINE)
     }
 
-    /// Says something to the loader; how it sees the host then.
-    pub(crate) fn loader(&self, request: RootRequest) -> Result<View, CliError> {
-        self.say(request, &[])
+    /// How the loader sees the host. It changes nothing, and does not wait for long.
+    pub(crate) fn view(&self) -> Result<View, CliError> {
+        self.say(RootRequest::Status, &[], READ_DEADLINE)
     }
 
-    fn say(&self, request: RootRequest, body: &[u8]) -> Result<View, CliError> {
+    /// Has the loader do something; how it sees the host then.
+    pub(crate) fn loader(&self, request: RootRequest) -> Result<View, CliError> {
+        self.say(request, &[], ACT_DEADLINE)
+    }
+
+    /// After `deadline` the command goes on without an answer, even when the loader sends its answer byte by byte.
+    fn say(&self, request: RootRequest, body: &[u8], deadline: Duration) -> Result<View, CliError> {
         let socket = self.loader.join(ROOT_SOCKET);
-        let answer = livepatch_loader_api::ask(&socket, request, body, ACT_DEADLINE);
-        let answer = answer.map_err(|error| match error {
-            AskError::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => {
-                CliError::NotPermitted
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let (path, body) = (socket.clone(), body.to_owned());
+        std::thread::spawn(move || {
+            // The receiver is gone when the deadline is over.
+            let _ = sender.send(livepatch_loader_api::ask(&path, request, &body, deadline));
+        });
+        let unreachable = |socket, why| CliError::Unreachable { daemon: Daemon::Loader, socket, why };
+        let late = || format!("no answer within {} ms", deadline.as_millis());
+        let answer = match receiver.recv_timeout(deadline) {
+            Err(_) => return Err(unreachable(socket, late())),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(AskError::Answer(why))) => return Err(CliError::Answer(why)),
+            Ok(Err(AskError::Unreachable(error))) => {
+                return Err(match error.kind() {
+                    ErrorKind::PermissionDenied => CliError::NotPermitted,
+                    // The same, seen first by the socket's own bound.
+                    ErrorKind::WouldBlock => unreachable(socket, late()),
+                    _ => unreachable(socket, error.to_string()),
+                });
             }
-            AskError::Unreachable(error) => {
-                CliError::Unreachable { daemon: Daemon::Loader, socket, why: error.to_string() }
-            }
-            AskError::Answer(why) => CliError::Answer(why),
-        })?;
+        };
         match answer.failure {
             Some(failure) => Err(CliError::Refused(failure)),
             None => Ok(answer.view.unwrap_or_default()),

@@ -2,7 +2,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use jiff::Timestamp;
 use livepatch_api::daemon::Status;
 use livepatch_types::CveId;
@@ -15,6 +16,7 @@ use crate::file::replace_file;
 use crate::hold::{Change, Holdable};
 use crate::locks::Locks;
 use crate::secure_boot::SecureBoot;
+use crate::settings::CONFIGURATION;
 use crate::status::{Source, read, read_left};
 use crate::text::open_text;
 use crate::trust::Trust;
@@ -38,6 +40,9 @@ pub struct Arguments {
     /// Directory of the loader's sockets
     #[arg(long, global = true, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
     loader_dir: PathBuf,
+    /// Where /proc, /sys and /run are looked at, to tell a container and what its kernel has
+    #[arg(long, global = true, hide = true, default_value = "/")]
+    system_root: PathBuf,
     /// Print nothing but errors; the exit code tells
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -99,7 +104,11 @@ enum Command {
     /// Ask the server now, and wait until what it offers is applied
     Refresh,
     /// Disable and unload the livepatch; it is held back until `apply` or another version
-    Revert,
+    Revert {
+        /// The same: livepatches are cumulative, so that there is one, and all fixes go with it
+        #[arg(long)]
+        all: bool,
+    },
     /// Apply what is offered: at once, and even if it was reverted here or a host went down with it
     Apply {
         /// Apply the livepatch of this bundle, on a host without a server: `livepatch-build trust attach` makes such
@@ -142,17 +151,26 @@ enum Command {
     },
     /// Show what those who help need to know of this host, with names, addresses and secrets taken out
     BugReport {
-        /// File to write it to as well; it must not be there yet
+        /// File to write it to after it was shown and you said yes; it must not be there yet
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Write it without asking
+        #[arg(long, requires = "output")]
+        yes: bool,
         /// Configuration of the daemon
-        #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+        #[arg(long, default_value = CONFIGURATION)]
         config: PathBuf,
     },
     /// Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
     SecureBoot(SecureBoot),
     /// Show which vendor's repository and operator's root this host is held to, what was seen, what is allowed here; for root
     Trust(Trust),
+    /// Print what makes a shell complete these commands; the package has it for bash, zsh and fish
+    Completions {
+        /// Of which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,7 +179,7 @@ struct Held {
     #[arg(value_name = "CVE|LSN")]
     what: Vec<Holdable>,
     /// Configuration of the daemon
-    #[arg(long, default_value = "/etc/livepatch/livepatch.toml")]
+    #[arg(long, default_value = CONFIGURATION)]
     config: PathBuf,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]
@@ -192,10 +210,11 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
     let mut nowhere = std::io::sink();
     let out = if arguments.quiet { &mut nowhere } else { out };
     let runtime_dir = &arguments.runtime_dir;
+    let root = &arguments.system_root;
     let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     match &arguments.command {
         Command::Status { verbose, format } => {
-            let (status, source) = read(runtime_dir)?;
+            let (status, source) = read(runtime_dir, root)?;
             show(&status, now, *format, out)?;
             if let (true, Format::Text) = (*verbose, *format) {
                 out.write_all(open_text(&status).as_bytes())?;
@@ -212,7 +231,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Explain { telemetry: false, format } => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             let explanation = explain(&status);
             let text = match format {
                 Format::Text => explanation.text(),
@@ -243,7 +262,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Cves { cves: asked, format } => {
-            let (status, source) = read(runtime_dir)?;
+            let (status, source) = read(runtime_dir, root)?;
             let list = cves(&status, asked);
             let text = match format {
                 Format::Text => list.text(),
@@ -256,7 +275,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             })
         }
         Command::Wait { until, timeout, format } => {
-            let (status, reached) = wait(runtime_dir, *until, *timeout)?;
+            let (status, reached) = wait(runtime_dir, root, *until, *timeout)?;
             show(&status, now, *format, out)?;
             Ok(if reached { Exit::Ok } else { Exit::Failed })
         }
@@ -265,21 +284,21 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             hold::run(config, what, Change::Unhold, *format, out)
         }
         Command::Refresh => done(&daemons.refresh()?, now, out),
-        Command::Revert => done(&daemons.revert()?, now, out),
+        Command::Revert { all: _ } => done(&daemons.revert()?, now, out),
         Command::KernelUpgradeRequired => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             if !status.enabled {
                 return Err(CliError::not_enabled());
             }
             Ok(if status.upgrade_required() { Exit::Ok } else { Exit::Failed })
         }
         Command::RebootRequired { directory } => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             Ok(if reboot_required::update(&status, directory)? { Exit::Ok } else { Exit::Failed })
         }
         Command::Check { warning, critical } => {
             let ages = Ages { warning: *warning, critical: *critical };
-            let (level, line) = match read(runtime_dir) {
+            let (level, line) = match read(runtime_dir, root) {
                 Ok((status, _)) => {
                     let verdict = verdict(&status, ages, now);
                     (verdict.level, plugin_line(&status, &verdict, ages, now))
@@ -290,7 +309,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Check(level))
         }
         Command::Metrics { output } => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             match output {
                 Some(path) => replace_file(path, &livepatch_api::metrics(&status))?,
                 None => out.write_all(livepatch_api::metrics(&status).as_bytes())?,
@@ -304,7 +323,8 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Doctor { format } => {
-            let diagnosis = doctor(&doctor::facts(read(runtime_dir).map(|(status, _)| status), now));
+            let diagnosis =
+                doctor(&doctor::facts(root, read(runtime_dir, root).map(|(status, _)| status), now));
             let text = match format {
                 Format::Text => diagnosis.text(),
                 Format::Json => pretty(&diagnosis)?,
@@ -312,8 +332,13 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             out.write_all(text.as_bytes())?;
             Ok(diagnosis.exit())
         }
-        Command::BugReport { output, config } => {
-            bug_report::run(runtime_dir, config, output.as_deref(), out)?;
+        Command::BugReport { output, yes, config } => {
+            let output = output.as_deref().map(|file| bug_report::Output { file, yes: *yes });
+            // What is not shown cannot be read before it is written.
+            if arguments.quiet && output.as_ref().is_some_and(|output| !output.yes) {
+                return Err(CliError::NotConfirmed);
+            }
+            bug_report::run(runtime_dir, root, config, output.as_ref(), out)?;
             Ok(Exit::Ok)
         }
         Command::Locks(locks) => locks.run(&daemons, out),
@@ -321,6 +346,12 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Apply { bundle: Some(path) } => bundle::apply(&daemons, path, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
         Command::Trust(trust) => trust.run(&daemons, out),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "livepatch", &mut text);
+            out.write_all(&text)?;
+            Ok(Exit::Ok)
+        }
     }
 }
 
@@ -341,8 +372,8 @@ fn pretty(value: &impl Serialize) -> Result<String, CliError> {
 fn whose(source: Source, status: &Status) -> Exit {
     match (source, status.enabled) {
         (Source::File, _) => Exit::DaemonUnreachable,
-        (Source::Daemon, false) => Exit::NotEnabled,
-        (Source::Daemon, true) => Exit::Ok,
+        (Source::Daemon | Source::Kernel, false) => Exit::NotEnabled,
+        (Source::Daemon | Source::Kernel, true) => Exit::Ok,
     }
 }
 

@@ -1,6 +1,8 @@
 //! `livepatch doctor`: what keeps this host from being covered, and what to do about each. Changes nothing, and has an
 //! answer for everybody: in containers, in WSL and without rights too.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -9,6 +11,7 @@ use livepatch_kernel::{Kernel as _, KernelOrigin, LinuxKernel, LoadFacts, kernel
 use livepatch_types::{CheckState, PatchState};
 use serde::Serialize;
 
+use crate::elsewhere::{Place, container};
 use crate::text::plain;
 use crate::{CliError, Exit};
 
@@ -88,19 +91,8 @@ fn wrong(about: &'static str, message: impl Into<String>, hints: &[&str]) -> Fin
 
 /// A place in which nobody applies livepatches.
 fn elsewhere(facts: &HostFacts) -> Option<Finding> {
-    let release = &facts.release;
-    if release.to_lowercase().contains("microsoft") {
-        let hint = "Windows updates this kernel: `wsl --update` in Windows, then `wsl --shutdown`";
-        return Some(wrong(
-            "place",
-            format!("this is WSL: its kernel {release} gets no livepatches"),
-            &[hint],
-        ));
-    }
-    let container = facts.container.as_deref()?;
-    let message = format!("this is a container ({container}): the kernel {release} is that of its host");
-    let hint = "install and ask livepatch on the host; all its containers are covered with it";
-    Some(wrong("place", message, &[hint]))
+    let place = Place::of(&facts.release, facts.container.as_deref())?;
+    Some(wrong("place", place.message(&facts.release), &[place.hint()]))
 }
 
 fn kernel(facts: &HostFacts) -> Finding {
@@ -278,27 +270,18 @@ impl Diagnosis {
     }
 }
 
-/// The facts of this host; a status comes from who asked for it.
-pub(crate) fn facts(status: Result<Status, CliError>, now: Timestamp) -> HostFacts {
-    let kernel = LinuxKernel::default();
+/// The facts of the host whose /proc, /sys and /run are under `root`; a status comes from who asked for it.
+pub(crate) fn facts(root: &Path, status: Result<Status, CliError>, now: Timestamp) -> HostFacts {
+    let kernel = LinuxKernel::at(root);
     let evidence = kernel.origin_evidence();
     let problem = kernel.identity().err().map(|error| (error.to_string(), error.hint().to_owned()));
     HostFacts {
         release: evidence.release.clone(),
-        container: container(),
+        container: container(root),
         kernel_problem: problem,
         origin: kernel_origin(&evidence),
         load: kernel.facts(),
         today: now.to_zoned_datetime(TimeZone::UTC).date(),
         status: status.map_err(|error| (error.to_string(), error.hints())),
     }
-}
-
-/// Where container managers say what they are (<https://systemd.io/CONTAINER_INTERFACE/>; the files of Docker and Podman).
-fn container() -> Option<String> {
-    let said = std::fs::read_to_string("/run/systemd/container").ok().map(|text| text.trim().to_owned());
-    let marked = |path: &str, name: &str| std::fs::metadata(path).is_ok().then(|| name.to_owned());
-    said.filter(|text| !text.is_empty())
-        .or_else(|| marked("/run/.containerenv", "podman"))
-        .or_else(|| marked("/.dockerenv", "docker"))
 }

@@ -55,6 +55,9 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// The daemons could not be started anew with a configuration that was changed.
+    #[error("cannot restart the daemons: {0}")]
+    Restart(String),
     /// A setting that cannot be as it was asked for.
     #[error("{key}: {why}")]
     Setting {
@@ -71,6 +74,9 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// Nobody said yes.
+    #[error("nothing is written: nobody said yes")]
+    NotConfirmed,
     /// The bundle cannot be read.
     #[error("cannot read the bundle {path}: {why}")]
     Bundle {
@@ -118,7 +124,9 @@ impl CliError {
             Self::Refused(_)
             | Self::Answer(_)
             | Self::Config { .. }
+            | Self::Restart(_)
             | Self::Write { .. }
+            | Self::NotConfirmed
             | Self::Bundle { .. }
             | Self::VendorCertificate(_)
             | Self::NoUefi
@@ -146,9 +154,13 @@ impl CliError {
             Self::Config { .. } => {
                 vec!["correct it there; `journalctl -u livepatchd` says what the daemon thinks of it".into()]
             }
+            Self::Restart(_) => vec![
+                "the configuration is changed; `systemctl restart livepatchd`, and `journalctl -u livepatchd` says why not".into(),
+            ],
             Self::Write { .. } => {
                 vec!["look at the directory and whether the file is there already".into()]
             }
+            Self::NotConfirmed => vec!["answer y, or `--yes` for scripts, once the report has been read".into()],
             Self::Bundle { .. } => vec!["`livepatch-build trust attach` makes it: one file, of a livepatch".into()],
             Self::VendorCertificate(_) => {
                 vec!["put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody".into()]

@@ -11,7 +11,7 @@ use serde_json::json;
 use toml_edit::{Array, DocumentMut, value};
 
 use crate::command::Format;
-use crate::file::replace_configuration;
+use crate::settings::{self, Told};
 use crate::{CliError, Exit};
 
 const CVES: &str = "held-cves";
@@ -57,19 +57,15 @@ pub(crate) fn run(
     out: &mut dyn Write,
 ) -> Result<Exit, CliError> {
     let failed = |why: String| CliError::Config { path: path.to_owned(), why };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => match error.kind() {
-            std::io::ErrorKind::NotFound => String::new(),
-            std::io::ErrorKind::PermissionDenied => return Err(CliError::NotPermitted),
-            _ => return Err(failed(error.to_string())),
-        },
-    };
+    let text = settings::read(path)?;
     let (new, held) = edited(&text, asked, change).map_err(failed)?;
     let changed = new != text;
-    if changed {
-        replace_configuration(path, &new)?;
-    }
+    let told = if changed {
+        settings::write(path, &new)?;
+        settings::tell(path)?
+    } else {
+        Told::Yes
+    };
     let Held { cves, notices } = held;
     let said = match format {
         Format::Json => {
@@ -81,7 +77,7 @@ pub(crate) fn run(
             let all = cves.chain(notices.iter().map(ToString::to_string));
             let lines: String = all.map(|what| format!("held: {what}\n")).collect();
             let lines = if lines.is_empty() { "nothing is held\n".into() } else { lines };
-            lines + if changed { RESTART } else { "" }
+            lines + if told == Told::No { RESTART } else { "" }
         }
     };
     out.write_all(said.as_bytes())?;

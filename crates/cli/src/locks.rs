@@ -28,8 +28,7 @@ impl Locks {
     pub(crate) fn run(&self, daemons: &Daemons<'_>, out: &mut dyn Write) -> Result<Exit, CliError> {
         match self {
             Self::List { format } => {
-                let view = daemons.loader(RootRequest::Status)?;
-                let locks = view.locks;
+                let locks = daemons.view()?.locks;
                 let text = match format {
                     Format::Text => locks_text(&locks),
                     Format::Json => json(&locks)?,

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use livepatch_api::daemon::{Failure, Status};
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
 
-use crate::CliError;
 use crate::client::{ask, request};
 use crate::text::time;
+use crate::{CliError, elsewhere};
 
 /// Status is read by login scripts: with the time to start and to read a file, this stays below a second.
 pub(crate) const READ_DEADLINE: Duration = Duration::from_millis(700);
@@ -24,16 +24,19 @@ pub(crate) enum Source {
     Daemon,
     /// The file that it left; the status has that as its problem.
     File,
+    /// Nobody's: this is a place without a daemon, and the kernel was looked at.
+    Kernel,
 }
 
-/// Asks the daemon, and reads what it left when it gives no status in time. The error is the daemon's.
-pub(crate) fn read(runtime_dir: &Path) -> Result<(Status, Source), CliError> {
+/// Asks the daemon, and reads what it left when it gives no status in time; in a container and in WSL, where nobody left
+/// anything, looks at the kernel under `root`. The error is the daemon's.
+pub(crate) fn read(runtime_dir: &Path, root: &Path) -> Result<(Status, Source), CliError> {
     let socket = runtime_dir.join("livepatchd.sock");
     match ask(&socket, request("GET", "/status", ""), READ_DEADLINE).and_then(known_schema) {
         Ok(status) => Ok((status, Source::Daemon)),
         Err(error) => match read_file(&runtime_dir.join("status.json")) {
             Some((status, written)) => Ok((left_behind(status, written, &error), Source::File)),
-            None => Err(error),
+            None => elsewhere::status(root).map(|status| (status, Source::Kernel)).ok_or(error),
         },
     }
 }

@@ -41,12 +41,11 @@ struct Shown {
 
 impl Trust {
     pub(crate) fn run(&self, daemons: &Daemons<'_>, out: &mut dyn Write) -> Result<Exit, CliError> {
-        let request = match self.command {
-            Some(TrustCommand::Reset) => RootRequest::ResetTrust,
-            None => RootRequest::Status,
+        let view = match self.command {
+            Some(TrustCommand::Reset) => daemons.loader(RootRequest::ResetTrust)?,
+            None => daemons.view()?,
         };
-        let View { vendor, vendor_problem, operator, operator_problem, log, problem, .. } =
-            daemons.loader(request)?;
+        let View { vendor, vendor_problem, operator, operator_problem, log, problem, .. } = view;
         // Of the loader's other problems only this page explains those of the root.
         let of_the_root = problem.filter(|problem| problem.code.starts_with("operator-"));
         let problem = vendor_problem.or(operator_problem).or(of_the_root);

@@ -62,7 +62,10 @@ pub struct Verdict {
 /// What a status comes to at a time.
 pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
     if !status.enabled {
-        return Verdict { level: Level::Unknown, reasons: vec!["this host is not enrolled".into()] };
+        // In a container there is nothing to enrol.
+        let elsewhere = status.problem.as_ref().filter(|p| ["container", "wsl"].contains(&p.code.as_str()));
+        let reason = elsewhere.map_or_else(|| "this host is not enrolled".into(), |p| plain(&p.message));
+        return Verdict { level: Level::Unknown, reasons: vec![reason] };
     }
     let mut found: Vec<(Level, String)> = [
         patch(status),
@@ -126,7 +129,11 @@ fn patch(status: &Status) -> Option<(Level, String)> {
 fn reboot(status: &Status) -> Option<(Level, String)> {
     let reboot = status.reboot.as_ref().filter(|reboot| reboot.code != NEWER_KERNEL_INSTALLED)?;
     let what = match &reboot.kernel {
-        Some(kernel) => format!("reboot into {kernel}, which is installed"),
+        // Whether it is covered, or has the fix, is not known here.
+        Some(kernel) if reboot.cve.is_some() => {
+            format!("reboot into {kernel}, which is installed and may have the fix")
+        }
+        Some(kernel) => format!("reboot into {kernel}, which is installed and may be covered"),
         None => "install a newer kernel, and reboot".into(),
     };
     Some((Level::Critical, format!("{}; {what}", plain(&reboot.message))))

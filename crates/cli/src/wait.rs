@@ -45,10 +45,15 @@ impl Until {
 }
 
 /// Looks at the status until it is so. The last status and whether it was reached; an error when none could be had.
-pub(crate) fn wait(runtime_dir: &Path, until: Until, bound: Duration) -> Result<(Status, bool), CliError> {
+pub(crate) fn wait(
+    runtime_dir: &Path,
+    root: &Path,
+    until: Until,
+    bound: Duration,
+) -> Result<(Status, bool), CliError> {
     let began = Instant::now();
     loop {
-        let looked = read(runtime_dir);
+        let looked = read(runtime_dir, root);
         if let Ok((status, Source::Daemon)) = &looked
             && until.is_reached(status)
         {

@@ -37,7 +37,8 @@ pub struct Arguments {
     /// How long a livepatch is in force before it counts as healthy; 0: at once
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     pub soak_minutes: u32,
-    /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it
-    #[arg(long, default_value = "info")]
-    pub log: String,
+    /// What to log: error, warn, info, debug, or a filter as the environment variable RUST_LOG has it; without this the
+    /// configuration's log-level counts
+    #[arg(long)]
+    pub log: Option<String>,
 }

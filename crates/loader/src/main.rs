@@ -42,13 +42,23 @@ enum Exit {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr(EnvFilter::new(&arguments.log));
-    let exit = match Config::read(&arguments.config) {
+    let config = Config::read_or_bring_back(&arguments.config);
+    let level = config.as_ref().map(|(config, _)| config.log_level).unwrap_or_default();
+    log_to_stderr(EnvFilter::new(arguments.log.as_deref().unwrap_or(level.filter())));
+    let exit = match config {
         Err(error) => fail(&error, Exit::Configuration),
-        Ok(config) => match run(arguments, config) {
-            Err(error) => fail(&error, Exit::Failed),
-            Ok(()) => Exit::Ok,
-        },
+        Ok((config, wrong)) => {
+            if let Some(wrong) = wrong {
+                let path = arguments.config.display();
+                tracing::error!(
+                    "cannot use {path}: {wrong}; what was healthy comes back, nothing new is applied"
+                );
+            }
+            match run(arguments, config) {
+                Err(error) => fail(&error, Exit::Failed),
+                Ok(()) => Exit::Ok,
+            }
+        }
     };
     ExitCode::from(exit as u8)
 }

@@ -12,6 +12,30 @@ const MAX_PEM_BYTES: usize = 1 << 20;
 const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const PEM_END: &str = "-----END CERTIFICATE-----";
 
+/// The DER of every X.509 certificate in a PEM text, whatever its key is and is for: at least one. Other text between them is
+/// passed over.
+pub fn pem_certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let refuse = |why: &str| Error::Certificate(why.to_owned());
+    if bytes.len() > MAX_PEM_BYTES {
+        return Err(refuse("the PEM file is larger than 1 MiB"));
+    }
+    let mut rest = std::str::from_utf8(bytes).map_err(|_| refuse("the PEM file is not text"))?;
+    let mut certificates = Vec::new();
+    while let Some((_, tail)) = rest.split_once(PEM_BEGIN) {
+        let (body, tail) =
+            tail.split_once(PEM_END).ok_or_else(|| refuse("the end of a PEM block is missing"))?;
+        let body: String = body.split_ascii_whitespace().collect();
+        let der = BASE64.decode(body).map_err(|error| Error::Certificate(error.to_string()))?;
+        x509_cert::Certificate::from_der(&der).map_err(|error| Error::Certificate(error.to_string()))?;
+        certificates.push(der);
+        rest = tail;
+    }
+    if certificates.is_empty() {
+        return Err(refuse("there is no PEM certificate in the file"));
+    }
+    Ok(certificates)
+}
+
 /// A certificate whose RSA key is trusted to sign modules.
 #[derive(Clone)]
 pub struct Certificate {
@@ -62,24 +86,7 @@ impl Certificate {
 
     /// Reads all certificates of a PEM file, at least one; other text between them is passed over.
     pub fn from_pem(bytes: &[u8]) -> Result<Vec<Self>, Error> {
-        let refuse = |why: &str| Error::Certificate(why.to_owned());
-        if bytes.len() > MAX_PEM_BYTES {
-            return Err(refuse("the PEM file is larger than 1 MiB"));
-        }
-        let mut rest = std::str::from_utf8(bytes).map_err(|_| refuse("the PEM file is not text"))?;
-        let mut certificates = Vec::new();
-        while let Some((_, tail)) = rest.split_once(PEM_BEGIN) {
-            let (body, tail) =
-                tail.split_once(PEM_END).ok_or_else(|| refuse("the end of a PEM block is missing"))?;
-            let body: String = body.split_ascii_whitespace().collect();
-            let der = BASE64.decode(body).map_err(|error| Error::Certificate(error.to_string()))?;
-            certificates.push(Self::from_der(&der)?);
-            rest = tail;
-        }
-        if certificates.is_empty() {
-            return Err(refuse("there is no PEM certificate in the file"));
-        }
-        Ok(certificates)
+        pem_certificates(bytes)?.iter().map(|der| Self::from_der(der)).collect()
     }
 
     /// The certificate as it was read.

@@ -19,7 +19,7 @@ mod cms;
 mod elf;
 mod trailer;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, pem_certificates};
 pub use cms::{VerifiedModule, VerifyError, signed_data, verify_detached, verify_module};
 pub use elf::{ModuleInfo, build_id, module_info};
 pub use trailer::{MAX_SIGNATURE_BYTES, SignedModule, append, split};

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use livepatch_types::{CveId, NoticeId, Redacted};
 use serde::Deserialize;
 
+use crate::LogLevel;
 use crate::policy::{Mode, ModeError, Policy, Window};
 
 /// Each that does not answer costs a check some seconds.
@@ -38,6 +39,7 @@ struct Fragment {
     held_notices: Option<Vec<String>>,
     maintenance_windows: Option<Vec<String>>,
     telemetry: Option<TelemetrySwitch>,
+    log_level: Option<String>,
 }
 
 impl Fragment {
@@ -59,6 +61,7 @@ impl Fragment {
             held_notices: self.held_notices.or(other.held_notices),
             maintenance_windows: self.maintenance_windows.or(other.maintenance_windows),
             telemetry: self.telemetry.or(other.telemetry),
+            log_level: self.log_level.or(other.log_level),
         }
     }
 }
@@ -95,6 +98,8 @@ pub struct Config {
     pub transition_timeout: Duration,
     /// Whether the server is told how this host is.
     pub telemetry: TelemetrySwitch,
+    /// What the daemons log, where their command line does not say it.
+    pub log_level: LogLevel,
     /// The mode that this file sets, if it does.
     pub mode: Option<Mode>,
     /// What may be applied, and when; its mode is that of [`Config::with_mode`].
@@ -158,6 +163,7 @@ impl Config {
             dial_timeout: at_least_a_second("dial-timeout", merged.dial_timeout)?,
             transition_timeout: at_least_a_second("transition-timeout", merged.transition_timeout)?,
             telemetry: merged.telemetry.unwrap_or_default(),
+            log_level: setting("log-level", merged.log_level)?.unwrap_or_default(),
             mode: setting("mode", merged.mode)?,
             policy: Policy {
                 cutoff: setting::<Timestamp>("cutoff-date", merged.cutoff_date)?,
@@ -174,10 +180,49 @@ impl Config {
     /// switch on the kernel's command line.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = read_if_there(path)?.unwrap_or_default();
-        let config = Self::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+        Self::parse(&text).with_context(|| cannot_use(path))?.with_mode_of_host(path)
+    }
+
+    /// The same for the loader, which brings the last healthy livepatch back also where its owner's file is wrong: then
+    /// with settings by which nothing new is applied ([`Policy::unusable`]), and with what is wrong. An error where the
+    /// file may set a mode that cannot be told: somebody wanted to hold the daemons back.
+    pub fn read_or_bring_back(path: &Path) -> anyhow::Result<(Self, Option<ConfigError>)> {
+        let text = read_if_there(path)?.unwrap_or_default();
+        let (config, wrong) = match Self::parse(&text) {
+            Ok(config) => (config, None),
+            Err(wrong) => match Self::without_what_is_wrong(&text) {
+                Some(config) => (config, Some(wrong)),
+                None => return Err(wrong).with_context(|| cannot_use(path)),
+            },
+        };
+        Ok((config.with_mode_of_host(path)?, wrong))
+    }
+
+    /// The shipped settings with the mode of this text, and nothing new is applied by them; none: the mode cannot be told.
+    fn without_what_is_wrong(text: &str) -> Option<Self> {
+        let mode = match toml::from_str::<toml::Table>(text) {
+            Ok(table) => match table.get("mode") {
+                None => None,
+                Some(mode) => Some(mode.as_str()?.parse().ok()?),
+            },
+            // Not TOML: no mode is set where the word is nowhere but in comments.
+            Err(_) => {
+                let says = |line: &str| !line.trim_start().starts_with('#') && line.contains("mode");
+                if text.lines().any(says) {
+                    return None;
+                }
+                None
+            }
+        };
+        let shipped = Self::parse("").ok()?;
+        Some(Self { mode, policy: Policy { unusable: true, ..shipped.policy }, ..shipped })
+    }
+
+    /// With the mode file beside the configuration, and the boot switch of this machine.
+    fn with_mode_of_host(self, path: &Path) -> anyhow::Result<Self> {
         let mode = read_if_there(&path.with_file_name("mode"))?;
         let command_line = std::fs::read_to_string("/proc/cmdline").context("cannot read /proc/cmdline")?;
-        config.with_mode(&command_line, mode.as_deref()).context("cannot tell the mode")
+        self.with_mode(&command_line, mode.as_deref()).context("cannot tell the mode")
     }
 
     /// The same with the mode that holds on this machine: see [`Mode::choose`].
@@ -185,6 +230,10 @@ impl Config {
         (self.policy.mode, self.policy.mode_source) = Mode::choose(command_line, file, self.mode)?;
         Ok(self)
     }
+}
+
+fn cannot_use(path: &Path) -> String {
+    format!("cannot use {}", path.display())
 }
 
 fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
@@ -306,6 +355,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_logged() {
+        let filter = |text: &str| Config::parse(text).unwrap().log_level.filter();
+        for (text, expected) in [
+            ("", "info"),
+            ("log-level = \"debug\"", "debug"),
+            ("log-level = \"info\"", "info"),
+            // What is logged with a priority of at least notice: warnings and errors.
+            ("log-level = \"notice\"", "warn"),
+            ("log-level = \"warning\"", "warn"),
+            ("log-level = \"error\"", "error"),
+        ] {
+            assert_eq!(filter(text), expected, "{text}");
+        }
+    }
+
+    /// What was healthy comes back under a file that is wrong, unless a mode may say otherwise.
+    #[test]
+    fn a_file_that_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("livepatch.toml");
+        for (text, mode) in [
+            ("dial-timeout = \"99999h\"", Some(Mode::Normal)),
+            ("dial-timeout = \"99999h\"\nmode = \"stop\"", Some(Mode::Stop)),
+            ("server = \"https:///x\"\n\"mode\" = 'no-apply'", Some(Mode::NoApply)),
+            ("patch-delay = \"2w\nheld-cves = [", Some(Mode::Normal)),
+            ("# mode = \"stop\"\n=", Some(Mode::Normal)),
+            ("mode = \"off\"", None),
+            ("mode = 1", None),
+            ("mode = \"stop\"\n=", None),
+            ("= # mode\n'mode' = \"stop\"", None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Config::read(&path).is_err(), "{text}");
+            match (Config::read_or_bring_back(&path), mode) {
+                (Ok((config, wrong)), Some(mode)) => {
+                    assert!(wrong.is_some() && config.policy.unusable, "{text}");
+                    assert_eq!(config.policy.mode, mode, "{text}");
+                }
+                (Err(_), None) => {}
+                (got, _) => panic!("{text}: {got:?}"),
+            }
+        }
+        std::fs::write(&path, "patch-delay = \"2w\"").unwrap();
+        let (config, wrong) = Config::read_or_bring_back(&path).unwrap();
+        assert_eq!((config, wrong.is_none()), (Config::read(&path).unwrap(), true));
+    }
+
+    #[test]
     fn what_is_wrong_is_refused() {
         for text in [
             "server = \"http://a\"",
@@ -327,6 +424,7 @@ mod tests {
             "mode = \"off\"",
             "telemetry = \"some\"",
             "telemetry = false",
+            "log-level = \"loud\"",
             "cutoff-date = \"yesterday\"",
             "cutoff-date = 2026-01-01",
             "patch-delay = \"-1d\"",

@@ -4,7 +4,9 @@
 //! Invariant: one reader and one rule, so that the agent says what the loader does.
 
 mod config;
+mod log_level;
 pub mod policy;
 
 pub use config::{Config, ConfigError, TelemetrySwitch};
+pub use log_level::{LogLevel, LogLevelError};
 pub use policy::{Asker, Mode, ModeError, ModeSource, Policy, Waiting, Window, WindowError};

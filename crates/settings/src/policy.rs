@@ -32,6 +32,8 @@ pub struct Policy {
     pub held_notices: Vec<NoticeId>,
     /// When something new may be applied; empty: at any time.
     pub windows: Vec<Window>,
+    /// The settings cannot be read: nothing new is applied, whoever asks.
+    pub unusable: bool,
 }
 
 /// Who asks for an application.
@@ -71,6 +73,10 @@ impl Policy {
     /// Whether this livepatch may be applied now; else the reason that lasts longest.
     pub fn permits(&self, target: &Target, asker: Asker, now: Timestamp) -> Result<(), Waiting> {
         self.permits_applying()?;
+        if self.unusable {
+            let message = "nothing new is applied while the configuration cannot be used".to_owned();
+            return Err(Waiting { code: "configuration", message, until: None });
+        }
         let version = target.version;
         if let Some(cutoff) = self.cutoff.filter(|cutoff| target.released > *cutoff) {
             let message = format!(
@@ -166,6 +172,7 @@ mod tests {
             ..Policy::default()
         };
         let mode = |mode| Policy { mode, mode_source: ModeSource::File, ..Policy::default() };
+        let unusable = Policy { unusable: true, ..Policy::default() };
         let both =
             Policy { patch_delay: Duration::from_secs(48 * 3600), ..windows(&["daily 02:00-04:00 UTC"]) };
         // Policy, who asks, when; what it says: nothing, or the code and until when.
@@ -199,6 +206,8 @@ mod tests {
                 noon,
                 "maintenance-window 2026-11-21T18:00:00Z",
             ),
+            (&unusable, timer, noon, "configuration -"),
+            (&unusable, root, noon, "configuration -"),
             (&mode(Mode::NoRefresh), timer, noon, ""),
             (&mode(Mode::NoApply), timer, noon, "mode -"),
             (&mode(Mode::NoApply), root, noon, "mode -"),

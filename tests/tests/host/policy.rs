@@ -148,3 +148,20 @@ async fn a_stopped_daemon_asks_nobody_and_tells() {
     agent.revert().await.unwrap();
     assert_eq!(host.livepatches(), [""; 0]);
 }
+
+#[tokio::test]
+async fn under_a_configuration_that_is_wrong_the_last_one_comes_back_and_nothing_new() {
+    let (site, mut host) = offered("", "").await;
+    drop(host.enabled().await);
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    host.configure_wrongly();
+    host.kernel.reboot(kernel(1));
+    host.agent().start().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+
+    site.publish(&document(&kernel(1), 2, Some(site.target("2.1", &kernel(1)))));
+    let agent = host.agent();
+    agent.refresh().await.unwrap();
+    agent.apply().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+}

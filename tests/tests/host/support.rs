@@ -457,6 +457,11 @@ impl Host {
         (self.config.policy, self.config.telemetry) = (config.policy, config.telemetry);
     }
 
+    /// The loader's owner made a mistake in the configuration.
+    pub(crate) fn configure_wrongly(&mut self) {
+        self.config.policy.unusable = true;
+    }
+
     /// How the loader waits for the kernel.
     pub(crate) fn pause(&mut self, pause: Arc<dyn Pause>) {
         self.pause = pause;

@@ -39,6 +39,22 @@ pub(crate) fn configure(host: &Running) {
     host.shell("cp /run/payload/trust/* /etc/livepatch/trust/ && systemctl restart livepatchd");
 }
 
+/// The same and enrolled, by the commands that ubuntu-pro-client gives for a server of its own: nothing is started anew in between.
+pub(crate) fn configure_and_enable_as_ubuntu_pro_client(host: &Running, port: u16) {
+    host.shell("cp /run/payload/trust/* /etc/livepatch/trust/");
+    // What livepatch-legacy-names has is this link.
+    host.shell("ln -s /usr/bin/livepatch /run/canonical-livepatch");
+    let config = "/run/canonical-livepatch config";
+    host.shell(&format!("{config} ca-certs=@stdin </run/payload/ca.pem"));
+    host.shell(&format!("{config} remote-server=https://{ADDRESS}:{port}"));
+    // More often than the limit of starts allows.
+    for level in ["debug", "notice", "warning", "error", "info"] {
+        host.shell(&format!("{config} log-level={level}"));
+    }
+    let said = host.shell("/run/canonical-livepatch enable $(cat /run/payload/token)");
+    assert_eq!(said.trim(), "Successfully enabled device.");
+}
+
 /// From the next start on, livepatches are healthy at once: nobody waits for a quarter of an hour here.
 pub(crate) fn do_not_soak(host: &Running) {
     host.shell(&format!(

@@ -6,7 +6,7 @@ use livepatch_tests::{cloud_kernel, generic_kernel, newer_cloud_kernel};
 use livepatch_types::{CheckState, Clock as _, PatchState, SystemClock};
 use livepatch_vm::testing::FetchedKernel;
 
-use crate::fleet::{APT, configure, do_not_soak, give_client, install, soak};
+use crate::fleet::{APT, configure_and_enable_as_ubuntu_pro_client, do_not_soak, give_client, install, soak};
 use crate::installed::{Versions, is_long, say};
 use crate::machine::{Bench, Machine, Running};
 use crate::patched::{
@@ -73,10 +73,8 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     assert_eq!(host.shell("systemctl is-enabled livepatchd"), "enabled");
     host.expect("livepatch status", 3);
 
-    // Enabled, as docs/packages.md says.
-    configure(&host);
     assert_eq!(kernel_of(&host), fixed(0, 0));
-    host.shell("livepatch enable --token-file /run/payload/token");
+    configure_and_enable_as_ubuntu_pro_client(&host, port);
     assert_eq!(kernel_of(&host), fixed(1, 1));
     let status = host.expect("su user -c 'livepatch status'", 0);
     assert!(status.contains("1.1 applied since "), "{status}");
@@ -207,7 +205,7 @@ fn power_cuts(often: bool) -> u32 {
 
 /// The operator says that a newer kernel is needed; all that is asked for it says so.
 fn raise_floor(host: &Running, site: &Site, build_id: &str) {
-    // What livepatch-legacy-names has is this link.
+    // /run is a new one since the boot; what livepatch-legacy-names has is this link.
     host.shell("ln -s /usr/bin/livepatch /run/canonical-livepatch");
     host.expect("livepatch refresh", 0);
     let asked = ["livepatch kernel-upgrade-required", "/run/canonical-livepatch kernel-upgrade-required"];

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::model::{UNSET, check_word, patch_word, time};
+use super::model::{check_word, patch_word, time};
 use super::{Excluded, LegacyStatus};
 
 #[derive(Serialize)]
@@ -100,13 +100,22 @@ struct FixedCves<'a> {
     #[serde(rename = "Timestamp")]
     timestamp: String,
     #[serde(rename = "Kernel-Package-Fixes")]
-    kernel_package_fixes: [(); 0],
+    kernel_package_fixes: Vec<PackageFixes<'a>>,
     #[serde(rename = "Installed-Kernels")]
     installed_kernels: &'a [String],
     #[serde(rename = "Patched-CVEs")]
     patched_cves: Vec<String>,
     #[serde(rename = "Digest")]
     digest: &'static str,
+}
+
+/// What a kernel's package fixes: that is for its changelog to say, and not known here.
+#[derive(Serialize)]
+struct PackageFixes<'a> {
+    #[serde(rename = "Package")]
+    package: &'a str,
+    #[serde(rename = "Fixed-CVEs")]
+    fixed_cves: [(); 0],
 }
 
 /// The form of client 11.0, in one line. `Excluded-LSNs`, `Blocking-Options` and `Using-Cutoff-Date` are there only when a
@@ -118,7 +127,8 @@ pub fn json(status: &LegacyStatus) -> String {
         bug: "",
         patched: fix.patched,
     });
-    let patched = status.fixes.iter().filter(|fix| fix.patched).map(|fix| fix.cve.to_string());
+    let patched = status.fixes.iter().filter(|fix| fix.patched).map(|fix| format!("UBUNTU-{}", fix.cve));
+    let packages = status.installed_kernels.iter().map(|package| PackageFixes { package, fixed_cves: [] });
     let top = Top {
         client_version: format!("v{}", status.client_version),
         machine_id: &status.machine_id,
@@ -141,8 +151,8 @@ pub fn json(status: &LegacyStatus) -> String {
         }],
         tier: status.tier.to_ascii_lowercase(),
         fixed_cves: FixedCves {
-            timestamp: time(UNSET),
-            kernel_package_fixes: [],
+            timestamp: time(status.last_check),
+            kernel_package_fixes: packages.collect(),
             installed_kernels: &status.installed_kernels,
             patched_cves: patched.collect(),
             digest: "",

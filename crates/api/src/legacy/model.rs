@@ -37,18 +37,27 @@ impl Support {
         }
     }
 
+    /// By the axis of the status that says it, and not by what is wrong now: a server or a daemon that does not answer makes no
+    /// kernel covered, and none uncovered.
     fn of(status: &Status) -> Self {
-        let problem = status.problem.as_ref().map(|problem| problem.code.as_str());
-        match problem {
-            _ if status.coverage.state == CoverageState::SeriesEnded => Self::KernelEndOfLife,
+        match status.coverage.state {
+            CoverageState::SeriesEnded => Self::KernelEndOfLife,
+            CoverageState::Ended | CoverageState::UpgradeNeeded => Self::KernelUpgradeRequired,
             _ if status.upgrade_required() => Self::KernelUpgradeRequired,
-            Some("kernel-not-covered" | "unsupported-kernel" | "unsupported-architecture") => {
-                Self::Unsupported
-            }
-            _ if status.kernel.is_some() && status.check.document_version.is_some() => Self::Supported,
-            _ => Self::Unknown,
+            CoverageState::NotCovered => Self::Unsupported,
+            CoverageState::Covered => Self::Supported,
+            CoverageState::Unknown if cannot_be_patched(status) => Self::Unsupported,
+            CoverageState::Unknown => Self::Unknown,
         }
     }
+}
+
+/// Whether livepatches do not exist for such a kernel, whatever a server says. In a status that the daemon left this has become a
+/// note.
+fn cannot_be_patched(status: &Status) -> bool {
+    let codes = ["unsupported-kernel", "unsupported-architecture"];
+    let said = status.problem.iter().chain(&status.notes);
+    said.into_iter().any(|failure| codes.contains(&failure.code.as_str()))
 }
 
 /// A CVE and whether the running kernel has its fix.

@@ -2,21 +2,21 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
-use super::redact::Private;
+use super::redact::{Private, is_name};
 
 const MAX_FILE_BYTES: u64 = 64 << 10;
 const MAX_LOG_BYTES: u64 = 1 << 20;
-/// The journal may be large and its disk slow.
-const LOG_DEADLINE: Duration = Duration::from_secs(10);
+/// The journal may be large and its disk slow: it is asked first, and has until then while all else is looked at.
+const LOG_DEADLINE: Duration = Duration::from_millis(800);
 const LOG_LINES: &str = "100";
 const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Sections with their texts, in order.
-pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str, String)> {
+pub(super) fn sections(log: Log, status: String, config_file: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("status", status),
         ("kernel", files(&["/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted"])),
@@ -29,13 +29,14 @@ pub(super) fn sections(status: String, config_file: &Path) -> Vec<(&'static str,
             files(&["/sys/kernel/security/lockdown", "/sys/module/module/parameters/sig_enforce"])
                 + &secure_boot(std::fs::read(SECURE_BOOT).ok().as_deref()),
         ),
-        ("log", log()),
+        ("log", log.text()),
     ]
 }
 
-/// The names of this machine and of those who use it.
-pub(super) fn private() -> Private {
-    let mut hosts = Vec::new();
+/// The names of this machine, of those who use it, and of the machines that its configuration speaks of: these come up in
+/// errors, too.
+pub(super) fn private(config_file: &Path) -> Private {
+    let mut hosts = configured_hosts(&read(config_file).unwrap_or_default());
     for path in ["/proc/sys/kernel/hostname", "/etc/hostname", "/etc/mailname"] {
         let text = read(path.as_ref()).unwrap_or_default();
         let name = text.trim().to_owned();
@@ -53,6 +54,27 @@ pub(super) fn private() -> Private {
     users.extend(["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok()));
     users.retain(|name| name != "root");
     Private { hosts, users }
+}
+
+/// The hosts and domains in a configuration, also in one that is none: what is behind `://`, what stands in `no-proxy`, and all
+/// else that ends as names do.
+fn configured_hosts(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
+    let hosts = lines.flat_map(|line| {
+        let is_list = line.starts_with("no-proxy");
+        let words = line.split(|c: char| c.is_whitespace() || "\"'=,[]".contains(c)).skip(1);
+        words.filter_map(move |word| {
+            let url = word.split_once("://").map(|(_, rest)| rest);
+            let rest = url.unwrap_or(word);
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let authority = rest[..end].rsplit('@').next().unwrap_or_default();
+            let host = authority.split(':').next().unwrap_or_default();
+            let host = host.trim_start_matches("*.").trim_matches('.');
+            (url.is_some() || is_list || is_name(host)).then(|| host.to_owned())
+        })
+    });
+    // A number or a letter alone would take too much with it; addresses go anyhow.
+    hosts.filter(|host| host.len() > 2 && host.contains(|c: char| c.is_ascii_alphabetic())).collect()
 }
 
 /// The beginning of a file.
@@ -116,10 +138,18 @@ fn names(directory: &str) -> Vec<String> {
     names
 }
 
-/// The last lines of the daemons' log, where there is a journal that answers.
-fn log() -> String {
-    let child = Command::new("journalctl")
-        .args([
+/// The last lines of the daemons' log, on their way.
+pub(super) struct Log {
+    began: Instant,
+    /// The program and what it says; or why it could not be started.
+    journal: std::io::Result<(Child, Receiver<std::io::Result<Vec<u8>>>)>,
+}
+
+impl Log {
+    /// Asks for them, where there is a journal that answers.
+    pub(super) fn ask() -> Self {
+        let mut journalctl = Command::new("journalctl");
+        journalctl.args([
             "--unit=livepatchd.service",
             "--unit=livepatch-loader.service",
             "--unit=livepatch-observer.service",
@@ -128,29 +158,35 @@ fn log() -> String {
             "--output=short-iso",
             "--lines",
             LOG_LINES,
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => return log_text(Some(Err(error))),
-    };
-    let (sender, receiver) = mpsc::sync_channel(1);
-    if let Some(out) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let read = out.take(MAX_LOG_BYTES).read_to_end(&mut bytes);
-            // The receiver is gone when the deadline is over.
-            let _ = sender.send(read.map(|_| bytes));
+        ]);
+        journalctl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let journal = journalctl.spawn().map(|mut child| {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            if let Some(out) = child.stdout.take() {
+                std::thread::spawn(move || {
+                    let mut bytes = Vec::new();
+                    let read = out.take(MAX_LOG_BYTES).read_to_end(&mut bytes);
+                    // The receiver is gone when the deadline is over.
+                    let _ = sender.send(read.map(|_| bytes));
+                });
+            }
+            (child, receiver)
         });
+        Self { began: Instant::now(), journal }
     }
-    let text = log_text(receiver.recv_timeout(LOG_DEADLINE).ok());
-    // It has said all, or too much, or nothing in time.
-    let _ = child.kill();
-    let _ = child.wait();
-    text
+
+    /// What came of it.
+    fn text(self) -> String {
+        let (mut child, receiver) = match self.journal {
+            Ok(journal) => journal,
+            Err(error) => return log_text(Some(Err(error))),
+        };
+        let text = log_text(receiver.recv_timeout(LOG_DEADLINE.saturating_sub(self.began.elapsed())).ok());
+        // It has said all, or too much, or nothing in time.
+        let _ = child.kill();
+        let _ = child.wait();
+        text
+    }
 }
 
 /// What the journal said; none: nothing in time.
@@ -158,7 +194,10 @@ fn log_text(said: Option<std::io::Result<Vec<u8>>>) -> String {
     match said {
         Some(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Some(Err(error)) => format!("journalctl: {error}\n"),
-        None => "journalctl: no answer in time\n".into(),
+        None => format!(
+            "journalctl: no answer within {} ms; `journalctl -u 'livepatch*' -n {LOG_LINES}` takes its time\n",
+            LOG_DEADLINE.as_millis()
+        ),
     }
 }
 
@@ -167,11 +206,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hosts_of_a_configuration() {
+        let text = "# server = \"https://example.com\"\nserver = \"https://patches.lan:8443/v1\"\nmirrors = [\n  \"https://m1\",\n]\n\
+            https-proxy = \"http://me:pw@proxy.corp\"\nno-proxy = \"localhost,.inner.corp,intranet,10.0.0.0/8\"\n\
+            ca-file = \"/etc/livepatch/ca.pem\"\ncheck-interval = \"60m\"\n";
+        assert_eq!(
+            configured_hosts(text),
+            ["patches.lan", "proxy.corp", "localhost", "inner.corp", "intranet"]
+        );
+    }
+
+    #[test]
     fn what_is_said_where_there_is_nothing_to_show() {
         let logs = [None, Some(Err(std::io::Error::other("so it is")))].map(log_text);
         let boot = [None, Some(&[6, 0, 0, 0, 0][..]), Some(&[6, 0, 0, 0, 1])].map(secure_boot);
         insta::assert_snapshot!([logs.concat(), boot.concat()].concat(), @"
-        journalctl: no answer in time
+        journalctl: no answer within 800 ms; `journalctl -u 'livepatch*' -n 100` takes its time
         journalctl: so it is
         secure boot: not known (no UEFI, or its variables are not shown)
         secure boot: off

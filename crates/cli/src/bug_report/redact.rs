@@ -27,10 +27,18 @@ impl Private {
     /// The text without what is private.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
-        let mut rest = text;
+        text.split_inclusive('\n').for_each(|line| self.redact_line(line, &mut out));
+        out
+    }
+
+    fn redact_line(&self, line: &str, out: &mut String) {
+        let lower = line.to_ascii_lowercase();
+        let speaks_of_names = NAMING.iter().any(|word| lower.contains(word));
+        let mut rest = line;
         let mut inside_word = false;
         while let Some(next) = rest.chars().next() {
-            let found = if inside_word { None } else { self.find(rest) };
+            let named = || if speaks_of_names { name(rest) } else { None };
+            let found = if inside_word { None } else { self.find(rest).or_else(named) };
             let (length, shown) = match found {
                 Some((length, shown)) => (length, Shown::Instead(shown)),
                 None => match marked(rest).or_else(|| value(rest).filter(|_| !inside_word)) {
@@ -49,7 +57,6 @@ impl Private {
             inside_word = rest[..length].chars().next_back().is_some_and(is_word);
             rest = &rest[length..];
         }
-        out
     }
 
     fn find(&self, text: &str) -> Option<(usize, &'static str)> {
@@ -61,9 +68,45 @@ impl Private {
             };
             words.iter().filter(here).map(|word| (word.len(), shown)).max()
         };
-        let known = literal(&self.hosts, "[host]").or_else(|| literal(&self.users, "[user]"));
+        // `db.example.org` is of `example.org`.
+        let length = name_length(text);
+        let below = |host: &&String| {
+            let start = length.checked_sub(host.len()).filter(|start| *start > 0);
+            let end = start.and_then(|start| text.get(start..length));
+            end.is_some_and(|end| end.eq_ignore_ascii_case(host))
+                && text[..length - host.len()].ends_with('.')
+        };
+        let below =
+            self.hosts.iter().any(|host| !host.is_empty() && below(&host)).then_some((length, "[host]"));
+        let known =
+            below.or_else(|| literal(&self.hosts, "[host]")).or_else(|| literal(&self.users, "[user]"));
         RULES.iter().find_map(|rule| rule(text)).or(known)
     }
+}
+
+/// What a line speaks of that has names of machines: failures to find one, and certificates of another.
+const NAMING: [&str; 5] = ["dns", "lookup", "resolve", "hostname", "not valid for name"];
+/// Endings of names of files and units, which no domain has or which stay all the same.
+const FILES: [&str; 12] =
+    ["service", "socket", "timer", "target", "pem", "toml", "json", "pub", "conf", "rs", "so", "ko"];
+
+/// How long the word at the start is, as names of machines are made (RFC 1123, 2.1).
+fn name_length(text: &str) -> usize {
+    let all = short_run(text, 253, |byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    text[..all].trim_end_matches(['.', '-']).len()
+}
+
+/// Whether a word looks like the name of a machine: labels, the last one of letters.
+pub(super) fn is_name(word: &str) -> bool {
+    let Some((rest, last)) = word.rsplit_once('.') else { return false };
+    let of_letters = last.len() > 1 && last.bytes().all(|byte| byte.is_ascii_alphabetic());
+    !rest.is_empty() && of_letters && !FILES.contains(&last) && name_length(word) == word.len()
+}
+
+/// The name of a machine in a line that speaks of such.
+fn name(text: &str) -> Option<(usize, &'static str)> {
+    let length = name_length(text);
+    is_name(&text[..length]).then(|| whole(text, length, "[host]"))?
 }
 
 enum Shown {

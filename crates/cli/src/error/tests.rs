@@ -15,8 +15,10 @@ fn each() -> Vec<CliError> {
         CliError::Answer(why.clone()),
         CliError::Token(why.clone()),
         CliError::Config { path: path.clone(), why: why.clone() },
+        CliError::Restart(why.clone()),
         CliError::Setting { key: "a-key".into(), why: why.clone() },
         CliError::Write { path: path.clone(), why: why.clone() },
+        CliError::NotConfirmed,
         CliError::Bundle { path, why: why.clone() },
         CliError::VendorCertificate(why.clone()),
         CliError::NoUefi,
@@ -62,6 +64,10 @@ fn what_stderr_gets() {
 
     hint: correct it there; `journalctl -u livepatchd` says what the daemon thinks of it
     ---
+    error: cannot restart the daemons: so it is
+
+    hint: the configuration is changed; `systemctl restart livepatchd`, and `journalctl -u livepatchd` says why not
+    ---
     error: a-key: so it is
 
     hint: `canonical-livepatch config` shows every key with its value
@@ -69,6 +75,10 @@ fn what_stderr_gets() {
     error: cannot write /the/file: so it is
 
     hint: look at the directory and whether the file is there already
+    ---
+    error: nothing is written: nobody said yes
+
+    hint: answer y, or `--yes` for scripts, once the report has been read
     ---
     error: cannot read the bundle /the/file: so it is
 

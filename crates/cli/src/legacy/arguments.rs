@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::settings::CONFIGURATION;
+
 /// Livepatches for the running kernel, for programs that know the snap of this name.
 #[derive(Debug, Parser)]
 #[command(
@@ -17,8 +19,11 @@ pub struct Arguments {
     #[arg(long, global = true, hide = true, default_value = livepatch_loader_api::RUNTIME_DIRECTORY)]
     pub(super) loader_dir: PathBuf,
     /// Configuration of the daemon
-    #[arg(long, global = true, hide = true, default_value = "/etc/livepatch/livepatch.toml")]
+    #[arg(long, global = true, hide = true, default_value = CONFIGURATION)]
     pub(super) config_file: PathBuf,
+    /// Where /proc, /sys and /run are looked at, to tell a container and what its kernel has
+    #[arg(long, global = true, hide = true, default_value = "/")]
+    pub(super) system_root: PathBuf,
     #[command(subcommand)]
     pub(super) command: Command,
 }

@@ -5,21 +5,23 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use livepatch_api::legacy::scalar;
-use toml_edit::{DocumentMut, value};
+use livepatch_settings::ConfigError;
+use toml_edit::DocumentMut;
 
 use super::arguments::ConfigFormat;
+use super::change::{change, seconds};
 use crate::CliError;
-use crate::file::replace_configuration;
+use crate::settings::{self, Told};
 
 /// The shipped file is the default.
 const SHIPPED: &str = include_str!("../../../settings/livepatch.toml");
 const MAX_VALUE_BYTES: u64 = 1 << 20;
-const YEAR_SECONDS: u64 = 366 * 86400;
+const STDIN: &str = "@stdin";
 const RESTART_HINT: &str = "hint: `systemctl restart livepatchd` makes the daemon read its configuration";
 
 /// How a key of the original stands in the daemon's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+pub(super) enum Meaning {
     /// The same text under another name.
     Text(&'static str),
     /// A URL of a proxy.
@@ -34,6 +36,8 @@ enum Meaning {
     Instant(&'static str),
     /// Minutes as a number.
     Minutes(&'static str),
+    /// From which priority on is logged.
+    Level(&'static str),
     /// The text of the file that is named there.
     FileText(&'static str),
     /// Always this.
@@ -49,7 +53,7 @@ const KEYS: [(&str, Meaning); 11] = [
     ("ca-certs", Meaning::FileText("ca-file")),
     ("dial-timeout", Meaning::Time("dial-timeout")),
     ("check-interval", Meaning::Minutes("check-interval")),
-    ("log-level", Meaning::Fixed("info")),
+    ("log-level", Meaning::Level("log-level")),
     ("tls-patch-download", Meaning::Fixed("true")),
     ("cutoff-date", Meaning::Instant("cutoff-date")),
     ("patch-delay", Meaning::Delay("patch-delay")),
@@ -60,15 +64,12 @@ pub(super) fn run(
     path: &Path,
     settings: &[String],
     format: ConfigFormat,
+    now: Timestamp,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), CliError> {
     let failed = |why: String| CliError::Config { path: path.to_owned(), why };
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(failed(error.to_string())),
-        Ok(text) => text,
-    };
+    let text = settings::read(path)?;
     let mut document = parse(&text).map_err(failed)?;
     let changes: Vec<(&str, &str)> = settings.iter().filter_map(|setting| setting.split_once('=')).collect();
     if changes.is_empty() {
@@ -82,30 +83,48 @@ pub(super) fn run(
             why: "it has no value beside others that have one".into(),
         });
     }
+    if changes.iter().filter(|(_, value)| *value == STDIN).count() > 1 {
+        let (key, why) = (changes[0].0.to_owned(), "standard input is read once".into());
+        return Err(CliError::Setting { key, why });
+    }
+    let was_right = settings::check(&text).is_ok();
+    let mut certificates = None;
     for (key, value) in changes {
-        let value = if value == "@stdin" { read_value(key)? } else { value.to_owned() };
-        change(&mut document, key, value.trim())?;
+        let value = if value == STDIN { read_value(key)? } else { value.to_owned() };
+        let refused = |why| CliError::Setting { key: key.to_owned(), why };
+        let change = change(&mut document, key, value.trim(), path, now).map_err(refused)?;
+        certificates = change.or(certificates);
+        // What was wrong before is not this key's fault; it is named when the file is written.
+        match settings::check(&document.to_string()) {
+            Err(ConfigError::Setting { why, .. }) if was_right => return Err(refused(why)),
+            Err(ConfigError::Value { why, .. }) if was_right => return Err(refused(why.to_owned())),
+            _ => {}
+        }
     }
     let changed = document.to_string();
+    settings::check(&changed).map_err(|error| failed(error.to_string()))?;
+    if let Some(certificates) = &certificates {
+        certificates.write()?;
+    }
     if changed != text {
-        replace_configuration(path, &changed)?;
+        settings::write(path, &changed)?;
+    }
+    if (changed != text || certificates.is_some()) && settings::tell(path)? == Told::No {
         writeln!(err, "{RESTART_HINT}")?;
     }
     Ok(())
 }
 
-fn parse(text: &str) -> Result<DocumentMut, String> {
+pub(super) fn parse(text: &str) -> Result<DocumentMut, String> {
     text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())
 }
 
-fn meaning(key: &str) -> Result<Meaning, CliError> {
+/// What a key means; the error says which keys there are.
+pub(super) fn meaning(key: &str) -> Result<Meaning, String> {
     let found = KEYS.iter().find(|(known, _)| *known == key).map(|(_, meaning)| *meaning);
     found.ok_or_else(|| {
         let known: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
-        CliError::Setting {
-            key: key.to_owned(),
-            why: format!("there is no such key; there are {}", known.join(", ")),
-        }
+        format!("there is no such key; there are {}", known.join(", "))
     })
 }
 
@@ -118,7 +137,8 @@ fn show(
 ) -> Result<String, CliError> {
     let mut shown = Vec::new();
     for key in asked {
-        shown.push((key.as_str(), meaning(key)?));
+        let meaning = meaning(key).map_err(|why| CliError::Setting { key: key.clone(), why })?;
+        shown.push((key.as_str(), meaning));
     }
     if shown.is_empty() {
         shown.extend(KEYS);
@@ -134,6 +154,7 @@ fn show(
             | Meaning::Proxy(name)
             | Meaning::List(name)
             | Meaning::Time(name)
+            | Meaning::Level(name)
             | Meaning::Instant(name) => set(name),
             Meaning::Delay(name) => match set(name) {
                 none if seconds(&none) == Some(0) => "0".to_owned(),
@@ -166,78 +187,6 @@ fn show(
             serde_json::Value::Object(object).to_string() + "\n"
         }
     })
-}
-
-/// Sets a key, or clears it with an empty value.
-fn change(document: &mut DocumentMut, key: &str, new: &str) -> Result<(), CliError> {
-    let refuse = |why: &str| Err(CliError::Setting { key: key.to_owned(), why: why.to_owned() });
-    let meaning = meaning(key)?;
-    let (name, text) = match meaning {
-        Meaning::Fixed(only) if new == only || new.is_empty() => return Ok(()),
-        Meaning::Fixed(_) => return refuse("this client does not have it"),
-        Meaning::FileText(_) => {
-            return refuse("it is the file that ca-file names in the daemon's configuration");
-        }
-        Meaning::Text(name)
-        | Meaning::Proxy(name)
-        | Meaning::List(name)
-        | Meaning::Time(name)
-        | Meaning::Delay(name)
-        | Meaning::Instant(name)
-        | Meaning::Minutes(name)
-            if new.is_empty() =>
-        {
-            document.remove(name);
-            return Ok(());
-        }
-        Meaning::Text(name) => match new.strip_prefix("https://") {
-            Some(host) if !host.is_empty() && !new.contains(char::is_whitespace) => (name, new.to_owned()),
-            _ => return refuse("it is not an https URL"),
-        },
-        Meaning::Proxy(name) => {
-            let schemes = ["http://", "https://", "socks5://", "socks5h://"];
-            let host = schemes.iter().find_map(|scheme| new.strip_prefix(scheme)).unwrap_or_default();
-            if host.is_empty() || new.contains(char::is_whitespace) {
-                return refuse("it is not a URL that begins with http://, https://, socks5:// or socks5h://");
-            }
-            (name, new.to_owned())
-        }
-        Meaning::List(name) => (name, new.to_owned()),
-        Meaning::Time(name) => match seconds(new) {
-            Some(1..) => (name, new.to_owned()),
-            _ => return refuse("it is not a time of a second or more, such as 12s, 5m or 1h"),
-        },
-        Meaning::Delay(name) if new == "0" => {
-            document.remove(name);
-            return Ok(());
-        }
-        Meaning::Delay(name) => match seconds(new) {
-            Some(0..=YEAR_SECONDS) => (name, new.to_owned()),
-            _ => return refuse("it is neither 0 nor a time such as 30m, 12h, 3d or 2w, at most a year"),
-        },
-        Meaning::Instant(name) => match new.parse::<Timestamp>() {
-            Ok(_) => (name, new.to_owned()),
-            Err(_) => return refuse("it is not a time in RFC 3339, such as 2026-01-31T00:00:00Z"),
-        },
-        Meaning::Minutes(name) => match new.parse::<u32>() {
-            Ok(minutes) if minutes == 0 || (60..=366 * 1440).contains(&minutes) => {
-                (name, format!("{minutes}m"))
-            }
-            _ => return refuse("it is neither 0 nor a number of minutes from 60 to a year"),
-        },
-    };
-    document[name] = value(text);
-    Ok(())
-}
-
-/// Of a number with s, m, h, d or w.
-fn seconds(text: &str) -> Option<u64> {
-    [("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400)].into_iter().find_map(
-        |(unit, seconds)| {
-            let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
-            Some(u64::from(number) * seconds)
-        },
-    )
 }
 
 /// Whole minutes, upwards: an interval is never off because it is short.
@@ -288,50 +237,5 @@ mod tests {
         );
         assert_eq!(shown(text, &["check-interval"], ConfigFormat::Json).unwrap(), "{\"check-interval\":2}\n");
         assert!(shown(text, &["remote"], ConfigFormat::Json).unwrap_err().contains("remote-server"));
-    }
-
-    #[test]
-    fn changes_keep_comments_and_what_is_refused_says_why() {
-        let text = "# ours\nserver = \"https://a\" # here\n";
-        let changed = |key: &str, value: &str| {
-            let mut document = parse(text).unwrap();
-            change(&mut document, key, value)
-                .map(|()| document.to_string())
-                .map_err(|error| error.to_string())
-        };
-        assert!(changed("remote-server", "https://b").unwrap().starts_with("# ours\nserver = \"https://b\""));
-        assert_eq!(changed("check-interval", "120").unwrap(), format!("{text}check-interval = \"120m\"\n"));
-        let proxy = "socks5://proxy:1080";
-        assert_eq!(changed("https-proxy", proxy).unwrap(), format!("{text}https-proxy = \"{proxy}\"\n"));
-        assert_eq!(changed("check-interval", "0").unwrap(), format!("{text}check-interval = \"0m\"\n"));
-        assert!(!changed("remote-server", "").unwrap().contains("server"));
-        assert_eq!(changed("patch-delay", "3d").unwrap(), format!("{text}patch-delay = \"3d\"\n"));
-        let cutoff = "2026-01-01T00:00:00Z";
-        assert_eq!(changed("cutoff-date", cutoff).unwrap(), format!("{text}cutoff-date = \"{cutoff}\"\n"));
-        for same in
-            [("http-proxy", ""), ("tls-patch-download", "true"), ("patch-delay", "0"), ("dial-timeout", "")]
-        {
-            assert_eq!(changed(same.0, same.1).unwrap(), text);
-        }
-        for (key, value) in [
-            ("remote-server", "http://a"),
-            ("remote-server", "https://"),
-            ("dial-timeout", "0s"),
-            ("dial-timeout", "12"),
-            ("check-interval", "59"),
-            ("check-interval", "60m"),
-            ("http-proxy", "proxy:3128"),
-            ("https-proxy", "https://"),
-            ("tls-patch-download", "false"),
-            ("cutoff-date", "2026-01-01"),
-            ("patch-delay", "-1d"),
-            ("patch-delay", "2y"),
-            ("patch-delay", "9999w"),
-            ("ca-certs", "-----BEGIN CERTIFICATE-----"),
-            ("other", "1"),
-        ] {
-            let error = changed(key, value).unwrap_err();
-            assert!(error.contains(key) && !error.contains('\n'), "{error}");
-        }
     }
 }

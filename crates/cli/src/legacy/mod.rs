@@ -4,6 +4,7 @@
 //! `livepatch`.
 
 mod arguments;
+mod change;
 mod config;
 mod message;
 
@@ -40,14 +41,17 @@ pub fn run(
     err: &mut dyn Write,
 ) -> Result<Exit, CliError> {
     let runtime_dir = &arguments.runtime_dir;
+    let root = &arguments.system_root;
     let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
     let default = if reader == Reader::Person { Format::Humane } else { Format::Yaml };
     match &arguments.command {
         Command::Status { verbose, format, .. } => {
-            let (status, source) = read(runtime_dir)?;
-            if let (Source::File, Some(problem)) = (source, &status.problem) {
+            let (status, source) = read(runtime_dir, root)?;
+            if let (Source::File | Source::Kernel, Some(problem)) = (source, &status.problem) {
                 writeln!(err, "{}", problem.message)?;
             }
+            // Nobody is enabled in a container; its kernel may have livepatches all the same.
+            let status = Status { enabled: status.enabled || source == Source::Kernel, ..status };
             let detail = if *verbose { Detail::Verbose } else { Detail::Summary };
             out.write_all(text(&status, format.unwrap_or(default), detail, now)?.as_bytes())?;
         }
@@ -66,10 +70,10 @@ pub fn run(
             out.write_all(text(&status, default, Detail::Summary, now)?.as_bytes())?;
         }
         Command::Config { settings, format } => {
-            config::run(&arguments.config_file, settings, *format, out, err)?;
+            config::run(&arguments.config_file, settings, *format, now, out, err)?;
         }
         Command::KernelUpgradeRequired => {
-            let (status, _) = read(runtime_dir)?;
+            let (status, _) = read(runtime_dir, root)?;
             let required = status.enabled && status.upgrade_required();
             return Ok(if required { Exit::Ok } else { Exit::Failed });
         }

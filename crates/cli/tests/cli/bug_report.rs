@@ -1,26 +1,37 @@
 //! The report of this machine, with a journal of the test's making.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::*;
 
 const LOG: &str =
     "2026-11-24T12:00:00+0000 livepatchd[7]: the server 192.0.2.7 (https://patches.lan:8443/v1) refuses
 2026-11-24T12:00:01+0000 livepatchd[7]: link 52:54:00:12:34:56, fe80::7, carol@example.org, token=abc123
+2026-11-24T12:00:01+0000 livepatchd[7]: dns error: failed to lookup patches.lan and gone.example, past db.inner.corp and intranet
 2026-11-24T12:00:02+0000 livepatchd[7]: livepatch_113_1 is applied to 6.1.0-50-cloud-amd64
 ";
 
 fn report(directory: &Path, journalctl: &str, arguments: &[&str]) -> Output {
+    answered(directory, journalctl, arguments, "")
+}
+
+/// The same with an answer to what is asked.
+fn answered(directory: &Path, journalctl: &str, arguments: &[&str], answer: &str) -> Output {
     let program = directory.join("journalctl");
     std::fs::write(&program, journalctl).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(directory.join("log"), LOG).unwrap();
     let config = directory.join("livepatch.toml");
-    std::fs::write(&config, "server = \"https://patches.lan\"\ncheck-interval = \"90m\"\n").unwrap();
-    Command::new(env!("CARGO_BIN_EXE_livepatch"))
+    let settings =
+        "server = \"https://patches.lan\"\ncheck-interval = \"90m\"\nno-proxy = \".inner.corp,intranet\"\n";
+    std::fs::write(&config, settings).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_livepatch"))
         .arg("--runtime-dir")
+        .arg(directory)
+        .arg("--system-root")
         .arg(directory)
         .arg("bug-report")
         .arg("--config")
@@ -28,8 +39,14 @@ fn report(directory: &Path, journalctl: &str, arguments: &[&str]) -> Output {
         .args(arguments)
         .env("PATH", directory)
         .env("SUDO_USER", "carol")
-        .output()
-        .unwrap()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended already, without having read.
+    let _ = child.stdin.take().unwrap().write_all(answer.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 fn journal(directory: &Path) -> String {
@@ -41,8 +58,20 @@ fn it_is_shown_then_written_and_has_nothing_private() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("status.json"), serde_json::to_string(&status()).unwrap()).unwrap();
     let file = directory.path().join("report");
-    let output = report(directory.path(), &journal(directory.path()), &["--output", file.to_str().unwrap()]);
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let arguments = ["--output", file.to_str().unwrap()];
+    // Shown, and not written before somebody says yes.
+    for answer in ["", "n\n", "\n"] {
+        let output = answered(directory.path(), &journal(directory.path()), &arguments, answer);
+        assert_eq!((output.status.code(), file.exists()), (Some(1), false), "{answer:?}");
+        assert!(text(&output.stdout).contains("== log =="));
+        assert!(text(&output.stderr).contains("error: nothing is written: nobody said yes\n"));
+    }
+    let quiet = [&arguments[..], &["--quiet"]].concat();
+    let output = answered(directory.path(), &journal(directory.path()), &quiet, "y\n");
+    assert_eq!((output.status.code(), file.exists()), (Some(1), false), "what was not shown");
+    let output = answered(directory.path(), &journal(directory.path()), &arguments, "y\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stderr), format!("Write this to {}? [y/N] ", file.display()));
     let shown = text(&output.stdout);
     let ours = shown.lines().enumerate().filter(|(at, line)| *at < 2 || line.starts_with("== "));
     let ours: Vec<&str> = ours.map(|(_, line)| line).collect();
@@ -64,12 +93,23 @@ fn it_is_shown_then_written_and_has_nothing_private() {
         "check-interval = \"90m\"",
         "server = \"https://[host]\"",
         "livepatchd[7]: the server [ip] (https://[host]/v1) refuses",
+        "dns error: failed to lookup [host] and [host], past [host] and [host]",
+        "no-proxy = \"[host],[host]\"",
         "link [mac], [ip], [email], token=[secret]",
         "livepatch_113_1 is applied to 6.1.0-50-cloud-amd64",
     ] {
         assert!(shown.contains(stays), "{stays}: {shown}");
     }
-    for goes in ["patches.lan", "192.0.2.7", "carol", "abc123", "livepatch.example.org"] {
+    for goes in [
+        "patches.lan",
+        "gone.example",
+        "inner.corp",
+        "intranet",
+        "192.0.2.7",
+        "carol",
+        "abc123",
+        "livepatch.example.org",
+    ] {
         assert!(!shown.contains(goes), "{goes}: {shown}");
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
@@ -78,10 +118,14 @@ fn it_is_shown_then_written_and_has_nothing_private() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), shown);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // What is there stays.
-    let output = report(directory.path(), &journal(directory.path()), &["--output", file.to_str().unwrap()]);
+    // What is there stays, and scripts say yes beforehand.
+    let arguments = ["--yes", "--output", file.to_str().unwrap()];
+    let output = report(directory.path(), &journal(directory.path()), &arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).starts_with("error: cannot write "), "{}", text(&output.stderr));
+    std::fs::remove_file(&file).unwrap();
+    let output = report(directory.path(), &journal(directory.path()), &arguments);
+    assert_eq!((output.status.code(), text(&output.stderr), file.exists()), (Some(0), "", true));
 }
 
 #[test]
@@ -92,6 +136,8 @@ fn without_a_daemon_and_a_journal_it_says_so() {
     assert_eq!(output.status.code(), Some(0));
     let output = Command::new(env!("CARGO_BIN_EXE_livepatch"))
         .arg("--runtime-dir")
+        .arg(directory.path())
+        .arg("--system-root")
         .arg(directory.path())
         .arg("bug-report")
         .env("PATH", directory.path())
@@ -112,4 +158,14 @@ fn a_journal_without_end_is_cut() {
     let output = report(directory.path(), endless, &[]);
     assert_eq!(output.status.code(), Some(0));
     assert!((1 << 20..2 << 20).contains(&output.stdout.len()), "{}", output.stdout.len());
+}
+
+/// A journal on a slow disk holds nobody up.
+#[test]
+fn a_journal_that_does_not_answer_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let silent = "#!/bin/sh\nexec /bin/sleep 60\n";
+    let output = crate::never_hangs::in_time("silent", || report(directory.path(), silent, &[]));
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("== log ==\njournalctl: no answer within 800 ms"));
 }

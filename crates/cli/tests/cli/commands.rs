@@ -101,6 +101,7 @@ fn the_loader_comes_first() {
     };
     for (arguments, code, expected) in [
         (&["revert"][..], "transition-stalled", 1),
+        (&["revert", "--all"], "transition-stalled", 1),
         (&["apply"], "not-permitted", 5),
         (&["disable"], "not-enabled", 3),
         (&["prepare-image"], "transition-stalled", 1),
@@ -227,6 +228,7 @@ fn help() {
       bug-report               Show what those who help need to know of this host, with names, addresses and secrets taken out
       secure-boot              Whose modules this machine's kernel takes, and how it comes to take livepatches under Secure Boot
       trust                    Show which vendor's repository and operator's root this host is held to, what was seen, what is allowed here; for root
+      completions              Print what makes a shell complete these commands; the package has it for bash, zsh and fish
       help                     Print this message or the help of the given subcommand(s)
 
     Options:
@@ -253,4 +255,15 @@ fn help() {
       -q, --quiet                      Print nothing but errors; the exit code tells
       -h, --help                       Print help
     ");
+}
+
+#[test]
+fn completions_of_every_shell() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = livepatch(directory.path(), &["completions", shell], "");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("kernel-upgrade-required"), "{shell}");
+    }
+    assert_eq!(livepatch(directory.path(), &["completions", "csh"], "").status.code(), Some(2));
 }

@@ -1,5 +1,6 @@
 //! The program under its other name.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Output;
 
@@ -196,6 +197,78 @@ fn settings() {
     assert_eq!(shown(&["config", "remote-server", "http-proxy="], "").0, Some(1));
 }
 
+/// What the daemons' own reader refuses is not written: they would end, and the next boot would be unpatched.
+#[test]
+fn what_the_daemons_refuse_is_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("livepatch.toml");
+    let config = |settings: &[&str]| {
+        let output = canonical_livepatch(directory.path(), &[&["config"], settings].concat(), "");
+        (output.status.code(), text(&output.stderr).lines().next().unwrap_or_default().to_owned())
+    };
+    let before = "server = \"https://a\"\n";
+    std::fs::write(&file, before).unwrap();
+    for (settings, said) in [
+        (
+            &["dial-timeout=99999h", "remote-server=https:///x"][..],
+            "error: dial-timeout: it is not a number with s, m, h, d or w, or longer than a year",
+        ),
+        (
+            &["remote-server=https:///x"],
+            "error: remote-server: it is not an https URL; plain http is not spoken",
+        ),
+        (
+            &["cutoff-date=2999-01-01T00:00:00Z"],
+            "error: cutoff-date: it is still to come: a cutoff date is in the past",
+        ),
+        (&["log-level=loud"], "error: log-level: it is neither debug, info, notice, warning nor error"),
+        (
+            &["ca-certs=x", "log-level=debug"],
+            "error: ca-certs: not a usable certificate: there is no PEM certificate in the file",
+        ),
+        (&["ca-certs=@stdin", "no-proxy=@stdin"], "error: ca-certs: standard input is read once"),
+    ] {
+        assert_eq!(config(settings), (Some(1), said.to_owned()), "{settings:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "the file and the program");
+
+    // One that is wrong already stays as it is, unless it is mended.
+    let wrong = "transition-timeout = \"0s\"\ndial-timeout = \"99999h\"\n";
+    std::fs::write(&file, wrong).unwrap();
+    let (code, said) = config(&["dial-timeout=5s"]);
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with("transition-timeout = \"0s\": it must be a second or more"), "{said}");
+    let held =
+        livepatch(directory.path(), &["hold", "CVE-2026-1001", "--config", file.to_str().unwrap()], "");
+    assert_eq!(held.status.code(), Some(1), "{}", text(&held.stderr));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), wrong);
+    std::fs::write(&file, "dial-timeout = \"99999h\"\n").unwrap();
+    assert_eq!(config(&["dial-timeout=5s"]).0, Some(0));
+}
+
+/// As ubuntu-pro-client does for a server of its own, with the value and with standard input.
+#[test]
+fn certificates_go_into_a_file_of_their_own() {
+    let pem = include_str!("ca.pem");
+    for (setting, input) in [(format!("ca-certs={pem}"), ""), ("ca-certs=@stdin".into(), pem)] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca-certs.pem");
+        let output = canonical_livepatch(directory.path(), &["config", &setting], input);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), pem.trim());
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        let written = std::fs::read_to_string(directory.path().join("livepatch.toml")).unwrap();
+        assert_eq!(written, format!("ca-file = \"{}\"\n", file.display()));
+        let output = canonical_livepatch(directory.path(), &["config", "ca-certs", "--format", "json"], "");
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(shown["ca-certs"].as_str().unwrap().trim(), pem.trim());
+        let output = canonical_livepatch(directory.path(), &["config", "ca-certs="], "");
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(std::fs::read_to_string(directory.path().join("livepatch.toml")).unwrap(), "");
+    }
+}
+
 #[test]
 fn what_is_said_of_settings() {
     let directory = tempfile::tempdir().unwrap();
@@ -234,11 +307,11 @@ fn what_is_said_of_settings() {
 
     hint: `canonical-livepatch config` shows every key with its value
     $ config ca-certs=x
-    error: ca-certs: it is the file that ca-file names in the daemon's configuration
+    error: ca-certs: not a usable certificate: there is no PEM certificate in the file
 
     hint: `canonical-livepatch config` shows every key with its value
     $ config remote-server=http://a
-    error: remote-server: it is not an https URL
+    error: remote-server: it is not an https URL; plain http is not spoken
 
     hint: `canonical-livepatch config` shows every key with its value
     $ config http-proxy=a:1

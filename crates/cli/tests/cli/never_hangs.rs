@@ -16,14 +16,14 @@ const PROMISE: Duration = Duration::from_secs(1);
 const ROOM: Duration = Duration::from_secs(2);
 
 /// Runs a command and checks how long it took.
-fn in_time(what: &str, run: impl Fn() -> Output) -> Output {
+pub(crate) fn in_time(what: &str, run: impl Fn() -> Output) -> Output {
     let start = Instant::now();
     let output = run();
     assert!(start.elapsed() < PROMISE + ROOM, "{what}: {:?}", start.elapsed());
     output
 }
 
-fn leave(directory: &Path, status: &Status) {
+pub(crate) fn leave(directory: &Path, status: &Status) {
     std::fs::write(directory.join("status.json"), serde_json::to_string(status).unwrap()).unwrap();
 }
 
@@ -160,10 +160,11 @@ fn a_full_queue() {
 /// A daemon in a process of its own: this program again, told so by the environment.
 const DAEMON_DIRECTORY: &str = "LIVEPATCH_TEST_DAEMON_DIRECTORY";
 
-/// Not a test by itself: the daemon of the next one.
+/// Not a test by itself: the daemon of the next one, and a loader.
 #[test]
 fn daemon_process() {
     let Some(directory) = std::env::var_os(DAEMON_DIRECTORY) else { return };
+    loader_with(directory.as_ref(), None, Some(livepatch_loader_api::View::default()));
     let body = serde_json::to_vec(&status()).unwrap();
     let listener = UnixListener::bind(Path::new(&directory).join("livepatchd.sock")).unwrap();
     // Whoever started this ends it.
@@ -173,10 +174,10 @@ fn daemon_process() {
     }
 }
 
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    fn start(directory: &Path) -> Self {
+    pub(crate) fn start(directory: &Path) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "never_hangs::daemon_process"])
             .env(DAEMON_DIRECTORY, directory)
@@ -192,7 +193,7 @@ impl Daemon {
         daemon
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 }

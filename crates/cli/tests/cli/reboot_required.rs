@@ -1,6 +1,6 @@
 //! Contracts with those that reboot hosts: unattended-upgrades (`Unattended-Upgrade::Automatic-Reboot`) looks whether
-//! /run/reboot-required is there, and names the packages in reboot-required.pkgs, line by line; who is run by needrestart or by a
-//! login looks for the same files. So the file must be there exactly when a newer kernel must be booted, or another program says so.
+//! /run/reboot-required is there, and names the packages in reboot-required.pkgs, line by line; the message at login looks for the
+//! same file. (needrestart looks for neither, but at the kernels in /boot: the agent's coverage has its contract.) So the file must be there exactly when a newer kernel must be booted, or another program says so.
 
 use std::path::Path;
 
