@@ -92,6 +92,16 @@ fn a_reboot_that_is_needed_or_of_use() {
     assert_eq!(installed, "reboot   it is so\n         hint: reboot into 6.1.0-51-amd64");
 }
 
+#[test]
+fn the_network_is_not_up_yet() {
+    let mut status = status();
+    status.patch.waiting = None;
+    (status.check.state, status.check.reachability) = (CheckState::NeedsCheck, Reachability::Pending);
+    let text = explain(&status).text();
+    let next = text.lines().find(|line| line.starts_with("next")).unwrap();
+    insta::assert_snapshot!(next, @"next     the server is asked when the network is up: it has no default route");
+}
+
 /// What is in force, and what to do for the next one, where there is something to do.
 #[test]
 fn what_is_in_force_and_what_is_held() {

@@ -266,7 +266,10 @@ fn of_bundles() {
     let all = bundles.map(Problem::from).into_iter().chain(verify_errors().map(bundle::of_the_manifest));
     // Whatever is wrong with what it carries: there is no server here.
     let carried = refusals().into_iter().map(|refusal| bundle::of_a_bundle(refusal.into()));
-    let carried = carried.chain([bundle::of_a_bundle(Problem::new("wrong-module", "it is wrong", ""))]);
+    let carried = carried.chain(
+        ["wrong-module", "log-wrong-signer", "log-bad-proof"]
+            .map(|code| bundle::of_a_bundle(Problem::new(code, "it is wrong", ""))),
+    );
     let text = said(all.chain(ours)) + "---\n" + &said(carried);
     let servers = text.lines().filter(|line| line.starts_with("hint: ") && line.contains("server"));
     let servers: Vec<&str> = servers.collect();
@@ -373,6 +376,10 @@ fn of_bundles() {
     hint: the livepatch is for the distribution's module; unload the other one
     it is wrong (wrong-module)
     hint: the bundle is of another kernel or wrongly made; get the one for this kernel (`uname -r`) from the vendor
+    it is wrong (log-wrong-signer)
+    hint: compare log.vkey in the trust directory with that of the log; if it is the same, tell those who watch the log
+    it is wrong (log-bad-proof)
+    hint: the proof in it does not hold: tell those who watch the log, and get the bundle again
     "#);
 }
 

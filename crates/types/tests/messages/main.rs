@@ -13,9 +13,10 @@ const CRATES: [(&str, &[&str]); 3] =
     [("cli", &[]), ("agent", &["main.rs", "run.rs"]), ("loader", &["main.rs"])];
 
 /// Texts that nobody reads: the beginning of each, and what it is.
-const NOT_FOR_PEOPLE: [(&str, &str); 5] = [
+const NOT_FOR_PEOPLE: [(&str, &str); 6] = [
     ("{method} {path} HTTP/1.1", "the head of a request"),
     ("Content-Type: application/json", "the head of a request"),
+    ("text/plain; version", "the head of an answer"),
     ("root's {:?}", "the name of a request, for the journal"),
     ("state {changes}", "what an id is made from"),
     ("the file is too large", "for the journal"),

@@ -107,10 +107,10 @@ fn compressed(content: &[u8]) -> Bytes {
 #[tokio::test]
 async fn attack_decompression_bomb() {
     let scene = unattacked().await;
-    let shelf = scene.site.shelf.lock().unwrap();
-    let document = shelf.document.clone().unwrap();
-    let timestamp = shelf.vendor["metadata/timestamp.json"].clone();
-    drop(shelf);
+    let (document, timestamp) = {
+        let shelf = scene.site.shelf.lock().unwrap();
+        (shelf.document.clone().unwrap(), shelf.vendor["metadata/timestamp.json"].clone())
+    };
     let rows = [
         // Fewer bytes than such an answer may have, but for the timestamp, of which more than that are not read.
         (DOCUMENT, document, "document-malformed", "document-malformed"),
