@@ -110,7 +110,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     set_clock(&host, later());
     // The kernel told the daemon, which looks again what waits.
     host.wait_for(
-        "journalctl --boot --unit=livepatchd | grep -c 'the clock was set, or the host slept'",
+        "journalctl --boot --unit=livepatchd | grep -m1 -c 'the clock was set, or the host slept'",
         "1",
     );
     host.expect("livepatch refresh", 1);
