@@ -78,6 +78,8 @@ fn lines_of_the_plugin() {
     expect(Level::Critical, line(state(PatchState::AppliedWithBug)));
     expect(Level::Critical, line(state(PatchState::KernelUpgradeRequired)));
     expect(Level::Critical, line(|s| s.reboot = Some(reboot("window-ended", None))));
+    let newer = "6.1.0-51-cloud-amd64";
+    expect(Level::Critical, line(|s| s.reboot = Some(reboot("window-ended", Some(newer)))));
     expect(
         Level::Critical,
         line(|s| {
@@ -117,6 +119,7 @@ fn lines_of_the_plugin() {
     LIVEPATCH CRITICAL - livepatch 113.1 is applied, but the kernel complained afterwards | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - this kernel gets no livepatches any more: boot a newer one | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - it is so; install a newer kernel, and reboot | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - it is so; reboot into 6.1.0-51-cloud-amd64, which is installed and may be covered | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - it is so; reboot into 6.1.0-51-cloud-amd64, which is installed and may have the fix | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - livepatch 113.1 could not be applied; wrong-signer / happened  | fixed=1 open=0 age=600s;86400;259200
