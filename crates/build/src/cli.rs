@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use livepatch_inspect::{inspect, proof_text};
 use livepatch_kbuild::{KbuildError, KernelOrigin, PackagedPatches, ToolchainChoice};
-use livepatch_manifest::{Bundle, CveEntry, ProofResult, VmProof};
+use livepatch_manifest::{Bundle, CveEntry, ProofResult};
 use livepatch_types::{Clock, CveCoverage, CveId, ModuleName, PatchVersion, Rating, SystemClock, plural};
 
 use crate::check_text::check_text;
@@ -15,7 +16,6 @@ use crate::error::{BuildError, ExitCode};
 use crate::fidelity::Selection;
 use crate::files::{read, write};
 use crate::index::cli::IndexArguments;
-use crate::inspect::inspect;
 use crate::pipeline::{
     self, Built, KernelRequest, LivepatchRequest, Omissions, PatchRequest, Workbench, build, check, identify,
 };
@@ -594,22 +594,6 @@ fn run_prove(arguments: &ProveArguments) -> Result<(String, ExitCode), Shown> {
     let passed = proof.result == ProofResult::Passed;
     let text = if arguments.format == Format::Json { json(&proof) } else { proof_text(&proof) };
     Ok((text, if passed { ExitCode::Success } else { ExitCode::Unproven }))
-}
-
-/// A proof for people; the log only when it failed.
-pub(crate) fn proof_text(proof: &VmProof) -> String {
-    let passed = proof.result == ProofResult::Passed;
-    let mut text = format!("proof      {}\n", if passed { "passed" } else { "FAILED" });
-    text.push_str(&format!("kernel     {} in {}\n", proof.kernel.release, proof.machine));
-    for step in &proof.steps {
-        let seconds = step.milliseconds as f64 / 1000.0;
-        let failure = step.failure.as_ref().map(|why| format!("  FAILED: {why}")).unwrap_or_default();
-        text.push_str(&format!("  {seconds:>6.1} s  {}{failure}\n", step.what));
-    }
-    if proof.checks.is_empty() {
-        text.push_str("no check program was given: that the fixes work was not tried\n");
-    }
-    text
 }
 
 fn run_verify(arguments: &VerifyArguments) -> Result<(String, ExitCode), Shown> {

@@ -14,7 +14,6 @@ pub mod fidelity;
 mod files;
 pub mod glue;
 pub mod index;
-mod inspect;
 pub mod keygen;
 pub mod pipeline;
 pub mod prove;

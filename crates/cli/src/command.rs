@@ -115,6 +115,14 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         bundle: Option<PathBuf>,
     },
+    /// Show all that a bundle holds: kernel, build-ids, CVEs, sources, report, proof, sizes, licence; verifies no signature
+    Inspect {
+        /// The bundle
+        bundle: PathBuf,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// What keeps livepatches from this kernel: held back, blocked after a crash, stalled
     #[command(subcommand)]
     Locks(Locks),
@@ -344,6 +352,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Locks(locks) => locks.run(&daemons, out),
         Command::Apply { bundle: None } => done(&daemons.apply()?, now, out),
         Command::Apply { bundle: Some(path) } => bundle::apply(&daemons, path, out),
+        Command::Inspect { bundle, format } => bundle::inspect(bundle, *format, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
         Command::Trust(trust) => trust.run(&daemons, out),
         Command::Completions { shell } => {

@@ -106,6 +106,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_when_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let silent = directory.path().join("systemctl");
+        std::fs::write(&silent, "#!/bin/sh\nexit 1\n").unwrap();
+        std::fs::set_permissions(&silent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let missing = directory.path().join("missing");
+        let said =
+            [silent, missing].map(|program| restart(program.to_str().unwrap()).unwrap_err().to_string());
+        insta::assert_snapshot!(said.join("\n"), @"
+        cannot restart the daemons: systemctl failed
+        cannot restart the daemons: systemctl: No such file or directory (os error 2)
+        ");
+    }
+
+    #[test]
     fn another_file_is_not_theirs() {
         assert_eq!(tell(Path::new("/tmp/livepatch.toml")).unwrap(), Told::No);
     }

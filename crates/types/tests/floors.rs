@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("livepatch-transparency", 1),
     ("livepatch-trust", 1),
     ("livepatch-confine", 2),
+    ("livepatch-inspect", 2),
     ("livepatch-kbuild", 2),
     ("livepatch-kernel", 2),
     ("livepatch-loader-api", 2),

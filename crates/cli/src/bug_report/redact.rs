@@ -85,7 +85,7 @@ impl Private {
 }
 
 /// What a line speaks of that has names of machines: failures to find one, and certificates of another.
-const NAMING: [&str; 5] = ["dns", "lookup", "resolve", "hostname", "not valid for name"];
+const NAMING: [&str; 5] = ["dns", "lookup", "resolve", "hostname", "certificate"];
 /// Endings of names of files and units, which no domain has or which stay all the same.
 const FILES: [&str; 12] =
     ["service", "socket", "timer", "target", "pem", "toml", "json", "pub", "conf", "rs", "so", "ko"];

@@ -218,6 +218,7 @@ fn help() {
       refresh                  Ask the server now, and wait until what it offers is applied
       revert                   Disable and unload the livepatch; it is held back until `apply` or another version
       apply                    Apply what is offered: at once, and even if it was reverted here or a host went down with it
+      inspect                  Show all that a bundle holds: kernel, build-ids, CVEs, sources, report, proof, sizes, licence; verifies no signature
       locks                    What keeps livepatches from this kernel: held back, blocked after a crash, stalled
       kernel-upgrade-required  Say whether a newer kernel must be booted to be safe: exit code 0 if so, 1 if not
       reboot-required          Write /run/reboot-required if a newer kernel must be booted, and take our own away if not: exit code 0 if so, 1 if not

@@ -92,6 +92,7 @@ fn all_say_the_same_there() {
     problem: this is a container (docker): the kernel 6.1.0-50-cloud-amd64 is that of its host; enabled: livepatch_113_1 (container)
     hint: install and ask livepatch on the host; all its containers are covered with it
     ");
+    let mut said = Vec::new();
     let output = livepatch(directory.path(), &["check"], "");
     assert_eq!(output.status.code(), Some(3));
     insta::assert_snapshot!(text(&output.stdout), @"LIVEPATCH UNKNOWN - this is a container (docker): the kernel 6.1.0-50-cloud-amd64 is that of its host; enabled: livepatch_113_1 | fixed=0 open=0");
@@ -105,6 +106,14 @@ fn all_say_the_same_there() {
         canonical_livepatch(directory.path(), &["kernel-upgrade-required"], "").status.code(),
         Some(1)
     );
+    for (livepatches, place) in [(Some(&[][..]), ".dockerenv"), (None, "unused")] {
+        let release = if livepatches.is_some() { "6.1.0-50-amd64" } else { "5.15-microsoft" };
+        said.push(status(self::place(place, release, livepatches).path()).problem.unwrap().message);
+    }
+    insta::assert_snapshot!(said.join("\n"), @"
+    this is a container (docker): the kernel 6.1.0-50-amd64 is that of its host; no livepatch is enabled
+    this is WSL: its kernel 5.15-microsoft gets no livepatches; its livepatches are not shown here
+    ");
     let said = livepatch(directory.path(), &["doctor"], "");
     assert!(text(&said.stdout).starts_with("wrong  place      this is a container (docker): "));
 }

@@ -284,6 +284,8 @@ fn what_is_said_of_settings() {
         &["patch-delay=1y"],
         &["cutoff-date=2026-01-01"],
         &["check-interval=59"],
+        &["cutoff-date=2999-01-01T00:00:00Z"],
+        &["ca-certs=@stdin", "no-proxy=@stdin"],
     ]
     .into_iter()
     .map(|settings| {
@@ -332,6 +334,14 @@ fn what_is_said_of_settings() {
     hint: `canonical-livepatch config` shows every key with its value
     $ config check-interval=59
     error: check-interval: it is neither 0 nor a number of minutes from 60 to a year
+
+    hint: `canonical-livepatch config` shows every key with its value
+    $ config cutoff-date=2999-01-01T00:00:00Z
+    error: cutoff-date: it is still to come: a cutoff date is in the past
+
+    hint: `canonical-livepatch config` shows every key with its value
+    $ config ca-certs=@stdin no-proxy=@stdin
+    error: ca-certs: standard input is read once
 
     hint: `canonical-livepatch config` shows every key with its value
     ");

@@ -8,6 +8,7 @@ mod cves_and_holds;
 mod doctor;
 mod elsewhere;
 mod explain;
+mod inspect;
 mod legacy;
 mod locks;
 mod monitoring;

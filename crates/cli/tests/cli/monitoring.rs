@@ -78,7 +78,8 @@ fn lines_of_the_plugin() {
     expect(Level::Critical, line(state(PatchState::AppliedWithBug)));
     expect(Level::Critical, line(state(PatchState::KernelUpgradeRequired)));
     expect(Level::Critical, line(|s| s.reboot = Some(reboot("window-ended", None))));
-    expect(Level::Critical, line(|s| s.reboot = Some(reboot("window-ended", Some("6.1.0-51-cloud-amd64")))));
+    let newer = "6.1.0-51-cloud-amd64";
+    expect(Level::Critical, line(|s| s.reboot = Some(reboot("window-ended", Some(newer)))));
     expect(
         Level::Critical,
         line(|s| {

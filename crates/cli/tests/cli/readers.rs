@@ -33,6 +33,7 @@ const READERS: &[(&[&str], Option<i32>)] = &[
     (&["locks", "list"], Some(4)),
     (&["locks", "list", "--format", "json"], Some(4)),
     (&["completions", "bash"], Some(0)),
+    (&["inspect", "DIRECTORY/none.lpb"], Some(1)),
     (&["trust"], Some(4)),
     (&["trust", "--format", "json"], Some(4)),
 ];

@@ -1,19 +1,25 @@
-//! What a bundle holds, for people and programs.
+//! Floor 2: what a bundle holds, for people and programs; the same in `livepatch inspect` and `livepatch-build inspect`. Pure.
+//!
+//! Nothing is verified here but what [`Bundle::parse`] checks: whoever applies a bundle verifies it.
 
-use livepatch_manifest::{Bundle, BundleError, PatchManifest, PatchSources, VendorFiles, VmProof, sha256};
+use livepatch_manifest::{
+    Bundle, BundleError, PatchManifest, PatchSources, ProofResult, VendorFiles, VmProof, sha256,
+};
+use livepatch_modsig::module_info;
 use livepatch_transparency::{Entry, LoggedProof};
 use livepatch_types::{CveCoverage, Sha256Digest, plural};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::proof_text;
-
 /// The manifest, and what else is in the bundle.
 #[derive(Debug, Serialize)]
-pub(crate) struct Inspected<'b> {
+pub struct Inspected<'b> {
     #[serde(flatten)]
     manifest: &'b PatchManifest,
+    /// Whether it carries a signature; that is not verified here.
     signed: bool,
+    /// The licence that the module states to the kernel (`MODULE_LICENSE`).
+    license: Option<String>,
     /// Length of each part in bytes.
     sizes: Sizes,
     /// Each source patch: what it is for, and the digest of its text.
@@ -67,7 +73,7 @@ struct Fidelity {
 }
 
 /// Reads all parts.
-pub(crate) fn inspect(bundle: &Bundle) -> Result<Inspected<'_>, BundleError> {
+pub fn inspect(bundle: &Bundle) -> Result<Inspected<'_>, BundleError> {
     let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
     let report: Option<Value> = match &bundle.report {
         Some(bytes) => {
@@ -93,6 +99,9 @@ pub(crate) fn inspect(bundle: &Bundle) -> Result<Inspected<'_>, BundleError> {
     Ok(Inspected {
         manifest: &bundle.manifest,
         signed: bundle.signature.is_some(),
+        license: module_info(&bundle.module)
+            .ok()
+            .and_then(|info| info.get_unique("license").ok().map(str::to_owned)),
         sizes: Sizes {
             bundle_bytes: bundle.to_bytes().len(),
             manifest_bytes: bundle.manifest_bytes.len(),
@@ -126,14 +135,14 @@ fn logged(bytes: &[u8]) -> Result<Logged, BundleError> {
 
 impl Inspected<'_> {
     /// For people.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut lines = Vec::new();
         self.what_it_is(&mut lines);
         self.what_it_does(&mut lines);
         self.what_it_was_made_of(&mut lines);
         let mut text = String::new();
         for (name, value) in lines {
-            text.push_str(&format!("{name:<10} {value}\n"));
+            text.push_str(&format!("{name:<10} {}\n", plain(&value)));
         }
         text + &self.proof.as_ref().map_or("proof      none\n".to_owned(), proof_text)
     }
@@ -144,7 +153,8 @@ impl Inspected<'_> {
         lines.push(("kernel", format!("{} {}", manifest.kernel.release, manifest.kernel.architecture)));
         lines.push(("build-id", manifest.kernel.build_id.to_string()));
         lines.push(("module", format!("{} ({} bytes)", manifest.module.sha256, manifest.module.size_bytes)));
-        lines.push(("signed", if self.signed { "yes" } else { "no" }.into()));
+        lines.push(("signed", if self.signed { "yes, not verified here" } else { "no" }.into()));
+        lines.push(("licence", self.license.clone().unwrap_or_else(|| "not stated by the module".into())));
         lines.push(("built", manifest.built.to_string()));
         let parts = [
             ("manifest", sizes.manifest_bytes),
@@ -213,4 +223,29 @@ impl Inspected<'_> {
             ),
         ));
     }
+}
+
+/// A proof, for people.
+pub fn proof_text(proof: &VmProof) -> String {
+    let passed = proof.result == ProofResult::Passed;
+    let mut text = format!("proof      {}\n", if passed { "passed" } else { "FAILED" });
+    text.push_str(&format!("kernel     {} in {}\n", proof.kernel.release, plain(&proof.machine)));
+    for step in &proof.steps {
+        let seconds = step.milliseconds as f64 / 1000.0;
+        let failure = step.failure.as_ref().map(|why| format!("  FAILED: {why}")).unwrap_or_default();
+        text.push_str(&format!("  {seconds:>6.1} s  {}\n", plain(&format!("{}{failure}", step.what))));
+    }
+    for check in &proof.checks {
+        let said: Vec<String> = check.said.iter().map(|(state, word)| format!("{state}: {word}")).collect();
+        text.push_str(&format!("  check {} {}\n", check.cve, plain(&said.join(", "))));
+    }
+    if proof.checks.is_empty() {
+        text.push_str("no check program was given: that the fixes work was not tried\n");
+    }
+    text
+}
+
+/// A bundle may come from anybody: nothing in it controls the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
