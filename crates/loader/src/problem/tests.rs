@@ -19,6 +19,7 @@ use super::*;
 use crate::observer::{Observer, holders};
 use crate::plan::Foreign;
 use crate::state::{Blocked, Phase, Retry, Stalled, State};
+use crate::step::Unwatched;
 use crate::vendor::problems as vendor;
 use crate::{
     assignment, bundle, execute, guard, loader, log, objects, observer, operator, plan, requests, state,
@@ -810,6 +811,7 @@ fn of_requests_and_the_state() {
         state::unreadable(path, "so it is"),
         state::missing(path),
         state::not_written(path, &io_error()),
+        state::not_written(path, &state::write_capped(path, b"abc", 2, &Unwatched).unwrap_err()),
     ];
     insta::assert_snapshot!(said(ours), @"
     the request cannot be read: it ends after 3 of 9 bytes (bad-request)
@@ -823,6 +825,8 @@ fn of_requests_and_the_state() {
     /the/file is gone, and this host had one (state-missing)
     hint: `livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot
     cannot write /the/file: so it is (state-not-written)
+    hint: the loader needs its state directory: free space, mount it writable, run as root
+    cannot write /the/file: it would have 3 bytes where 2 are allowed (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
     ");
 }

@@ -201,16 +201,22 @@ fn attack_crash_guard_is_not_the_agents_to_clear() {
 /// cache, and in every open file of this process that holds its bytes.
 #[derive(Default)]
 struct Swapper {
-    /// The one that was verified, the one in its place, and where modules are kept.
-    swap: Mutex<Option<(Vec<u8>, Vec<u8>, PathBuf)>>,
+    swap: Mutex<Option<Swap>>,
     /// How each attempt on an open file ended.
     ended: Mutex<Vec<io::ErrorKind>>,
+}
+
+/// The one that was verified, the one in its place, and where modules are kept.
+struct Swap {
+    verified: Vec<u8>,
+    other: Vec<u8>,
+    objects: PathBuf,
 }
 
 impl Steps for Swapper {
     fn reached(&self, step: Step<'_>) {
         let swap = self.swap.lock().unwrap();
-        let (Step::Insert, Some((verified, other, objects))) = (step, swap.as_ref()) else { return };
+        let (Step::Insert, Some(Swap { verified, other, objects })) = (step, swap.as_ref()) else { return };
         for entry in std::fs::read_dir(objects).into_iter().flatten().flatten() {
             std::fs::write(entry.path(), other).unwrap();
         }
@@ -242,7 +248,7 @@ fn attack_module_swapped_after_verification() {
     stage.restart();
     stage.enable();
     let objects = stage.directory.path().join("state/objects");
-    *swapper.swap.lock().unwrap() = Some((module.clone(), other, objects));
+    *swapper.swap.lock().unwrap() = Some(Swap { verified: module.clone(), other, objects });
     assert_eq!(stage.note(&stage.document(1, "7.1", &module)), "ok");
     assert_eq!(stage.apply(&module), "ok");
     assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
