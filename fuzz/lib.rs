@@ -5,6 +5,7 @@ use livepatch_manifest::{HostAssignment, VerifyingKey, assignment};
 use livepatch_manifest::document::PAYLOAD_TYPE;
 use livepatch_manifest::envelope::{assemble, signing_input};
 use livepatch_transparency::{Checkpoint, LogKey};
+use livepatch_trust::{Header, PublicKey, RepositoryName, Role, RoleKeys, Root, SignedFile};
 use livepatch_types::{Architecture, BuildId, HostId, KernelIdentity, KernelRelease, Tier};
 
 /// The key that the `envelope` target trusts. No secret: it signs nothing else.
@@ -56,4 +57,38 @@ pub fn kernel() -> KernelIdentity {
 /// The channel that seeds are for.
 pub fn channel() -> Tier {
     Tier::parse("stable").expect("a tier")
+}
+
+/// A file of metadata with this content, signed by the trusted key; none: the content has no canonical form.
+pub fn sign_metadata(content: &impl serde::Serialize) -> Option<Vec<u8>> {
+    let mut file = SignedFile::unsigned(content).ok()?;
+    let input = file.signing_input().ok()?;
+    file.add_signature(&PublicKey::Ed25519(*verifying_key().as_bytes()), key().sign(&input).as_ref());
+    Some(file.to_bytes())
+}
+
+/// A root that gives these roles to the trusted key, beside its own.
+fn root(name: &str, roles: &[Role]) -> Vec<u8> {
+    let key = PublicKey::Ed25519(*verifying_key().as_bytes());
+    let keys = RoleKeys { keyids: vec![key.id()], threshold: 1 };
+    let roles = roles.iter().chain(&[Role::Root]).map(|role| (*role, keys.clone()));
+    let (issued, expires) = (jiff::Timestamp::UNIX_EPOCH, "2199-01-01T00:00:00Z".parse().expect("a time"));
+    let root = Root {
+        header: Header::new(Role::Root, 1, issued, expires),
+        repository: RepositoryName::parse(name).expect("a name"),
+        consistent_snapshot: true,
+        keys: [(key.id(), key.clone())].into(),
+        roles: roles.collect(),
+    };
+    sign_metadata(&root).expect("a root has a canonical form")
+}
+
+/// The root of a vendor whose every key is the trusted one.
+pub fn vendor_root() -> Vec<u8> {
+    root("fuzz-vendor", &[Role::Targets, Role::Snapshot, Role::Timestamp])
+}
+
+/// The same of an operator.
+pub fn operator_root() -> Vec<u8> {
+    root("fuzz-operator", &[Role::Documents, Role::Assignments])
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use livepatch_build::keygen;
 use livepatch_build::signing::{FileSigner, sign_bundle};
-use livepatch_fuzz::{channel, kernel, log_key, sign_envelope, sign_head};
+use livepatch_fuzz::{channel, kernel, log_key, sign_envelope, sign_head, sign_metadata};
+use livepatch_loader_api::{AgentRequest, Head};
 use livepatch_manifest::document::Target;
 use livepatch_manifest::{
     Bundle, CveEntry, KernelDocument, ModuleObject, ObjectName, PatchManifest, PatchedFunction,
@@ -15,6 +16,10 @@ use livepatch_manifest::{
 use livepatch_modsig::split;
 use livepatch_transparency::{
     BundleEvent, Checkpoint, Entry, Event, LoggedProof, leaf_hash, node_hash, write_entries,
+};
+use livepatch_trust::{
+    FileMeta, Header, KernelAllowance, Role, Snapshot, SnapshotMeta, TargetName, Targets, TimestampMeta, TimestampRole,
+    VersionedFile,
 };
 use livepatch_types::{CveCoverage, CveId, PatchVersion, Rating};
 
@@ -46,6 +51,7 @@ fn main() -> Result {
         write(&format!("debug_info/{case}"), &compile(&format!("layouts/{case}"), "-g")?)?;
     }
     log()?;
+    metadata()?;
     write("symvers/symvers", SYMVERS.as_bytes())?;
     write("source_patch/git", GIT_PATCH.as_bytes())?;
     write("source_patch/plain", PLAIN_PATCH.as_bytes())?;
@@ -230,4 +236,31 @@ fn module() -> Vec<u8> {
     elf.extend(0u32.to_le_bytes());
     elf.extend([64, 0, 0, 64, sections.len() as u16, 1].map(u16::to_le_bytes).concat());
     [elf, contents, table].concat()
+}
+
+/// The requests of a whole update of the vendor's metadata. The target signs what is metadata, as here.
+fn metadata() -> Result {
+    let (issued, expires) = ("2026-11-23T00:00:00Z".parse()?, "2199-01-01T00:00:00Z".parse()?);
+    let header = |role| Header::new(role, 1, issued, expires);
+    let allowance = KernelAllowance::empty(kernel()).to_bytes();
+    let name = TargetName::of_kernel(kernel().architecture, &kernel().build_id).to_string();
+    let targets = [(name, FileMeta::of(&allowance))].into();
+    let targets = Targets { header: header(Role::Targets), targets, delegations: None };
+    let meta = SnapshotMeta { targets: VersionedFile::of(1, &signed(&targets)?) };
+    let snapshot = Snapshot { header: header(Role::Snapshot), meta };
+    let meta = TimestampMeta { snapshot: VersionedFile::of(1, &signed(&snapshot)?) };
+    let timestamp = TimestampRole { header: header(Role::Timestamp), meta };
+    let mut requests = Head { request: AgentRequest::Update, body_bytes: 0 }.to_bytes().to_vec();
+    let [timestamp, snapshot, targets] =
+        [serde_json::to_vec(&timestamp)?, serde_json::to_vec(&snapshot)?, serde_json::to_vec(&targets)?];
+    // There is no second root.
+    for body in [vec![], timestamp, snapshot, targets, allowance] {
+        requests.extend(Head { request: AgentRequest::Metadata, body_bytes: body.len() as u32 }.to_bytes());
+        requests.extend(body);
+    }
+    write("loader_request/metadata", &requests)
+}
+
+fn signed(content: &impl serde::Serialize) -> Result<Vec<u8>> {
+    sign_metadata(content).ok_or_else(|| "metadata has a canonical form".into())
 }
