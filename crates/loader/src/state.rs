@@ -606,6 +606,24 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
+    /// Every member but the operator's root, of which crates/trust has golden files: what this version writes, every later one
+    /// reads. Who changes this file strands the hosts that have the former one.
+    #[test]
+    fn the_format_stays() {
+        let golden = include_str!("../tests/state.json");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE_NAME), golden).unwrap();
+        let store = open(directory.path());
+        assert_eq!(store.problem(), None);
+        let written = serde_json::to_string_pretty(&store.get()).unwrap();
+        assert_eq!(written, golden.trim_end());
+        let members = serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(golden).unwrap();
+        let empty = serde_json::to_value(State::new()).unwrap();
+        let unset =
+            |name: &String| members.get(name).is_none_or(|value| *value == empty[name] && name != "schema");
+        assert_eq!(empty.as_object().unwrap().keys().find(|name| unset(name)), None);
+    }
+
     #[test]
     fn the_state_of_the_daemon_before_the_split_is_taken_over() {
         let before = include_str!("../tests/before-split.json");
