@@ -73,3 +73,43 @@ pub(crate) fn not_stored(directory: &Path, error: &std::io::Error) -> Problem {
     let message = format!("cannot store the module in {}: {error}", directory.display());
     Problem::new("state-not-written", message, "free space or mount the state directory writable")
 }
+
+#[cfg(test)]
+mod tests {
+    use livepatch_manifest::sha256;
+
+    use super::*;
+    use crate::step::Unwatched;
+
+    fn object(bytes: &[u8]) -> ModuleObject {
+        ModuleObject { sha256: sha256(bytes), size_bytes: bytes.len() as u64 }
+    }
+
+    #[test]
+    fn what_is_kept_is_there_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = ObjectCache::new(directory.path(), Arc::new(Unwatched));
+        let modules: [&[u8]; 3] = [b"one", b"two", b"three"];
+        for module in modules {
+            assert!(!cache.holds(&object(module)));
+            cache.put(&sha256(module), module).unwrap();
+            assert!(cache.holds(&object(module)));
+            assert_eq!(cache.seal(&object(module)).unwrap().bytes(), module);
+        }
+        cache.keep_only(&[sha256(b"two"), sha256(b"four")]);
+        assert_eq!(modules.map(|module| cache.holds(&object(module))), [false, true, false]);
+        assert_eq!(std::fs::read_dir(directory.path().join(OBJECTS_DIRECTORY)).unwrap().count(), 1);
+        assert_eq!(cache.seal(&object(b"one")).err().unwrap().code, "module-not-cached");
+    }
+
+    #[test]
+    fn a_damaged_module_is_fetched_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = ObjectCache::new(directory.path(), Arc::new(Unwatched));
+        let wanted = object(b"module");
+        for damaged in [&b"modulo"[..], b"modul", b"modules"] {
+            cache.put(&wanted.sha256, damaged).unwrap();
+            assert!(cache.seal(&wanted).is_err() && !cache.holds(&wanted));
+        }
+    }
+}
