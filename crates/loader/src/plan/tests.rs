@@ -17,6 +17,10 @@ struct Case {
     running: Option<u32>,
     in_transition: bool,
     foreign: bool,
+    /// Their livepatch has the name of one of ours.
+    namesake: bool,
+    /// The clock is so many seconds behind the newest time of signing.
+    behind: Option<i64>,
     /// A module that is loaded besides.
     module: Option<&'static str>,
     applied: Option<u32>,
@@ -89,7 +93,7 @@ impl Case {
         let module = self.module.map(|name| ModuleName::parse(name).unwrap());
         let modules = ours.iter().cloned().chain(module).collect();
         if self.foreign {
-            let name = ModuleName::parse("theirs").unwrap();
+            let name = ModuleName::parse(if self.namesake { "livepatch_1_1" } else { "theirs" }).unwrap();
             livepatches.push(Livepatch { name, enabled: true, in_transition: false });
         }
         let state = State {
@@ -128,6 +132,7 @@ impl Case {
                 withdrawn: self.withdrawn.iter().copied().map(version).collect(),
             }],
             loaded: Loaded { boot_id: BOOT.into(), names: ours },
+            latest_issued: self.behind.map(|seconds| now + SignedDuration::from_secs(seconds)),
             ..State::default()
         };
         let observed = Observed { build_id: build_id(1), boot_id: BOOT.into(), livepatches, modules };
@@ -202,6 +207,11 @@ fn the_table() {
         (Case { expired: true, running: Some(1), ..offers(2) }, "nothing, document-expired"),
         (Case { foreign: true, ..offers(1) }, "nothing, foreign-livepatch"),
         (Case { foreign: true, running: Some(1), ..offers(1) }, "nothing"),
+        (Case { foreign: true, namesake: true, ..offers(1) }, "nothing, foreign-livepatch"),
+        // Five minutes are let pass.
+        (Case { behind: Some(300), ..offers(1) }, "install 1.1"),
+        (Case { behind: Some(301), ..offers(1) }, "nothing, clock-behind"),
+        (Case { behind: Some(301), running: Some(1), ..offers(1) }, "nothing"),
         (Case { module: Some("kcare"), ..offers(1) }, "nothing, foreign-livepatch"),
         (Case { module: Some("ksplice_4h3l2k1j_vmlinux_new"), ..offers(1) }, "nothing, foreign-livepatch"),
         (Case { module: Some("kpatch"), ..offers(1) }, "nothing, foreign-livepatch"),
@@ -305,10 +315,12 @@ fn the_table() {
     livepatch 1.2 was not in force everywhere in time, 1 time so far; it was cancelled and unloaded
     livepatch 1.2 was not in force everywhere in time, 1 time so far; it was cancelled and unloaded; the last healthy livepatch comes back
     livepatch 1.2 was released 1970-01-01 00:00 UTC, after the cutoff-date -9999-01-02 01:59 UTC; the last healthy livepatch comes back
+    livepatch livepatch_1_1 was loaded by somebody else, and applying ours would disable it
     livepatch theirs was loaded by somebody else, and applying ours would disable it
     livepatch_1_1 is in transition
     no document was seen for this kernel
     nothing is applied in mode no-apply, set by the default
+    the clock here says 2026-11-24T00:00:00Z, but a document was believed that was issued at 2026-11-24T00:05:01Z
     the document expired at 2026-11-24T00:00:00Z
     the document expired at 2026-11-24T00:00:00Z; the last healthy livepatch comes back
     the document names no livepatch; what runs was not withdrawn and stays
@@ -322,6 +334,19 @@ fn the_table() {
     this kernel is patched by Ksplice (module ksplice_4h3l2k1j_vmlinux_new), and one function cannot have two fixes
     this kernel is patched by kpatch (module kpatch), and one function cannot have two fixes
     ");
+}
+
+#[test]
+fn actions_in_the_log() {
+    let name = ModuleName::parse("livepatch_1_1").unwrap();
+    let actions = [
+        Action::Nothing,
+        Action::Settle(name),
+        Action::Install(target(1)),
+        Action::Reapply(target(1)),
+        Action::Withdraw(version(1)),
+    ];
+    assert_eq!(actions.map(|action| action.word()), ["nothing", "settle", "install", "reapply", "withdraw"]);
 }
 
 #[test]
