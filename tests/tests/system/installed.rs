@@ -87,6 +87,7 @@ fn upgrade(host: &Running) {
         };
         let all = log("");
         assert!(all.contains(": confined by itself files=") && !all.contains("<6>"), "{all}");
+        assert!(!all.contains("not in force"), "{unit}: {all}");
         assert!(!log("--priority=notice").contains("confined by itself"), "{unit}");
         let by_field = log("LIVEPATCH_SYSCALLS='in force'");
         assert_eq!(by_field.matches("confined by itself").count(), by_field.lines().count(), "{by_field}");
