@@ -181,8 +181,10 @@ impl Host<'_> {
 
     /// A bundle for a host without a server.
     pub(crate) fn carried(&self, version: &str, vendor: &Vendor) -> Result<Vec<u8>, Error> {
-        let copy = self.directory.join("carried.lpb");
-        vendor.attach(&self.bundle(version), &copy)?;
+        let [copy, proof] = ["carried.lpb", "carried.tlog-proof"].map(|name| self.directory.join(name));
+        let said = self.serve_chore(&["log", "prove", version], None)?;
+        fs::write(&proof, said).map_err(|e| Error::io("write the log's proof", e))?;
+        vendor.attach(&self.bundle(version), &proof, &copy)?;
         fs::read(&copy).map_err(|e| Error::io("read the bundle to carry", e))
     }
 

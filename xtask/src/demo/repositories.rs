@@ -73,10 +73,10 @@ impl Vendor {
         self.release()
     }
 
-    /// Puts what a host without a server needs into a copy of a bundle.
-    pub(crate) fn attach(&self, bundle: &Path, copy: &Path) -> Result<(), Error> {
-        let (bundle, copy) = (bundle.to_string_lossy(), copy.to_string_lossy());
-        self.0.trust(&["attach", REPOSITORY, &bundle, "--output", &copy])
+    /// Puts what a host without a server needs into a copy of a bundle: what the repository says, and the log's proof.
+    pub(crate) fn attach(&self, bundle: &Path, proof: &Path, copy: &Path) -> Result<(), Error> {
+        let [bundle, proof, copy] = [bundle, proof, copy].map(Path::to_string_lossy);
+        self.0.trust(&["attach", REPOSITORY, &bundle, "--logged", &proof, "--output", &copy])
     }
 
     /// The first root, which hosts pin.
