@@ -4,7 +4,7 @@ pub(crate) mod problems;
 mod unreachable;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
@@ -19,7 +19,10 @@ use self::unreachable::{chain, unreachable};
 use crate::Problem;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a whole module, however often its download breaks off.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// How often a download goes on where it broke off.
+const MOST_CONTINUATIONS: usize = 16;
 /// What a server may ask for at most.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86400);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -132,35 +135,40 @@ impl ServerClient {
         }
     }
 
-    /// Downloads a module object: never more than its signed size, and only with its signed digest.
+    /// Downloads a module object: never more than its signed size, and only with its signed digest. However it comes, it
+    /// takes no longer than [`DOWNLOAD_TIMEOUT`].
     pub async fn object(&self, server: &str, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
         if object.size_bytes > MAX_MODULE_BYTES {
             return Err(too_large(object.size_bytes));
         }
         let mut bytes = Vec::with_capacity(object.size_bytes as usize);
-        let mut had = 0;
-        while !self.object_from(server, object, &mut bytes).await? {
+        let (ends, mut had) = (Instant::now() + DOWNLOAD_TIMEOUT, 0);
+        for _ in 0..=MOST_CONTINUATIONS {
+            let left = ends.saturating_duration_since(Instant::now());
+            if self.object_from(server, object, &mut bytes, left).await? {
+                object.check(&bytes)?;
+                return Ok(bytes);
+            }
             // The same place twice: what breaks it off is not chance.
             if bytes.len() <= had {
-                let (actual, expected) = (bytes.len() as u64, object.size_bytes);
-                return Err(ObjectError::Truncated { actual, expected }.into());
+                break;
             }
             had = bytes.len();
             tracing::debug!(bytes = had, "the download broke off and goes on from there");
         }
-        object.check(&bytes)?;
-        Ok(bytes)
+        let (actual, expected) = (bytes.len() as u64, object.size_bytes);
+        Err(ObjectError::Truncated { actual, expected }.into())
     }
 
-    /// Adds what is still missing; whether that is all, or it broke off before.
+    /// Adds what is still missing, in the time that is left; whether that is all, or it broke off before.
     async fn object_from(
         &self,
         server: &str,
         object: &ModuleObject,
         bytes: &mut Vec<u8>,
+        left: Duration,
     ) -> Result<bool, Problem> {
-        let mut request =
-            self.http.get(format!("{server}/v1/objects/{}", object.sha256)).timeout(DOWNLOAD_TIMEOUT);
+        let mut request = self.http.get(format!("{server}/v1/objects/{}", object.sha256)).timeout(left);
         if !bytes.is_empty() {
             request = request.header(RANGE, format!("bytes={}-", bytes.len()));
         }

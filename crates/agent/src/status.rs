@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use livepatch_api::daemon::{Check, CoverageState, Cve, Patch, Status, Waiting};
+use livepatch_api::daemon::{Check, CoverageState, Cve, Failure, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
 use livepatch_loader_api::{Lock, LockKind, View};
 use livepatch_manifest::Target;
@@ -77,17 +77,33 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
-        notes: live.view.observer_problem.iter().filter(|_| state.enrolment.is_some()).cloned().collect(),
+        notes: notes(live).filter(|_| state.enrolment.is_some()).collect(),
     }
 }
 
-/// The CVEs that the running livepatch of ours wholly fixes.
-pub(crate) fn fixed_cves(view: &View, livepatches: &[Livepatch]) -> Vec<CveId> {
-    let Some(version) = running(view, livepatches) else { return Vec::new() };
+/// What is of no consequence for the livepatch, and to be mended all the same.
+fn notes(live: &Live) -> impl Iterator<Item = Failure> {
+    let reports = live.reports_problem.as_ref().map(|problem| {
+        let Failure { message, hints, .. } = problem.to_failure();
+        let message = format!("the server does not take what this host tells: {message}");
+        Failure { code: "reports-refused".into(), message, hints }
+    });
+    live.view.observer_problem.clone().into_iter().chain(reports)
+}
+
+/// The CVEs that the livepatch of ours wholly fixes which all tasks run: while the next one takes its place, it still is this
+/// one. The loader may have been given the next one since it told of itself.
+pub(crate) fn fixed_cves(view: &View, handed_over: Option<&Target>, livepatches: &[Livepatch]) -> Vec<CveId> {
     let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
-    let known = view.applied.as_ref().map(|applied| &applied.target).into_iter().chain(offered);
-    let target = known.into_iter().find(|target| target.version == version);
-    let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
+    let applied = view.applied.as_ref().map(|applied| &applied.target);
+    let known = [applied, view.in_progress.as_ref(), handed_over, offered];
+    let in_force = livepatches.iter().filter(|patch| patch.enabled && !patch.in_transition).find_map(|patch| {
+        let version = PatchVersion::of_module(&patch.name)?;
+        let target = known.into_iter().flatten().find(|target| target.version == version)?;
+        let is_new = handed_over.is_some_and(|target| target.version == version);
+        (is_new || view.loaded.contains(&patch.name)).then_some(target)
+    });
+    let cves = in_force.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
     cves.filter(|entry| entry.coverage == CveCoverage::Whole).map(|entry| entry.id).collect()
 }
 
@@ -131,12 +147,12 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         (None, None) => offered.map(|target| target.version),
     };
     let target = known.into_iter().flatten().find(|target| Some(target.version) == shown);
+    let fixed = fixed_cves(view, live.handed_over.as_ref(), livepatches);
     let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter().map(|entry| Cve {
         id: entry.id,
         rating: entry.rating,
         coverage: entry.coverage,
-        patched: matches!(patch_state, PatchState::Applied | PatchState::AppliedWithBug)
-            && entry.coverage == CveCoverage::Whole,
+        patched: entry.coverage == CveCoverage::Whole && fixed.contains(&entry.id),
         title: entry.title.clone(),
     });
     Patch {

@@ -371,6 +371,28 @@ mod tests {
     }
 
     /// What was healthy comes back under a file that is wrong, unless a mode may say otherwise.
+    /// The mode in a file of its own, for who manages the configuration by other means.
+    #[test]
+    fn the_file_beside_the_configuration_has_a_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, beside) = (directory.path().join("livepatch.toml"), directory.path().join("mode"));
+        for (configured, file, mode) in [
+            ("", "no-apply\n", Some((Mode::NoApply, "the mode file"))),
+            ("mode = \"stop\"", "no-refresh", Some((Mode::NoRefresh, "the mode file"))),
+            ("mode = \"stop\"", "normal", Some((Mode::Normal, "the mode file"))),
+            ("", "off", None),
+            ("", "\n", Some((Mode::Normal, "the default"))),
+        ] {
+            std::fs::write(&path, configured).unwrap();
+            std::fs::write(&beside, file).unwrap();
+            let policy = Config::read(&path).map(|config| config.policy).ok();
+            let read = policy.as_ref().map(|policy| (policy.mode, policy.mode_source.to_string()));
+            assert_eq!(read, mode.map(|(mode, source)| (mode, source.to_owned())), "{configured} {file}");
+        }
+        std::fs::remove_file(&beside).unwrap();
+        assert_eq!(Config::read(&path).unwrap().policy.mode, Mode::Normal);
+    }
+
     #[test]
     fn a_file_that_is_wrong() {
         let directory = tempfile::tempdir().unwrap();

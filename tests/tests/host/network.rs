@@ -154,7 +154,9 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
 async fn a_download_that_breaks_off_goes_on() {
     let k1 = kernel(1);
     // Where each answer breaks off, whether the server knows ranges; what comes of it, after how many requests.
-    let cases: [(&[usize], bool, &str, usize); 6] = [
+    let mut drip = [1; 40];
+    drip[0] = 500;
+    let cases: [(&[usize], bool, &str, usize); 8] = [
         (&[], true, "ok", 1),
         (&[500], true, "ok", 2),
         (&[500, 100, 100], true, "ok", 4),
@@ -163,6 +165,9 @@ async fn a_download_that_breaks_off_goes_on() {
         // It comes no further: the next check tries again.
         (&[500, 0], true, "truncated-module", 2),
         (&[500, 500], false, "truncated-module", 2),
+        // It does not go on for ever.
+        (&drip[..16], true, "ok", 17),
+        (&drip, true, "truncated-module", 17),
     ];
     for (breaks, ranges, expected, requests) in cases {
         let site = Site::new().await;
