@@ -210,9 +210,10 @@ impl Loader {
         // Held first: a loader that dies in between must not bring it back.
         self.store.update(|state| state.held = Some(version))?;
         let removed = self.executor(&self.kernel.identity()?).remove(version, self.clock.now());
-        self.store.update(|state| match &removed {
-            Ok(()) => state.applied = None,
-            Err(_) => state.held = None,
+        self.store.update(|now| match &removed {
+            Ok(()) => now.applied = None,
+            // What root held back before stays so.
+            Err(_) => now.held = state.held,
         })?;
         removed
     }
