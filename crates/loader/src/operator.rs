@@ -182,15 +182,14 @@ fn adopt(state: &mut State, root: OperatorRoot) {
     state.operator = Some(root);
 }
 
-/// Recovery from fast-forward: a stolen key may have signed the highest version there is, and a time far ahead. What it
-/// could say is forgotten when the next root leaves none of the keys that could have signed it. Withdrawals stay: they
-/// are final.
+/// Recovery from a stolen key: it may have signed the highest version there is, a time far ahead, and the withdrawal of
+/// everything that will ever come. What it could say is forgotten when the next root leaves none of the keys that could have
+/// signed it. What the operator withdrew itself stands in every document of the next key, without which nothing new is
+/// installed; final is what the vendor withdraws.
 fn forget_renounced(state: &mut State, before: &Root, next: &Root) {
     if before.is_renounced_by(next, Role::Documents) {
         let name = format!("root {}", before.repository);
-        for seen in state.seen.iter_mut().filter(|seen| seen.operator == name) {
-            seen.version = 0;
-        }
+        state.seen.retain(|seen| seen.operator != name);
         state.latest_issued = Some::<Timestamp>(next.header.issued);
         state.latest_issued_by = Some(name);
         state.document = None;

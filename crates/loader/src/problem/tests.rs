@@ -812,6 +812,8 @@ fn of_requests_and_the_state() {
         state::missing(path),
         state::not_written(path, &io_error()),
         state::not_written(path, &state::write_capped(path, b"abc", 2, &Unwatched).unwrap_err()),
+        state::too_many_withdrawn(1025),
+        state::full(3_145_729),
     ];
     insta::assert_snapshot!(said(ours), @"
     the request cannot be read: it ends after 3 of 9 bytes (bad-request)
@@ -828,6 +830,10 @@ fn of_requests_and_the_state() {
     hint: the loader needs its state directory: free space, mount it writable, run as root
     cannot write /the/file: it would have 3 bytes where 2 are allowed (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
+    with this document 1025 livepatches of this kernel are withdrawn where 1024 are remembered (document-withdraws-too-many)
+    hint: tell the server's operator: their key may be stolen; what it said ends when they take it away (docs/trust.md)
+    with this document the loader's state has 3145729 bytes where 3145728 are kept for documents (state-full)
+    hint: tell the server's operator: their key may be stolen; what it said ends when they take it away (docs/trust.md)
     ");
 }
 
