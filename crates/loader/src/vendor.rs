@@ -16,6 +16,7 @@ use livepatch_manifest::{KernelDocument, VendorFiles};
 use livepatch_types::KernelIdentity;
 
 use crate::loader::not_enabled;
+use crate::operator::begin_anew;
 use crate::requests::read_exactly;
 use crate::state::Channel;
 use crate::{Loader, Problem};
@@ -50,7 +51,8 @@ impl Loader {
     /// livepatch was not withdrawn, since no operator does: it takes none.
     pub(crate) fn take_carried(&self, files: &VendorFiles, kernel: &KernelIdentity) -> Result<(), Problem> {
         let Gate { kept, problem } = self.vendor();
-        if let Some(problem) = problem {
+        // A bundle has all roots, also those that are missing here.
+        if let Some(problem) = problem.filter(|problem| problem.code != problems::NEWER_ROOT_PINNED) {
             return Err(problem);
         }
         let kept = kept.ok_or_else(problems::not_pinned_but_needed)?;
@@ -65,13 +67,11 @@ impl Loader {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
         }
-        let operator_stays = self.operator_is_as_pinned()?;
+        let operator = self.pinned_operator()?;
         let pinned = self.trust.optional(ROOT_FILE)?;
         let vendor_stays = self.vendors.reset(pinned.as_deref(), self.store.get().vendor.as_ref())?;
         self.store.update(|state| {
-            if !operator_stays {
-                state.operator = None;
-            }
+            begin_anew(state, operator.as_ref());
             if !vendor_stays {
                 state.vendor = None;
             }
@@ -120,6 +120,8 @@ impl Loader {
         let gate = self.vendor();
         let stale = || gate.kept.as_ref().and_then(|kept| kept.stale(self.clock.now()));
         let problem = gate.problem.clone().or_else(stale);
+        let newer_pinned =
+            gate.problem.as_ref().is_some_and(|problem| problem.code == problems::NEWER_ROOT_PINNED);
         let view = gate.kept.map(|kept| {
             let wants = self.vendors.wanted().map(|wanted| WantedFile {
                 path: wanted.path,
@@ -134,7 +136,8 @@ impl Loader {
                 knows_this_kernel: newest.is_some(),
                 allowed: newest.map(kept::OfKernel::installable).unwrap_or_default(),
                 withdrawn: kernel.map(|kernel| kept.withdrawn(kernel)).unwrap_or_default(),
-                behind: kernel.zip(named).is_some_and(|(kernel, named)| kept.is_behind(kernel, named)),
+                behind: newer_pinned
+                    || kernel.zip(named).is_some_and(|(kernel, named)| kept.is_behind(kernel, named)),
                 wants,
             }
         });

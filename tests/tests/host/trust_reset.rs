@@ -153,7 +153,7 @@ fn offer(site: &Site, number: u64, of: &str, repository: &Repository) {
 type Case = (&'static str, fn(&mut Desk), &'static str, &'static str);
 
 const MEMORY: &str = "What was seen of the vendor's repository is gone";
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     (
         "corrupt, with a backup",
         |desk| desk.write("loader/vendor.json", b"{"),
@@ -176,6 +176,7 @@ const CASES: [Case; 8] = [
         "A pinned root is gone",
     ),
     ("another vendor", Desk::other_vendor, "vendor-other-repository", "Another root is pinned"),
+    ("a newer root", Desk::newer_root, "vendor-root-newer-pinned", "Another root is pinned"),
     ("another operator", Desk::other_operator, "operator-other-root", "Another root is pinned"),
 ];
 
@@ -191,6 +192,13 @@ impl Desk {
     /// The vendor began a new repository, and root put its root in place.
     fn other_vendor(&mut self) {
         self.repository.root.repository = RepositoryName::parse("debian-12-6.1-b").unwrap();
+        self.write("vendor-root.json", &self.repository.root_file());
+        offer(&self.site, 2, "1.1", &self.repository);
+    }
+
+    /// Root put a newer root of the vendor's in place, and the server does not have the one in between.
+    fn newer_root(&mut self) {
+        self.repository.root.header.version = 3;
         self.write("vendor-root.json", &self.repository.root_file());
         offer(&self.site, 2, "1.1", &self.repository);
     }
@@ -223,7 +231,7 @@ async fn every_case_of_the_runbook_ends_well() {
         assert!(well && said.contains("\ntimestamp   version 2, "), "{what}: {said}");
         let set_aside = desk.file("loader/vendor.json.set-aside").exists();
         let aside = commands()[heading][0].contains(&"livepatch trust reset")
-            && ["corrupt", "another vendor"].contains(&what);
+            && ["corrupt", "another vendor", "a newer root"].contains(&what);
         assert_eq!(set_aside, aside, "{what}");
         desk.next_livepatch_comes().await;
     }

@@ -441,6 +441,7 @@ fn of_the_vendors_repository() {
         vendor::root_unreadable(&Refusal::WrongKind(Kind::Vendor)),
         vendor::root_missing(&was),
         vendor::other_root(&was, &is),
+        vendor::newer_root_pinned(&was, 3, 5),
         vendor::not_wanted(),
         vendor::behind(&was),
         vendor::unseen(&was),
@@ -517,6 +518,9 @@ fn of_the_vendors_repository() {
     hint: or `livepatch trust reset`: from then on the vendor's certificate alone counts
     vendor-root.json is that of repository another, and this host is held to debian-12-6.1 (vendor-other-repository)
     hint: `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
+    vendor-root.json is version 5 of debian-12-6.1, which does not follow from version 3, the last that was seen (vendor-root-newer-pinned)
+    hint: `livepatch refresh` fetches those in between; if it stays so, the server or a mirror holds them back: tell its operator
+    hint: or `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
     no file of the vendor's repository is wanted (metadata-not-wanted)
     hint: the next check begins anew
     the operator names newer metadata of the vendor's repository debian-12-6.1 than was seen (vendor-behind)
@@ -533,6 +537,7 @@ fn of_the_operators_root() {
         operator::root_unreadable(&Refusal::WrongKind(Kind::Operator)),
         operator::root_missing(&was),
         operator::other_root(&was, &is),
+        operator::newer_root_pinned(&was, 3, 5),
         operator::root_not_pinned(),
         operator::of_the_operator(Refusal::BadRole { role: Role::Documents, why: operator::ONE_SIGNATURE }),
         trust::missing(Path::new("/the/file"), &io_error()),
@@ -605,6 +610,9 @@ fn of_the_operators_root() {
     hint: or `livepatch trust reset`: from then on the key in operator.pub alone counts
     operator-root.json is that of another, and this host is held to example-fleet (operator-other-root)
     hint: `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
+    operator-root.json is version 5 of example-fleet, which does not follow from version 3, the last that was seen (operator-root-newer-pinned)
+    hint: `livepatch refresh` fetches those in between; if it stays so, the server holds them back: tell its operator
+    hint: or `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
     no root of the operator's is pinned on this host (operator-root-not-pinned)
     hint: nothing is to be done; the key in operator.pub counts
     the operator's root: the role documents is wrong: one signature must do, for envelopes have one (operator-bad-root)

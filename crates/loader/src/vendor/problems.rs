@@ -62,6 +62,20 @@ pub(crate) fn other_root(was: &RepositoryName, is: &RepositoryName) -> Problem {
     Problem::new("vendor-other-repository", message, RESET)
 }
 
+/// What a host says that cannot follow to the pinned root.
+pub(crate) const NEWER_ROOT_PINNED: &str = "vendor-root-newer-pinned";
+
+/// It is a later one of the same repository, and the way there is not known.
+pub(crate) fn newer_root_pinned(repository: &RepositoryName, seen: u64, pinned: u64) -> Problem {
+    let message = format!(
+        "{ROOT_FILE} is version {pinned} of {repository}, which does not follow from version {seen}, the last that was seen"
+    );
+    let hint = "`livepatch refresh` fetches those in between; if it stays so, the server or a mirror holds them back: tell its operator";
+    let mut problem = Problem::new(NEWER_ROOT_PINNED, message, hint);
+    problem.hints.push(format!("or {RESET}"));
+    problem
+}
+
 /// The agent brings what nobody asked for.
 pub(crate) fn not_wanted() -> Problem {
     let message = "no file of the vendor's repository is wanted";

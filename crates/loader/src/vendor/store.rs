@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
+use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, Role, TargetFile, Update, Vendor, Wanted};
 use livepatch_types::KernelIdentity;
 
 use super::{Kept, problems};
@@ -87,6 +87,22 @@ impl Vendors {
                 Some(problems::other_root(kept.repository(), pinned.repository()))
             }
             // A newer root of the same repository may have come with a package: the chain of roots counts.
+            (Some(kept), Some(pinned), _) if pinned.state.is_newer_than(&kept.state) => {
+                match kept.followed_by(&pinned) {
+                    Ok(next) => match self.write(&next) {
+                        Ok(()) => {
+                            tracing::info!(repository = %next.repository(), "the vendor's next root is pinned");
+                            inner.kept = Some(next);
+                            None
+                        }
+                        Err(problem) => Some(problem),
+                    },
+                    Err(_) => {
+                        let [seen, pinned] = [kept, &pinned].map(|kept| kept.state.seen(Role::Root));
+                        Some(problems::newer_root_pinned(kept.repository(), seen, pinned))
+                    }
+                }
+            }
             (Some(_), Some(_), _) => None,
         };
         Gate { kept: inner.kept.clone(), problem }

@@ -382,6 +382,75 @@ fn attack_operators_root_removed() {
     assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }
 
+fn pin(stage: &Stage, root: &[u8]) {
+    std::fs::write(stage.directory.path().join("operator-root.json"), root).unwrap();
+}
+
+/// The server holds the next root back, and root pins it by hand, or a package brings it: the key that it takes away is not
+/// believed any more.
+#[test]
+fn attack_newer_pinned_root_withheld() {
+    unattacked();
+    let mut stage = running();
+    pin(&stage, &sign(&next_root(), &ROOT_KEYS));
+    for _ in 0..2 {
+        let envelope = by(DOCUMENTS, &offer(2, "1.2"));
+        assert_eq!(stage.note(&envelope), "document-wrong-signer");
+        stage.insist(&envelope, &good("1.2"));
+        assert_eq!(stage.view().operator.unwrap().root, 2);
+        stage.is_untouched();
+        stage.restart();
+    }
+    assert_eq!(
+        (stage.note(&by(NEXT, &offer(2, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+    // The file of before, put back, changes nothing.
+    pin(&stage, &first_root());
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(3, "1.1"))), "document-wrong-signer");
+    assert_eq!(stage.view().operator.unwrap().root, 2);
+}
+
+/// One that does not follow from the one that is known is not believed by itself: nothing new, and root is told.
+#[test]
+fn attack_newer_pinned_root_that_does_not_follow() {
+    const EXPECTED: &str = "operator-root-newer-pinned";
+    unattacked();
+    let last = || operator_root(3, &[NEXT], &[ASSIGNMENTS]);
+    let mut strangers = next_root();
+    strangers.keys.extend([20, 21].map(|seed| (key(seed).id(), key(seed))));
+    strangers.roles.insert(Role::Root, role_keys(&[20, 21], 2));
+    for (root_file, between) in [
+        (sign(&last(), &ROOT_KEYS), Some(sign(&next_root(), &ROOT_KEYS))),
+        (sign(&strangers, &[20, 21]), None),
+    ] {
+        let mut stage = running();
+        pin(&stage, &root_file);
+        let envelope = by(DOCUMENTS, &offer(2, "1.2"));
+        for _ in 0..2 {
+            assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), EXPECTED.into()));
+            assert_eq!(stage.view().operator_problem.unwrap().code, EXPECTED);
+            stage.insist(&envelope, &good("1.2"));
+            stage.is_untouched();
+            stage.restart();
+        }
+        match between {
+            // The server gives it: from there the pinned one is the next.
+            Some(root) => assert_eq!(bring(&stage, &root), "ok"),
+            None => assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok"),
+        }
+        assert_eq!(stage.note(&envelope), "document-wrong-signer");
+        stage.is_untouched();
+        // What the key said that was taken away is forgotten.
+        assert_eq!(
+            (stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&good("1.2"))),
+            ("ok".into(), "ok".into())
+        );
+        assert_eq!((stage.view().operator_problem, stage.livepatches()), (None, vec!["livepatch_1_2".into()]));
+    }
+}
+
 /// A host that was held to one key gets a root that names it: what was seen stays seen, and the key can be exchanged.
 #[test]
 fn from_one_key_to_a_root() {
