@@ -580,15 +580,23 @@ fn read(path: &Path) -> Result<Option<State>, Problem> {
     Ok(Some(state))
 }
 
+const BEGIN_ANEW: &str =
+    "`livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays";
+const ENROL_ANEW: &str = "`livepatch disable`, then `livepatch enable --token-file FILE` enrols it; a livepatch that runs stays until the next boot";
+
 pub(crate) fn missing(path: &Path) -> Problem {
     let message = format!("{} is gone, and this host had one", path.display());
-    let hint = "`livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot";
-    Problem::new("state-missing", message, hint)
+    Problem::new("state-missing", message, BEGIN_ANEW)
 }
 
 pub(crate) fn unreadable(path: &Path, why: &str) -> Problem {
-    let hint = "`livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot";
-    Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint)
+    Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), BEGIN_ANEW)
+}
+
+/// Root reset it: what is left to do.
+pub(crate) fn state_set_aside(lost: &Problem) -> Problem {
+    let message = format!("{lost}; it is set aside, and this host is not enrolled any more");
+    Problem::new("state-set-aside", message, ENROL_ANEW)
 }
 
 const STOLEN: &str = "tell the server's operator: their key may be stolen; what it said ends when they take it away (docs/trust.md)";

@@ -18,7 +18,7 @@ use livepatch_types::KernelIdentity;
 use crate::loader::not_enabled;
 use crate::operator::begin_anew;
 use crate::requests::read_exactly;
-use crate::state::Channel;
+use crate::state::{Channel, state_set_aside};
 use crate::{Loader, Problem};
 
 pub(crate) use kept::Kept;
@@ -60,16 +60,16 @@ impl Loader {
     }
 
     /// Root: begins anew from the pinned roots where what is remembered is wrong; the rest stays. The head of the log and
-    /// the time of the last document are forgotten in any case, for nothing here tells when they are wrong.
+    /// the time of the last document are forgotten in any case, for nothing here tells when they are wrong. A state that
+    /// cannot be read, or is gone, is set aside: then the host is not enrolled, which is the error.
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         // Looked at first: a reset is whole, or nothing is set aside.
-        if let Some(problem) = self.store.problem() {
-            return Err(problem);
-        }
         let operator = self.pinned_operator()?;
         let pinned = self.trust.optional(ROOT_FILE)?;
         let vendor_stays = self.vendors.reset(pinned.as_deref(), self.store.get().vendor.as_ref())?;
+        let lost = self.store.problem();
+        self.store.set_aside()?;
         self.store.update(|state| {
             begin_anew(state, operator.as_ref());
             if !vendor_stays {
@@ -79,7 +79,8 @@ impl Loader {
             (state.latest_issued, state.latest_issued_by) = (None, None);
         })?;
         let gate = self.vendor();
-        gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
+        let standing = gate.problem.filter(|_| gate.kept.is_none());
+        standing.or_else(|| lost.map(|lost| state_set_aside(&lost))).map_or(Ok(()), Err)
     }
 
     /// What is remembered, and what is wrong with it. The root is pinned when it is seen for the first time.

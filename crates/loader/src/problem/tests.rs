@@ -818,6 +818,7 @@ fn of_requests_and_the_state() {
         loader::not_enabled(),
         state::unreadable(path, "so it is"),
         state::missing(path),
+        state::state_set_aside(&state::missing(path)),
         state::not_written(path, &io_error()),
         state::not_written(path, &state::write_capped(path, b"abc", 2, &Unwatched).unwrap_err()),
         state::too_many_withdrawn(1025),
@@ -831,9 +832,11 @@ fn of_requests_and_the_state() {
     this host is not enrolled (not-enabled)
     hint: `livepatch enable --token-file FILE` enrols it
     cannot use /the/file: so it is (state-unreadable)
-    hint: `livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot
+    hint: `livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays
     /the/file is gone, and this host had one (state-missing)
-    hint: `livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot
+    hint: `livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays
+    /the/file is gone, and this host had one; it is set aside, and this host is not enrolled any more (state-set-aside)
+    hint: `livepatch disable`, then `livepatch enable --token-file FILE` enrols it; a livepatch that runs stays until the next boot
     cannot write /the/file: so it is (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
     cannot write /the/file: it would have 3 bytes where 2 are allowed (state-not-written)
