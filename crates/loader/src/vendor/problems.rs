@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use livepatch_trust::{Refusal, RepositoryName};
+use livepatch_trust::{NEW_ROOTS, Refusal, RepositoryName};
 
 use super::ROOT_FILE;
 use crate::Problem;
@@ -143,6 +143,7 @@ impl From<Refusal> for Problem {
             Refusal::WrongLength { .. } | Refusal::WrongHash { .. } | Refusal::Missing(_) => {
                 "`livepatch refresh` fetches it again; if it stays so, tell the server's operator"
             }
+            Refusal::TooMany { what: NEW_ROOTS, .. } => "those that were taken are kept: `livepatch refresh` goes on from there",
             Refusal::TooLong { .. }
             | Refusal::TooMany { .. }
             | Refusal::Malformed { .. }

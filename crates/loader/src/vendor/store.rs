@@ -29,7 +29,7 @@ struct Inner {
     update: Option<Step>,
 }
 
-/// How far an update is. It lives in memory alone: what was not taken to its end changes nothing.
+/// How far an update is. It lives in memory alone: what was not taken to its end changes nothing but the root.
 #[derive(Debug)]
 enum Step {
     Metadata { from: Kept, update: Box<Update> },
@@ -131,16 +131,21 @@ impl Vendors {
         Err(Refusal::TooLong { what: wanted.path, limit: wanted.limit_bytes }.into())
     }
 
-    /// Takes the wanted file. A refusal ends the update; what is kept changes at its end, as a whole.
+    /// Takes the wanted file. A refusal ends the update. A new root is kept at once, and all else at the end, as a whole.
     pub(super) fn take(&self, bytes: &[u8], kernel: &KernelIdentity) -> Result<(), Problem> {
         let mut inner = self.lock();
         let step = inner.update.take().ok_or_else(problems::not_wanted)?;
         let (from, vendor, kernel, allowance) = match step {
-            Step::Metadata { from, mut update } => {
+            Step::Metadata { mut from, mut update } => {
                 if bytes.is_empty() {
                     update.absent()?
                 } else {
                     update.take(bytes)?
+                }
+                if update.state().is_newer_than(&from.state) {
+                    let kept = from.with_root_of(update.state().clone());
+                    self.exchange(&mut inner, &from, kept.clone())?;
+                    from = kept;
                 }
                 if update.wanted().is_some() {
                     inner.update = Some(Step::Metadata { from, update });
@@ -191,14 +196,18 @@ impl Vendors {
         kernel: &KernelIdentity,
         allowance: Option<KernelAllowance>,
     ) -> Result<(), Problem> {
+        self.exchange(inner, from, from.updated(vendor, kernel, allowance))?;
+        tracing::info!(repository = %from.repository(), "the vendor's metadata is up to date");
+        Ok(())
+    }
+
+    fn exchange(&self, inner: &mut Inner, from: &Kept, to: Kept) -> Result<(), Problem> {
         // Root may have reset it meanwhile: what began before does not come back.
         if inner.kept.as_ref() != Some(from) {
             return Err(problems::not_wanted());
         }
-        let kept = from.updated(vendor, kernel, allowance);
-        self.write(&kept)?;
-        tracing::info!(repository = %kept.repository(), "the vendor's metadata is up to date");
-        inner.kept = Some(kept);
+        self.write(&to)?;
+        inner.kept = Some(to);
         Ok(())
     }
 

@@ -458,6 +458,44 @@ fn attack_newer_pinned_root_of_the_vendor_that_does_not_follow() {
     }
 }
 
+/// The server gives the next root and holds the rest back: what the stolen key signed does not count any more.
+#[test]
+fn attack_update_broken_off_after_a_root() {
+    both_allow();
+    let (mut stage, mut repository) = running();
+    assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
+    let next = after_the_theft(&repository, 2);
+    let root_alone = next.files().into_iter().filter(|(path, _)| path.ends_with(".root.json")).collect();
+    assert_eq!(stage.update(&root_alone), "vendor-mismatch");
+    for _ in 0..2 {
+        assert_eq!(stage.view().vendor.unwrap().seen[0].version, 2);
+        assert_eq!(stage.update(&repository.files()), "vendor-threshold");
+        offered(&stage, "vendor-unseen");
+        stage.restart();
+    }
+    assert_eq!(stage.update(&next.files()), "ok");
+    assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+/// More new roots than one update follows: the next one goes on from there.
+#[test]
+fn a_host_that_is_far_behind() {
+    let (stage, mut repository) = running();
+    let mut roots = Files::new();
+    for number in 2..=300 {
+        repository.root.header.version = number;
+        roots.insert(format!("metadata/{number}.root.json"), repository.root_file());
+    }
+    let mut files = repository.allow("1.2", &good("1.2")).files();
+    files.extend(roots);
+    let seen = |stage: &Stage| stage.view().vendor.unwrap().seen[0].version;
+    assert_eq!((stage.update(&files), seen(&stage)), ("vendor-oversized".into(), 257));
+    assert_eq!((stage.update(&files), seen(&stage)), ("ok".into(), 300));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &good("1.2"))), "ok");
+    assert_eq!(stage.apply(&good("1.2")), "ok");
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+}
+
 #[test]
 fn attack_corrupt_and_lost_state_of_trust() {
     both_allow();
