@@ -580,8 +580,7 @@ fn read(path: &Path) -> Result<Option<State>, Problem> {
     Ok(Some(state))
 }
 
-const BEGIN_ANEW: &str =
-    "`livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays";
+const BEGIN_ANEW: &str = "`livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays";
 const ENROL_ANEW: &str = "`livepatch disable`, then `livepatch enable --token-file FILE` enrols it; a livepatch that runs stays until the next boot";
 
 pub(crate) fn missing(path: &Path) -> Problem {

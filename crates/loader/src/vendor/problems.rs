@@ -143,7 +143,9 @@ impl From<Refusal> for Problem {
             Refusal::WrongLength { .. } | Refusal::WrongHash { .. } | Refusal::Missing(_) => {
                 "`livepatch refresh` fetches it again; if it stays so, tell the server's operator"
             }
-            Refusal::TooMany { what: NEW_ROOTS, .. } => "those that were taken are kept: `livepatch refresh` goes on from there",
+            Refusal::TooMany { what: NEW_ROOTS, .. } => {
+                "those that were taken are kept: `livepatch refresh` goes on from there"
+            }
             Refusal::TooLong { .. }
             | Refusal::TooMany { .. }
             | Refusal::Malformed { .. }

@@ -92,6 +92,8 @@ impl Vendors {
                     Ok(next) => match self.write(&next) {
                         Ok(()) => {
                             tracing::info!(repository = %next.repository(), "the vendor's next root is pinned");
+                            // One that is under way has come to it, or would have.
+                            inner.update = inner.update.take().and_then(|_| Step::begin(next.clone()).ok());
                             inner.kept = Some(next);
                             None
                         }
@@ -110,8 +112,7 @@ impl Vendors {
 
     /// Begins an update; one that was under way is forgotten.
     pub(super) fn begin(&self, from: Kept) -> Result<(), Problem> {
-        let update = Box::new(Update::new(from.state.clone())?);
-        self.lock().update = Some(Step::Metadata { from, update });
+        self.lock().update = Some(Step::begin(from)?);
         Ok(())
     }
 
@@ -252,6 +253,11 @@ impl Vendors {
 }
 
 impl Step {
+    fn begin(from: Kept) -> Result<Self, Refusal> {
+        let update = Box::new(Update::new(from.state.clone())?);
+        Ok(Self::Metadata { from, update })
+    }
+
     fn wanted(&self) -> Option<Wanted> {
         match self {
             Self::Metadata { update, .. } => update.wanted(),

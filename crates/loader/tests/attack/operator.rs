@@ -254,10 +254,7 @@ fn attack_withdrawals_by_a_stolen_one_key() {
     stage.restart();
     assert_eq!(stage.note(&envelope), "document-wrong-signer");
     stage.is_untouched();
-    assert_eq!(
-        (stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&next)),
-        ("ok".into(), "ok".into())
-    );
+    assert_eq!((stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&next)), ("ok".into(), "ok".into()));
     assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
 }
 
@@ -279,8 +276,7 @@ fn attack_state_filled_by_withdrawals() {
     let withdrawn = |count: u32| (0..count).map(|n| version(&format!("{}.4294967295", u32::MAX - n)));
     let mut flood = document(&kernel(1), 2, None);
     flood.withdrawn = withdrawn(1_025).collect();
-    let answer = agent(&stage.agents, AgentRequest::Note, &stage.sign(&flood));
-    let mut said = crate::stage::said(&answer);
+    assert_eq!(stage.note(&stage.sign(&flood)), "document-withdraws-too-many");
     flood.withdrawn = withdrawn(1_024).collect();
     assert_eq!(stage.note(&stage.sign(&flood)), "ok");
     flood.version = 3;
@@ -292,10 +288,9 @@ fn attack_state_filled_by_withdrawals() {
         let tier = format!("tier-{number}");
         assert_eq!(stage.assign(&assign(host, &tier, number, &stage.operator)), "ok");
         flood.channel = Tier::parse(&tier).unwrap();
-        let answer = agent(&stage.agents, AgentRequest::Note, &stage.sign(&flood));
-        answer.failure.is_some().then_some(answer)
+        Some(stage.note(&stage.sign(&flood))).filter(|answer| answer != "ok")
     });
-    said += &crate::stage::said(&last.unwrap());
+    assert_eq!(last.as_deref(), Some("state-full"));
     let bytes = std::fs::metadata(stage.directory.path().join("state/state.json")).unwrap().len();
     assert!((5 << 19..3 << 20).contains(&bytes), "{bytes}");
     stage.is_untouched();
@@ -313,7 +308,6 @@ fn attack_state_filled_by_withdrawals() {
     assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
     let bytes = std::fs::metadata(stage.directory.path().join("state/state.json")).unwrap().len();
     assert!(bytes < 64 << 10, "{bytes}");
-    insta::assert_snapshot!(said, @"");
 }
 
 #[test]
@@ -447,7 +441,10 @@ fn attack_newer_pinned_root_that_does_not_follow() {
             (stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&good("1.2"))),
             ("ok".into(), "ok".into())
         );
-        assert_eq!((stage.view().operator_problem, stage.livepatches()), (None, vec!["livepatch_1_2".into()]));
+        assert_eq!(
+            (stage.view().operator_problem, stage.livepatches()),
+            (None, vec!["livepatch_1_2".into()])
+        );
     }
 }
 

@@ -273,7 +273,8 @@ fn attack_lost_state() {
     unattacked();
     let next = good("1.2");
     for (damage, expected) in [(None, "state-missing"), (Some("{"), "state-unreadable")] {
-        for (command, answer) in [(RootRequest::Disable, "ok"), (RootRequest::ResetTrust, "state-set-aside")] {
+        for (command, answer) in [(RootRequest::Disable, "ok"), (RootRequest::ResetTrust, "state-set-aside")]
+        {
             let (mut stage, mut repository) = asked();
             repository.allowance.withdrawn = vec![version("1.3")];
             assert_eq!(stage.update(&repository.allow("1.2", &next).files()), "ok");

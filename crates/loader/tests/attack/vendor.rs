@@ -454,7 +454,10 @@ fn attack_newer_pinned_root_of_the_vendor_that_does_not_follow() {
         assert_eq!(stage.update(&files), "ok");
         let view = stage.view();
         assert_eq!((view.vendor_problem, view.vendor.unwrap().withdrawn), (None, vec![version("1.3")]));
-        assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+        assert_eq!(
+            (stage.apply(&good("1.2")), stage.livepatches()),
+            ("ok".into(), vec!["livepatch_1_2".into()])
+        );
     }
 }
 
