@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::objects::ObjectCache;
 use crate::observer::{Observer, Watched};
 use crate::plan::{self, Action, Desired, Observed};
-use crate::state::{self, Channel, Seen, State, StateStore};
+use crate::state::{self, Channel, State, StateStore};
 use crate::step::Steps;
 use crate::vendor::Vendors;
 use crate::{Problem, TrustDirectories, Verdict, verify};
@@ -146,7 +146,7 @@ impl Loader {
         }
         let document = KernelDocument::open_any_channel(envelope, &operator.documents, &kernel)?;
         self.check_channel(&state, &document)?;
-        self.store.update_if(|state| {
+        self.store.note_if(|state| {
             // Looked at under the lock: two documents at a time must not make the older one the last.
             self.check_channel(state, &document)?;
             document.check_version(state.seen_version(
@@ -154,7 +154,8 @@ impl Loader {
                 &kernel.build_id,
                 &document.channel,
             ))?;
-            remember_seen(state, &operator.name, &document);
+            state.forget_other_operators(&operator.name);
+            state.remember_seen(&operator.name, &document)?;
             state.issued(&operator.name, document.issued);
             state.document = Some(String::from_utf8_lossy(envelope).into_owned());
             Ok(())
@@ -210,9 +211,10 @@ impl Loader {
         // Held first: a loader that dies in between must not bring it back.
         self.store.update(|state| state.held = Some(version))?;
         let removed = self.executor(&self.kernel.identity()?).remove(version, self.clock.now());
-        self.store.update(|state| match &removed {
-            Ok(()) => state.applied = None,
-            Err(_) => state.held = None,
+        self.store.update(|now| match &removed {
+            Ok(()) => now.applied = None,
+            // What root held back before stays so.
+            Err(_) => now.held = state.held,
         })?;
         removed
     }
@@ -514,25 +516,4 @@ pub(crate) fn busy() -> Problem {
 pub(crate) fn not_wanted() -> Problem {
     let message = "no document that is believed asks for this module, or it is here already";
     Problem::new("module-not-wanted", message, "`livepatch refresh` asks the server for the newest document")
-}
-
-fn remember_seen(state: &mut State, operator: &str, document: &KernelDocument) {
-    let (build_id, channel) = (&document.kernel.build_id, &document.channel);
-    let same =
-        |seen: &Seen| seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel;
-    if !state.seen.iter().any(same) {
-        state.seen.push(Seen {
-            operator: operator.to_owned(),
-            build_id: build_id.clone(),
-            channel: channel.clone(),
-            version: 0,
-            withdrawn: Vec::new(),
-        });
-    }
-    for seen in state.seen.iter_mut().filter(|seen| same(seen)) {
-        seen.version = seen.version.max(document.version);
-        seen.withdrawn.extend(&document.withdrawn);
-        seen.withdrawn.sort();
-        seen.withdrawn.dedup();
-    }
 }

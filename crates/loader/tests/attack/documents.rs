@@ -1,6 +1,7 @@
 //! Documents that are not for this host, not of today, or not the operator's.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
+use livepatch_kernel::Transitions;
 use livepatch_loader_api::RootRequest;
 use livepatch_manifest::KernelDocument;
 use livepatch_types::Tier;
@@ -200,4 +201,22 @@ fn attack_livepatch_that_root_reverted() {
     // Root lets it.
     assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
     assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_1_1".into()]));
+}
+
+/// A revert that the kernel does not let happen changes nothing, also not what root held back before.
+#[test]
+fn a_revert_that_fails_keeps_the_hold_of_one_before() {
+    for held in [None, Some(version("1.1"))] {
+        let mut stage = Stage::running();
+        // As a loader leaves it that died between the hold and the kernel.
+        let path = stage.directory.path().join("state/state.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        state["held"] = serde_json::json!(held);
+        std::fs::write(&path, state.to_string()).unwrap();
+        stage.restart();
+        stage.kernel.set_transitions(Transitions::NeverDisable);
+        assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "transition-stalled");
+        assert_eq!(stage.view().held, held);
+        stage.is_untouched();
+    }
 }

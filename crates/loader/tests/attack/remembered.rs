@@ -266,41 +266,62 @@ fn attack_withdrawn_livepatch_after_a_reset() {
     assert_eq!(std::fs::read(stage.directory.path().join("state/vendor.json")).unwrap(), kept);
 }
 
-/// The loader's own state is lost while the vendor's is there: nothing new, until root acts.
+/// The loader's own state is lost or corrupt while the vendor's is there: nothing new, until root acts. It is kept aside, and
+/// what the vendor withdrew stays so.
 #[test]
 fn attack_lost_state() {
     unattacked();
-    let (mut stage, mut repository) = asked();
-    let state = stage.directory.path().join("state/state.json");
-    std::fs::remove_file(&state).unwrap();
-    stage.restart();
     let next = good("1.2");
-    repository.allow("1.2", &next);
-    for _ in 0..2 {
-        assert_eq!(stage.view().problem.unwrap().code, "state-missing");
-        let envelope = stage.document(2, "1.2", &next);
-        assert_eq!(stage.note(&envelope), "state-missing");
-        for command in [RootRequest::Revert, RootRequest::Clear, RootRequest::ResetTrust] {
-            assert_eq!(code(&root(&stage.roots, command)), "state-missing", "{command:?}");
+    for (damage, expected) in [(None, "state-missing"), (Some("{"), "state-unreadable")] {
+        for (command, answer) in [(RootRequest::Disable, "ok"), (RootRequest::ResetTrust, "state-set-aside")]
+        {
+            let (mut stage, mut repository) = asked();
+            repository.allowance.withdrawn = vec![version("1.3")];
+            assert_eq!(stage.update(&repository.allow("1.2", &next).files()), "ok");
+            let state = stage.directory.path().join("state/state.json");
+            match damage {
+                None => std::fs::remove_file(&state).unwrap(),
+                Some(text) => std::fs::write(&state, text).unwrap(),
+            }
+            stage.restart();
+            let envelope = stage.document(2, "1.2", &next);
+            for _ in 0..2 {
+                assert_eq!(stage.view().problem.unwrap().code, expected);
+                assert_eq!(stage.note(&envelope), expected);
+                for command in [RootRequest::Revert, RootRequest::Clear] {
+                    assert_eq!(code(&root(&stage.roots, command)), expected, "{command:?}");
+                }
+                stage.insist(&envelope, &next);
+                stage.is_untouched();
+                assert_eq!(std::fs::read_to_string(&state).ok().as_deref(), damage, "it is let alone");
+                stage.restart();
+            }
+            // A reset is whole, or nothing is set aside.
+            let pinned = stage.directory.path().join("vendor-root.json");
+            if command == RootRequest::ResetTrust {
+                std::fs::write(&pinned, "{").unwrap();
+                assert_eq!(reset(&stage), "trust-unreadable");
+                assert_eq!(stage.view().problem.unwrap().code, expected);
+                std::fs::write(&pinned, repository.root_file()).unwrap();
+            }
+            // Root begins anew. What runs counts as somebody else's until the next boot.
+            assert_eq!(code(&root(&stage.roots, command)), answer);
+            let aside = std::fs::read_to_string(state.with_extension("json.unreadable"));
+            assert_eq!(aside.ok().as_deref(), damage);
+            stage.restart();
+            let view = stage.view();
+            assert_eq!((view.problem, view.enabled), (None, false));
+            assert_eq!(view.vendor.unwrap().withdrawn, [version("1.3")]);
+            assert_eq!(stage.note(&envelope), "not-enabled");
+            stage.insist(&envelope, &next);
+            stage.is_untouched();
+            stage.enable();
+            stage.kernel.reboot(kernel(1));
+            stage.restart();
+            assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), "ok".into()));
+            assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
         }
-        stage.insist(&envelope, &next);
-        stage.is_untouched();
-        assert!(!state.exists(), "it is not made anew by itself");
-        stage.restart();
     }
-    // Root begins anew. What runs counts as somebody else's until the next boot.
-    assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
-    stage.restart();
-    assert_eq!(stage.view().problem, None);
-    stage.enable();
-    stage.kernel.reboot(kernel(1));
-    stage.restart();
-    assert_eq!(stage.update(&repository.files()), "ok");
-    assert_eq!(
-        (stage.note(&stage.document(2, "1.2", &next)), stage.apply(&next)),
-        ("ok".into(), "ok".into())
-    );
-    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
 }
 
 /// A host boots many kernels in its life: what is remembered of them stays small, and what was withdrawn is known.
