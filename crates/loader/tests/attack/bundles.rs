@@ -140,6 +140,30 @@ fn the_settings_of_the_host_count_and_a_refusal_clears_no_hold() {
     assert_eq!((apply(&stage, &next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }
 
+/// Whatever keeps a livepatch back, root can clear it where there is no server.
+#[test]
+fn every_lock_is_cleared_without_any_server() {
+    let build_id = kernel(1).build_id;
+    let stalled = serde_json::json!({
+        "version": "1.2", "build_id": build_id, "boot_id": "00000000-0000-4000-8000-000000000001",
+        "times": 1, "at": NOW,
+    });
+    let blocked = serde_json::json!([{ "version": "1.2", "build_id": build_id, "phase": "transition" }]);
+    for (member, lock) in [("held", "1.2".into()), ("stalled", stalled), ("blocked", blocked)] {
+        let (mut stage, _) = running();
+        assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "not-enabled", "there is nothing to clear");
+        let path = stage.directory.path().join("state/state.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        state[member] = lock;
+        std::fs::write(&path, state.to_string()).unwrap();
+        stage.restart();
+        assert_eq!(stage.view().locks.len(), 1, "{member}");
+        assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok", "{member}");
+        assert_eq!(stage.view().locks, [], "{member}");
+        stage.is_untouched();
+    }
+}
+
 #[test]
 fn attack_bundle_on_the_agents_socket() {
     unattacked();
