@@ -171,7 +171,10 @@ fn attack_clone_of_an_image_goes_back() {
     unattacked();
     let mut stage = Stage::running();
     let (old, next) = (stage.document(2, "1.2", &good("1.2")), good("1.3"));
-    assert_eq!((stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)), ("ok".into(), "ok".into()));
+    assert_eq!(
+        (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
     let (state, aside) = (stage.directory.path().join("state"), "state.json.unreadable");
     std::fs::write(state.join(aside), "{").unwrap();
     let host = stage.view().host;
@@ -193,7 +196,10 @@ fn attack_clone_of_an_image_goes_back() {
     assert_eq!(stage.note(&old), "document-rollback");
     stage.insist(&old, &good("1.2"));
     assert_eq!(stage.livepatches(), [""; 0]);
-    assert_eq!((stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)), ("ok".into(), "ok".into()));
+    assert_eq!(
+        (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
 }
 
 /// A host that an earlier version enabled has its channel, and no id.
