@@ -94,6 +94,15 @@ fn a_bundle_is_applied_without_any_server() {
     // The same once more changes nothing.
     assert_eq!(apply(&stage, &good_bundle("1.1", repository.files())), "ok");
     assert_eq!(stage.kernel.loads().len(), 2);
+    // Nothing is asked for of an agent, not even what is missing after the next one.
+    std::fs::remove_dir_all(stage.directory.path().join("state/objects")).unwrap();
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!((stage.view().wants, stage.apply(&good("1.1"))), (None, "module-not-wanted".into()));
+    assert_eq!(apply(&stage, &good_bundle("1.1", repository.files())), "ok");
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!((stage.kernel.loads().len(), stage.livepatches()), (4, vec!["livepatch_1_1".into()]));
     // Root reverts it; from then on it is held, until root brings it again.
     assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "ok");
     assert_eq!((stage.livepatches(), stage.view().held), (vec![], Some(version("1.1"))));
