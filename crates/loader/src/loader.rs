@@ -536,3 +536,6 @@ fn remember_seen(state: &mut State, operator: &str, document: &KernelDocument) {
         seen.withdrawn.dedup();
     }
 }
+
+#[cfg(test)]
+mod tests;

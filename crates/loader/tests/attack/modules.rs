@@ -168,6 +168,7 @@ fn attack_namesake_of_a_patched_module() {
 fn a_module_that_the_kernel_did_not_take_is_kept() {
     let (stage, next) = (Stage::running(), good("1.2"));
     assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    assert_eq!(stage.converge(), "ok", "it waits for the module");
     stage.kernel.refuse_loads(Some(LoadRefusal::Busy));
     assert_ne!(stage.apply(&next), "ok");
     assert_eq!((stage.view().wants, stage.apply(&next)), (None, "module-not-wanted".into()));
