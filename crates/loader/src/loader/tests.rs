@@ -36,7 +36,7 @@ fn loader(directory: &std::path::Path) -> Arc<Loader> {
 #[test]
 fn root_goes_before_the_agent() {
     let directory = tempfile::tempdir().unwrap();
-    let loader = loader(directory.path());
+    let loader = &loader(directory.path());
     assert_eq!(loader.converge(), Ok(()), "nobody waits");
     let under_way = loader.lock_work();
     std::thread::scope(|threads| {
@@ -46,7 +46,7 @@ fn root_goes_before_the_agent() {
         }
         // An agent that was let in would wait for what is under way.
         let (answers, answered) = mpsc::channel();
-        threads.spawn(|| answers.send(loader.converge()));
+        threads.spawn(move || answers.send(loader.converge()));
         let answer = answered.recv_timeout(Duration::from_secs(60));
         drop(under_way);
         assert_eq!(answer, Ok(Err(busy())));
