@@ -27,7 +27,7 @@ use crate::{Problem, TrustDirectories, Verdict, verify};
 const MAX_STEPS: usize = 6;
 
 /// How long a command of root's lets things wait for no window: as long as `livepatch apply` waits for the agent.
-const ROOT_ASKS: Duration = Duration::from_secs(15 * 60);
+const ROOT_ASKS: Duration = Duration::from_mins(15);
 
 /// What a loader is made of.
 pub struct Parts {
@@ -517,3 +517,6 @@ pub(crate) fn not_wanted() -> Problem {
     let message = "no document that is believed asks for this module, or it is here already";
     Problem::new("module-not-wanted", message, "`livepatch refresh` asks the server for the newest document")
 }
+
+#[cfg(test)]
+mod tests;

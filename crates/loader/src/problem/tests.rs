@@ -271,6 +271,9 @@ fn of_bundles() {
         ["wrong-module", "log-wrong-signer", "log-bad-proof"]
             .map(|code| bundle::of_a_bundle(Problem::new(code, "it is wrong", ""))),
     );
+    // What is wrong on the host itself is set right there, whoever brings the bundle.
+    let here = vendor::other_root(&repository("debian-12-6.1"), &repository("debian-12-5.10"));
+    assert_eq!(bundle::of_a_bundle(here.clone()), here);
     let text = said(all.chain(ours)) + "---\n" + &said(carried);
     let servers = text.lines().filter(|line| line.starts_with("hint: ") && line.contains("server"));
     let servers: Vec<&str> = servers.collect();

@@ -165,6 +165,43 @@ fn attack_enrolment_copied_to_another_machine() {
     assert_eq!((stage.note(&document), stage.apply(&good("1.2"))), ("ok".into(), "ok".into()));
 }
 
+/// A machine whose disk becomes an image forgets who it is; what it saw of others stays, so that no clone goes back.
+#[test]
+fn attack_clone_of_an_image_goes_back() {
+    unattacked();
+    let mut stage = Stage::running();
+    let (old, next) = (stage.document(2, "1.2", &good("1.2")), good("1.3"));
+    assert_eq!(
+        (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
+    let (state, aside) = (stage.directory.path().join("state"), "state.json.unreadable");
+    std::fs::write(state.join(aside), "{").unwrap();
+    let host = stage.view().host;
+    assert_eq!(code(&root(&stage.roots, RootRequest::PrepareImage)), "ok");
+    let left = |directory: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(state.join(directory)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!((left(""), left("objects")), (vec!["objects".to_owned(), "state.json".into()], vec![]));
+    // On the clone: nothing runs, and it is nobody yet.
+    stage.machine = Some(Sha256Digest::from_bytes([2; 32]));
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    let view = stage.view();
+    assert_eq!((view.enabled, view.host, view.applied, view.problem), (false, None, None, None));
+    assert_eq!((stage.livepatches(), stage.note(&old)), (vec![], "not-enabled".into()));
+    stage.enable();
+    assert_ne!(stage.view().host, host);
+    assert_eq!(stage.note(&old), "document-rollback");
+    stage.insist(&old, &good("1.2"));
+    assert_eq!(stage.livepatches(), [""; 0]);
+    assert_eq!(
+        (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
+}
+
 /// A host that an earlier version enabled has its channel, and no id.
 #[test]
 fn a_host_from_before_assignments_keeps_its_channel() {

@@ -220,3 +220,26 @@ fn a_revert_that_fails_keeps_the_hold_of_one_before() {
         stage.is_untouched();
     }
 }
+
+/// Windows and delays are the owner's: a document that comes at another hour waits, whatever the agent asks for, until root
+/// asks.
+#[test]
+fn attack_application_outside_of_the_windows() {
+    unattacked();
+    let (mut stage, next) = (Stage::running(), good("1.2"));
+    stage.policy.windows = vec!["daily 02:00-03:00 UTC".parse().unwrap()];
+    stage.restart();
+    let envelope = stage.document(2, "1.2", &next);
+    assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), "module-not-wanted".into()));
+    stage.insist(&envelope, &next);
+    stage.is_untouched();
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+    // What root asked for is forgotten with the loader.
+    let last = good("1.3");
+    stage.restart();
+    let envelope = stage.document(3, "1.3", &last);
+    assert_eq!((stage.note(&envelope), stage.apply(&last)), ("ok".into(), "module-not-wanted".into()));
+    stage.at("2026-11-25T02:30:00Z");
+    assert_eq!((stage.apply(&last), stage.livepatches()), ("ok".into(), vec!["livepatch_1_3".into()]));
+}

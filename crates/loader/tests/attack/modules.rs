@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use livepatch_kernel::LoadedModule;
+use livepatch_kernel::{LoadRefusal, LoadedModule};
 use livepatch_loader::step::{Step, Steps};
 use livepatch_loader_api::{AgentRequest, RootRequest};
 use livepatch_types::{BuildId, ModuleName};
@@ -161,6 +161,20 @@ fn attack_namesake_of_a_patched_module() {
     the livepatch is for module cls_u32, but modprobe would load updates/dkms/cls_u32.ko (foreign-module)
     hint: the module is not the one of the kernel's package (dkms, a driver of somebody else): this livepatch cannot go with it; remove the module, or install the fixed kernel and reboot
     ");
+}
+
+/// What is here is not asked for again: the next round takes it from the cache.
+#[test]
+fn a_module_that_the_kernel_did_not_take_is_kept() {
+    let (stage, next) = (Stage::running(), good("1.2"));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    assert_eq!(stage.converge(), "ok", "it waits for the module");
+    stage.kernel.refuse_loads(Some(LoadRefusal::Busy));
+    assert_ne!(stage.apply(&next), "ok");
+    assert_eq!((stage.view().wants, stage.apply(&next)), (None, "module-not-wanted".into()));
+    stage.is_untouched();
+    stage.kernel.refuse_loads(None);
+    assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }
 
 #[test]
