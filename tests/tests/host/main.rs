@@ -15,6 +15,7 @@ mod mirrors;
 mod network;
 mod operator;
 mod policy;
+mod poll_hint;
 #[path = "../../../crates/loader/tests/support/repository.rs"]
 mod repository;
 #[path = "../../../crates/loader/tests/support/mod.rs"]
