@@ -74,6 +74,14 @@ async fn attack_endless_answers() {
     }
 }
 
+/// Half of what is right is not believed; the rest of a module is asked for (`a_download_that_breaks_off_goes_on`).
+#[tokio::test]
+async fn attack_half_an_answer() {
+    for end in [DOCUMENT, TIMESTAMP, ".snapshot.json", ".targets.json"] {
+        tricked(end, Trick::Half, "server-unreachable").await;
+    }
+}
+
 /// It takes as long as a request may.
 #[tokio::test]
 async fn attack_slow_answers() {
