@@ -74,6 +74,10 @@ pub trait Store: TransparencyLog {
 
     /// Notes that something outside of the store changed which documents speak of: all are looked at again.
     async fn touch_documents(&self) -> Result<(), StoreError>;
+    /// Says how long hosts wait between two checks at most, in seconds; none: nothing is said any more.
+    async fn set_poll_hint(&self, seconds: Option<u32>) -> Result<(), StoreError>;
+    /// How long hosts are told to wait between two checks at most, in seconds.
+    async fn poll_hint_seconds(&self) -> Result<Option<u32>, StoreError>;
     /// The document as last signed, and whether something happened since; none when kernel or tier are unknown.
     async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>, StoreError>;
     /// What a document has to say now; none when kernel or tier are unknown.

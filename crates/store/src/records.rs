@@ -217,6 +217,8 @@ pub struct DocumentFacts {
     pub withdrawn: Vec<PatchVersion>,
     /// How long the kernel gets livepatches.
     pub coverage: Option<Coverage>,
+    /// How long hosts wait between two checks at most, in seconds.
+    pub poll_hint_seconds: Option<u32>,
     /// The document as last signed.
     pub stored: Option<StoredDocument>,
 }

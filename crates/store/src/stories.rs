@@ -27,6 +27,7 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     the_newest_patch_of_the_tier_is_the_target(&fresh().await).await;
     a_document_is_replaced_only_by_who_saw_the_latest(&fresh().await).await;
     what_is_said_of_a_kernels_cover(&fresh().await).await;
+    how_often_hosts_shall_ask(&fresh().await).await;
     an_unknown_tier_is_refused_everywhere(&fresh().await).await;
     log::what_happens_is_in_the_log_once(&fresh().await).await;
     log::what_is_refused_is_not_in_the_log(&fresh().await).await;
@@ -272,6 +273,23 @@ async fn what_is_said_of_a_kernels_cover(store: &impl Store) {
         assert!(now.revision > before);
         assert_eq!(now.coverage.as_ref(), said);
         assert_eq!(store.kernels().await.unwrap()[0].coverage.as_ref(), said);
+    }
+}
+
+async fn how_often_hosts_shall_ask(store: &impl Store) {
+    let id = kernel(1).build_id;
+    assert_eq!(store.poll_hint_seconds().await.unwrap(), None);
+    // It may be said before there is anything to speak of.
+    store.set_poll_hint(Some(600)).await.unwrap();
+    store.publish(&patch("1.1", 1, b"one")).await.unwrap();
+    let facts = async || store.document_facts(&id, &tier("stable")).await.unwrap().unwrap();
+    assert_eq!(facts().await.poll_hint_seconds, Some(600));
+    for said in [Some(60), Some(u32::MAX), None] {
+        let before = facts().await.revision;
+        store.set_poll_hint(said).await.unwrap();
+        let now = facts().await;
+        assert!(now.revision > before, "documents are signed anew");
+        assert_eq!((now.poll_hint_seconds, store.poll_hint_seconds().await.unwrap()), (said, said));
     }
 }
 

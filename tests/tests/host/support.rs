@@ -82,11 +82,20 @@ pub(crate) enum Trick {
     Compressed(Bytes),
     /// Another place.
     Redirect(String),
+    /// Half of the right answer, whose head promises all of it.
+    Half,
 }
 
 impl Trick {
-    fn answer(self) -> Response {
+    async fn answer(self, right: impl Future<Output = Response>) -> Response {
         match self {
+            Self::Half => {
+                let (mut head, body) = right.await.into_parts();
+                let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+                head.headers.insert(CONTENT_LENGTH, bytes.len().into());
+                let bytes = Some(bytes.slice(..bytes.len() / 2));
+                Response::from_parts(head, Body::new(BreakingBody { bytes, breaks: true, flushed: false }))
+            }
             Self::Endless(bytes) => {
                 Body::new(Drops { drop: bytes, every: Duration::ZERO, wait: None }).into_response()
             }
@@ -128,7 +137,7 @@ async fn with_tricks(State(shelf): State<Shared>, request: Request, next: Next) 
     let path = request.uri().path();
     let trick = shelf.lock().unwrap().tricks.iter().find(|(end, _)| path.ends_with(end)).cloned();
     match trick {
-        Some((_, trick)) => trick.answer(),
+        Some((_, trick)) => trick.answer(next.run(request)).await,
         None => next.run(request).await,
     }
 }
@@ -153,7 +162,8 @@ impl Site {
     /// One that listens on this address alone, and whose certificate is for it.
     pub(crate) async fn on(address: std::net::IpAddr) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let certified = rcgen::generate_simple_self_signed(vec![address.to_string()]).unwrap();
+        let certified =
+            rcgen::generate_simple_self_signed(vec![address.to_string(), "localhost".into()]).unwrap();
         let tls = axum_server::tls_rustls::RustlsConfig::from_der(
             vec![certified.cert.der().to_vec()],
             certified.signing_key.serialize_der(),
@@ -440,6 +450,21 @@ impl Host {
     pub(crate) fn proxy(&mut self, url: &str, no_proxy: &str) {
         let config = Config::parse(&format!("https-proxy = \"{url}\"\nno-proxy = \"{no_proxy}\"")).unwrap();
         (self.config.proxy, self.config.no_proxy) = (config.proxy, config.no_proxy);
+    }
+
+    /// Bound of connecting.
+    pub(crate) fn dial_timeout(&mut self, text: &str) {
+        self.config.dial_timeout = Config::parse(&format!("dial-timeout = \"{text}\"")).unwrap().dial_timeout;
+    }
+
+    /// Its server has another address from now on: for daemons that start after this.
+    pub(crate) fn server_moved(&mut self, to: &str) {
+        // What is enrolled stays so: the server is in the state.
+        let state = self.path().join("state/state.json");
+        let from = self.config.server.clone().unwrap();
+        let moved = std::fs::read_to_string(&state).unwrap().replace(&from, to);
+        std::fs::write(&state, moved).unwrap();
+        self.server(to);
     }
 
     /// Servers that are asked when the site's own fails; their certificates are believed too.

@@ -32,9 +32,19 @@ fn unattacked() {
     stage.is_untouched();
 }
 
-/// An assignment that is refused so: the host is in no channel, and nothing is loaded whatever is offered.
-fn refused(expected: &str, attack: impl FnOnce(&Stage, HostId) -> Vec<u8>) {
+/// An assignment that is refused so. A host that runs a livepatch stays in its channel and runs it; a host that was not
+/// assigned yet is in no channel, and nothing is loaded whatever is offered.
+fn refused(expected: &str, attack: impl Fn(&Stage, HostId) -> Vec<u8>) {
     unattacked();
+    let stage = Stage::running();
+    let envelope = attack(&stage, stage.view().host.unwrap());
+    assert_eq!(stage.assign(&envelope), expected);
+    assert_eq!(stage.view().channel, Some(Tier::parse("stable").unwrap()));
+    let document = document_in(&stage, "beta", 2, "1.2");
+    assert_eq!(stage.note(&document), "document-wrong-channel");
+    stage.insist(&document, &good("1.2"));
+    stage.is_untouched();
+
     let (stage, host) = enabled();
     let envelope = attack(&stage, host);
     assert_eq!(stage.assign(&envelope), expected);

@@ -37,6 +37,7 @@ fn attack_document_replayed() {
 
 #[test]
 fn attack_document_replayed_after_a_restart() {
+    unattacked();
     let mut stage = Stage::running();
     let (first, next) = (good("1.1"), good("1.2"));
     let older = stage.document(2, "1.2", &next);

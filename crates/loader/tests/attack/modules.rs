@@ -254,29 +254,34 @@ impl Steps for Swapper {
 fn attack_module_swapped_after_verification() {
     unattacked();
     // Versions that no other test has in memory.
-    let (module, other) = (good("7.1"), VENDOR.sign(&module(&info("7.2", &kernel(1)))));
-    assert_eq!(module.len(), other.len());
+    let [first, next, other] = ["7.1", "7.2", "7.3"].map(good);
+    assert_eq!(next.len(), other.len());
     let swapper = Arc::new(Swapper::default());
     let mut stage = Stage::new();
     stage.steps = Arc::clone(&swapper) as _;
     stage.restart();
     stage.enable();
     let objects = stage.directory.path().join("state/objects");
-    *swapper.swap.lock().unwrap() = Some(Swap { verified: module.clone(), other, objects });
-    assert_eq!(stage.note(&stage.document(1, "7.1", &module)), "ok");
-    assert_eq!(stage.apply(&module), "ok");
-    assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
+    assert_eq!(stage.note(&stage.document(1, "7.1", &first)), "ok");
+    assert_eq!((stage.apply(&first), stage.livepatches()), ("ok".into(), vec!["livepatch_7_1".into()]));
+    // What was verified is what the kernel gets, whatever is done meanwhile.
+    *swapper.swap.lock().unwrap() = Some(Swap { verified: next.clone(), other, objects });
+    assert_eq!(stage.note(&stage.document(2, "7.2", &next)), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_7_2".into()]));
     let ended = std::mem::take(&mut *swapper.ended.lock().unwrap());
     assert_eq!(ended, [io::ErrorKind::PermissionDenied; 2], "the memory was found, and is sealed");
 
-    // After a boot the cache has the other one: it is not what was applied, and nothing is loaded.
-    stage.kernel.reboot(kernel(1));
+    // The cache has the other one now: what runs stays, also when the loader starts anew.
     stage.restart();
-    assert_eq!(stage.livepatches(), [""; 0]);
-    // From the cache, once it is right again: what is loaded is what was read and verified.
-    assert_eq!(stage.apply(&module), "ok");
-    assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
+    assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_7_2".into()]));
+    // After a boot it is refused for not being what was applied, it is thrown away, and nothing is loaded.
+    stage.kernel.reboot(kernel(1));
+    for refusal in ["tampered-module", "module-not-cached"] {
+        assert_eq!((stage.converge(), stage.livepatches()), (refusal.into(), vec![]));
+    }
+    // Brought once more: what is loaded is what was read and verified.
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_7_2".into()]));
     assert_eq!(*swapper.ended.lock().unwrap(), [io::ErrorKind::PermissionDenied; 2]);
-    let loads = stage.kernel.loads();
-    assert!(loads.iter().all(|name| name.as_str() == "livepatch_7_1"), "{loads:?}");
+    let loads: Vec<_> = stage.kernel.loads().iter().map(|name| name.to_string()).collect();
+    assert_eq!(loads, ["livepatch_7_1", "livepatch_7_2", "livepatch_7_2"]);
 }

@@ -250,6 +250,49 @@ async fn a_document_changes_with_its_content_and_is_renewed_in_time() {
     }
 }
 
+/// How often hosts ask stands in what the operator's key signs, for every kernel and channel, as soon as it is said.
+#[tokio::test]
+async fn a_document_says_how_often_to_ask() {
+    let site = Site::new();
+    let show = |expected: &str| {
+        let json = site.good(&["poll-hint", "show", "--format", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.to_string(), format!(r#"[{{"poll_hint_seconds":{expected}}}]"#));
+    };
+    show("null");
+    site.publish(&VENDOR.bundle("1.1", &kernel(), b"module"), &[]);
+    let server = site.serve().await;
+    let (silent, _) = document(&server, &site).await;
+    assert_eq!(silent.poll_hint_seconds, None);
+
+    let said = site.good(&["poll-hint", "set", "600"]);
+    assert_eq!(
+        said,
+        "hosts ask every 600 s, or as often as they do by themselves\nthey learn it with their next check\n"
+    );
+    show("600");
+    assert_eq!(site.good(&["poll-hint", "show"]), "POLL HINT IN SECONDS\n600\n");
+    let (hinted, _) = document(&server, &site).await;
+    assert_eq!((hinted.poll_hint_seconds, hinted.version), (Some(600), 2));
+    // What is out of its bounds, or no number, changes nothing.
+    for seconds in ["59", "86401", "-1", "10m"] {
+        assert_eq!(
+            site.bad(&["poll-hint", "set", seconds]).0,
+            livepatch_server::Exit::Usage as i32,
+            "{seconds}"
+        );
+    }
+    show("600");
+    for seconds in ["60", "86400"] {
+        site.good(&["poll-hint", "set", seconds]);
+        show(seconds);
+    }
+    site.good(&["poll-hint", "off"]);
+    show("null");
+    assert_eq!(site.good(&["poll-hint", "show"]), "POLL HINT IN SECONDS\n-\n");
+    assert_eq!(document(&server, &site).await.0.poll_hint_seconds, None);
+}
+
 #[tokio::test]
 async fn many_hosts_at_once_get_the_same_document() {
     let site = Site::new();

@@ -30,11 +30,12 @@ use crate::{
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
     (3, "report history", include_str!("../../migrations/0003_report_history.sql")),
     (4, "coverage", include_str!("../../migrations/0004_coverage.sql")),
+    (6, "poll hint", include_str!("../../migrations/0006_poll_hint.sql")),
 ];
 
 /// How long to wait for another process that writes.
@@ -237,6 +238,17 @@ async fn coverage_of(connection: &mut SqliteConnection, build_id: &BuildId) -> R
         .fetch_optional(connection)
         .await?;
     row.map_or(Ok(None), |row| rows::coverage(&row, "body"))
+}
+
+async fn poll_hint_seconds(connection: &mut SqliteConnection) -> Result<Option<u32>> {
+    let row = query("SELECT seconds FROM poll_hint").fetch_optional(connection).await?;
+    row.map(|row| rows::unsigned(&row, "seconds")).transpose()
+}
+
+/// All documents are looked at again.
+async fn touch_documents(connection: &mut SqliteConnection) -> Result<()> {
+    query("UPDATE kernels SET revision = revision + 1").execute(connection).await?;
+    Ok(())
 }
 
 /// SQLite's integers are signed; versions and revisions count up from 1 and never come near the end.
@@ -548,9 +560,25 @@ impl Store for SqliteStore {
 
     async fn touch_documents(&self) -> Result<()> {
         let mut transaction = self.write().await?;
-        query("UPDATE kernels SET revision = revision + 1").execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(())
+        touch_documents(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn set_poll_hint(&self, seconds: Option<u32>) -> Result<()> {
+        let mut transaction = self.write().await?;
+        query("DELETE FROM poll_hint").execute(&mut *transaction).await?;
+        if let Some(seconds) = seconds {
+            query("INSERT INTO poll_hint (only, seconds) VALUES (1, ?)")
+                .bind(seconds)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        touch_documents(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn poll_hint_seconds(&self) -> Result<Option<u32>> {
+        poll_hint_seconds(&mut *self.readers.acquire().await?).await
     }
 
     async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>> {
@@ -590,6 +618,7 @@ impl Store for SqliteStore {
             target: target.transpose()?,
             withdrawn: withdrawn.iter().map(rows::version).collect::<Result<_>>()?,
             coverage: coverage_of(&mut snapshot, build_id).await?,
+            poll_hint_seconds: poll_hint_seconds(&mut snapshot).await?,
             stored: stored_document(&mut snapshot, build_id, tier).await?,
         }))
     }
