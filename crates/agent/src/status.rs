@@ -6,7 +6,7 @@ use livepatch_api::daemon::{Check, CoverageState, Cve, Patch, Status, Waiting};
 use livepatch_kernel::Livepatch;
 use livepatch_loader_api::{Lock, LockKind, View};
 use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion};
+use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Stage, StageEvent};
 
 use crate::Problem;
 use crate::agent::{Live, running};
@@ -61,6 +61,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
         enabled: state.enrolment.is_some(),
+        enabled_at: state.enrolled_at.filter(|_| state.enrolment.is_some()),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
         coverage,
@@ -94,6 +95,16 @@ pub(crate) fn fixed_cves(view: &View, livepatches: &[Livepatch]) -> Vec<CveId> {
 /// What the kernel complained of, if it runs.
 fn bug_of(view: &View, running: Option<PatchVersion>) -> Option<&Lock> {
     view.locks.iter().find(|lock| lock.kind == LockKind::WithBug && Some(lock.version) == running)
+}
+
+/// Where a livepatch is: as the loader said last, but for one that was just brought to it.
+fn stage(live: &Live, version: PatchVersion) -> Option<Stage> {
+    let told = live.view.stage(version)?;
+    let handed_over = live.handed_over.as_ref().is_some_and(|target| target.version == version);
+    match told {
+        Stage::Absent | Stage::Waiting | Stage::Failed if handed_over => told.next(StageEvent::Fetched).ok(),
+        _ => Some(told),
+    }
 }
 
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
@@ -142,6 +153,7 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
     Patch {
         state: patch_state,
         version: shown,
+        stage: shown.and_then(|version| stage(live, version)),
         applied_at: applied
             .filter(|applied| Some(applied.target.version) == running)
             .map(|applied| applied.at),

@@ -169,7 +169,12 @@ fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
             CheckState::NeedsCheck => "the server was not asked since the daemon started",
             CheckState::Checked | CheckState::CheckFailed => "no check has succeeded yet",
         };
-        return Some((Level::Warning, none.into()));
+        // As bad as a host that was reached last when this one was enrolled.
+        let enrolled = status.enabled_at.map(|at| age_seconds(at, now));
+        return Some(match enrolled.filter(|age| Duration::from_secs(*age) >= ages.critical) {
+            Some(age) => (Level::Critical, format!("{none}, {} after this host was enrolled", hours(age))),
+            None => (Level::Warning, none.into()),
+        });
     };
     let age = age_seconds(at, now);
     let level = match Duration::from_secs(age) {
@@ -177,10 +182,12 @@ fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
         age if age >= ages.warning => Level::Warning,
         _ => return None,
     };
-    let hours = usize::try_from(age / 3600).unwrap_or(usize::MAX);
-    let hours = plural(hours, "hour", "hours");
-    let why = format!("the last check that succeeded was {hours} ago");
+    let why = format!("the last check that succeeded was {} ago", hours(age));
     Some((level, if is_pending(status) { format!("{why}; {PENDING}") } else { why }))
+}
+
+fn hours(seconds: u64) -> String {
+    plural(usize::try_from(seconds / 3600).unwrap_or(usize::MAX), "hour", "hours")
 }
 
 const PENDING: &str = "the check is pending: the network is not up";

@@ -16,7 +16,7 @@ const CERTIFICATES: &str = "ca-certs.pem";
 
 /// Certificates that alone are believed for the server, and where they go.
 #[derive(Debug)]
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     path: PathBuf,
     pem: String,
 }
@@ -28,14 +28,14 @@ impl Certificates {
     }
 
     /// Everybody may read them: livepatchd is not root.
-    pub(super) fn write(&self) -> Result<(), CliError> {
+    pub(crate) fn write(&self) -> Result<(), CliError> {
         replace_file(&self.path, &self.pem)
     }
 }
 
 /// Sets a key, or clears it with an empty value; certificates are still to be written to the file beside the
 /// configuration in `path` that the document names now. The error says why not.
-pub(super) fn change(
+pub(crate) fn change(
     document: &mut DocumentMut,
     key: &str,
     new: &str,

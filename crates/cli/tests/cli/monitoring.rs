@@ -62,6 +62,20 @@ fn lines_of_the_plugin() {
     expect(Level::Warning, line(pending(None)));
     expect(Level::Warning, line(pending(hours(30))));
     expect(Level::Critical, line(pending(hours(30 * 24))));
+    // Never reached: counted from the enrolment.
+    let never = |enrolled: Option<Timestamp>, state: CheckState| {
+        move |s: &mut Status| (s.enabled_at, s.check.at, s.check.state) = (enrolled, None, state)
+    };
+    expect(Level::Warning, line(never(hours(71), CheckState::CheckFailed)));
+    expect(Level::Critical, line(never(hours(72), CheckState::CheckFailed)));
+    expect(Level::Critical, line(never(hours(100), CheckState::NeedsCheck)));
+    expect(
+        Level::Critical,
+        line(|s| {
+            pending(None)(s);
+            s.enabled_at = hours(72);
+        }),
+    );
     // A month without a server, tried again a minute ago.
     expect(
         Level::Critical,
