@@ -99,11 +99,17 @@ fn bug_of(view: &View, running: Option<PatchVersion>) -> Option<&Lock> {
 
 /// Where a livepatch is: as the loader said last, but for one that was just brought to it.
 fn stage(live: &Live, version: PatchVersion) -> Option<Stage> {
-    let told = live.view.stage(version)?;
-    let handed_over = live.handed_over.as_ref().is_some_and(|target| target.version == version);
+    let handed_over = live.handed_over.as_ref().map(|target| target.version);
+    Some(with_what_was_brought(live.view.stage(version)?, handed_over == Some(version)))
+}
+
+/// What the loader told before it got the module is not where the livepatch is now.
+fn with_what_was_brought(told: Stage, handed_over: bool) -> Stage {
     match told {
-        Stage::Absent | Stage::Waiting | Stage::Failed if handed_over => told.next(StageEvent::Fetched).ok(),
-        _ => Some(told),
+        Stage::Absent | Stage::Waiting | Stage::Failed if handed_over => {
+            told.next(StageEvent::Fetched).unwrap_or(told)
+        }
+        _ => told,
     }
 }
 
@@ -161,5 +167,26 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         waiting: None,
         cutoff_date: None,
         cves: cves.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_was_brought_is_downloaded_until_the_loader_says_more() {
+        for (told, brought) in [
+            (Stage::Absent, Stage::Downloaded),
+            (Stage::Waiting, Stage::Downloaded),
+            (Stage::Failed, Stage::Downloaded),
+            (Stage::Verified, Stage::Verified),
+            (Stage::Transition, Stage::Transition),
+            (Stage::Healthy, Stage::Healthy),
+            (Stage::Blocked, Stage::Blocked),
+        ] {
+            assert_eq!(with_what_was_brought(told, true), brought);
+            assert_eq!(with_what_was_brought(told, false), told);
+        }
     }
 }
