@@ -231,8 +231,32 @@ mod tests {
         let ours = "# ours\nserver = \"https://a.example\" # here\nlog-level = \"warning\"\n";
         let import = planned(&original, ours);
         assert_eq!(import.refused(), 0);
-        insta::assert_snapshot!(import.text(), @"");
-        insta::assert_snapshot!(import.document.to_string(), @"");
+        insta::assert_snapshot!(import.text(), @r#"
+        http-proxy          http-proxy = "http://proxy:3128"  (kept, and not used: nothing is asked over plain http)
+        https-proxy         https-proxy = "http://…@proxy:3128"
+        no-proxy            no-proxy = "localhost"
+        remote-server       left out: that service does not speak to this client: `server` is yours to set
+        ca-certs            ca-file = "/etc/livepatch/ca-certs.pem"
+        dial-timeout        dial-timeout = "12s"
+        check-interval      check-interval = "120m"
+        log-level           as it is here already
+        tls-patch-download  left out: livepatches are always downloaded over TLS here
+        cutoff-date         cutoff-date = "2026-01-31T00:00:00Z"
+        patch-delay         patch-delay = "3d"
+        "#);
+        insta::assert_snapshot!(import.document.to_string(), @r#"
+        # ours
+        server = "https://a.example" # here
+        log-level = "warning"
+        http-proxy = "http://proxy:3128"
+        https-proxy = "http://me:secret@proxy:3128"
+        no-proxy = "localhost"
+        ca-file = "/etc/livepatch/ca-certs.pem"
+        dial-timeout = "12s"
+        check-interval = "120m"
+        cutoff-date = "2026-01-31T00:00:00Z"
+        patch-delay = "3d"
+        "#);
         assert!(import.certificates.is_some());
         settings::check(&import.document.to_string()).unwrap();
     }
@@ -253,7 +277,18 @@ mod tests {
             dial-timeout: soon\nlog-level: loud\nca-certs: none\ncutoff-date: 2027-01-01T00:00:00Z\npatch-delay: 3y\n\
             no-proxy: \"a\\nmode = 1\"\nauto-reboot: true\n";
         let import = planned(original, "");
-        insta::assert_snapshot!(import.text(), @"");
+        insta::assert_snapshot!(import.text(), @"
+        remote-server   refused: it is not an https URL; plain http is not spoken
+        https-proxy     refused: it is not a URL that begins with http://, https://, socks5:// or socks5h://
+        check-interval  refused: it is neither 0 nor a number of minutes from 60 to a year
+        dial-timeout    refused: it is not a time of a second or more, such as 12s, 5m or 1h
+        log-level       refused: it is neither debug, info, notice, warning nor error
+        ca-certs        refused: not a usable certificate: there is no PEM certificate in the file
+        cutoff-date     refused: it is still to come: a cutoff date is in the past
+        patch-delay     refused: it is neither 0 nor a time such as 30m, 12h, 3d or 2w, at most a year
+        no-proxy        refused: it has more than one line
+        auto-reboot     refused: there is no such key; there are http-proxy, https-proxy, no-proxy, remote-server, ca-certs, dial-timeout, check-interval, log-level, tls-patch-download, cutoff-date, patch-delay
+        ");
         assert_eq!((import.refused(), import.document.to_string().as_str()), (10, ""));
     }
 

@@ -92,7 +92,7 @@ fn well(status: &Status) -> String {
         Some(version) => format!("livepatch {version} is applied"),
         None => "no livepatch is needed for this kernel".into(),
     };
-    if is_pending(status) { format!("{well}; {PENDING}") } else { well }
+    with_pending(status, well)
 }
 
 fn patch(status: &Status) -> Option<(Level, String)> {
@@ -164,17 +164,18 @@ fn problem(status: &Status) -> Option<(Level, String)> {
 
 fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
     let Some(at) = status.check.at else {
+        // As bad as if this host had reached its server last when it was enrolled.
+        let enrolled = status.enabled_at.map(|at| age_seconds(at, now));
+        if let Some(age) = enrolled.filter(|age| Duration::from_secs(*age) >= ages.critical) {
+            let why = format!("no check has succeeded since this host was enrolled, {} ago", hours(age));
+            return Some((Level::Critical, with_pending(status, why)));
+        }
         let none = match status.check.state {
             CheckState::NeedsCheck if is_pending(status) => PENDING,
             CheckState::NeedsCheck => "the server was not asked since the daemon started",
             CheckState::Checked | CheckState::CheckFailed => "no check has succeeded yet",
         };
-        // As bad as a host that was reached last when this one was enrolled.
-        let enrolled = status.enabled_at.map(|at| age_seconds(at, now));
-        return Some(match enrolled.filter(|age| Duration::from_secs(*age) >= ages.critical) {
-            Some(age) => (Level::Critical, format!("{none}, {} after this host was enrolled", hours(age))),
-            None => (Level::Warning, none.into()),
-        });
+        return Some((Level::Warning, none.into()));
     };
     let age = age_seconds(at, now);
     let level = match Duration::from_secs(age) {
@@ -183,7 +184,11 @@ fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
         _ => return None,
     };
     let why = format!("the last check that succeeded was {} ago", hours(age));
-    Some((level, if is_pending(status) { format!("{why}; {PENDING}") } else { why }))
+    Some((level, with_pending(status, why)))
+}
+
+fn with_pending(status: &Status, why: String) -> String {
+    if is_pending(status) { format!("{why}; {PENDING}") } else { why }
 }
 
 fn hours(seconds: u64) -> String {

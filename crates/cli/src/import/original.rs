@@ -120,10 +120,6 @@ mod tests {
     #[test]
     fn everything_else_is_refused_by_its_line() {
         let long = format!("{}: 1", "k".repeat(41));
-        let many: String =
-            (0..65u8).map(|n| format!("k{}: 1\n", "-".repeat(n.into()).replace('-', "x"))).collect();
-        let many = many.lines().filter(|line| line.len() < 40).collect::<Vec<_>>().join("\n");
-        assert!(parse(&many).is_ok());
         let mut said = String::new();
         for text in [
             "{\"http-proxy\": 1}",
@@ -147,7 +143,26 @@ mod tests {
         ] {
             said += &format!("{}\n", parse(text).unwrap_err());
         }
-        insta::assert_snapshot!(said, @"");
+        insta::assert_snapshot!(said, @"
+        line 1: it does not begin with a key
+        line 1: it is not KEY: VALUE
+        line 2: http-proxy is there twice
+        line 1: there is no space after the colon
+        line 1: it does not begin with a key
+        line 1: it does not begin with a key
+        line 1: it does not begin with a key
+        line 1: its value is no plain text
+        line 1: its value is no plain text
+        line 1: its value is no plain text
+        line 1: its quotes are not understood
+        line 1: its quotes are not understood
+        line 1: its quotes are not understood
+        line 1: it has control characters
+        line 2: it is not KEY: VALUE
+        line 1: the lines below it are not indented alike
+        line 1: the lines below it are not indented alike
+        line 2: it is not KEY: VALUE
+        ");
         assert_eq!(parse(&" ".repeat(MAX_BYTES + 1)).unwrap_err(), "it has more than 1048576 bytes");
         let keys = |count: usize| -> String {
             let letters = |n: usize| [b'a' + (n / 26) as u8, b'a' + (n % 26) as u8].map(char::from);

@@ -46,12 +46,26 @@ fn what_it_would_do_is_what_it_does() {
     let dry = host.import(&["--dry-run"], &original);
     assert_eq!((dry.status.code(), text(&dry.stderr), host.configuration().as_str()), (Some(0), "", ours));
     assert!(!host.0.path().join("ca-certs.pem").exists());
-    insta::assert_snapshot!(host.said(&dry.stdout), @"");
+    insta::assert_snapshot!(host.said(&dry.stdout), @r#"
+    https-proxy         https-proxy = "http://…@proxy:3128"
+    remote-server       left out: that service does not speak to this client: `server` is yours to set
+    ca-certs            ca-file = "DIR/ca-certs.pem"
+    check-interval      check-interval = "120m"
+    tls-patch-download  left out: livepatches are always downloaded over TLS here
+
+    Nothing is written.
+    "#);
     let done = host.import(&[], &original);
     assert_eq!((done.status.code(), text(&done.stderr)), (Some(0), ""));
     let rows = |output: &Output| text(&output.stdout).lines().take(5).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(rows(&done), rows(&dry));
-    insta::assert_snapshot!(host.said(host.configuration().as_bytes()), @"");
+    insta::assert_snapshot!(host.said(host.configuration().as_bytes()), @r#"
+    # ours
+    server = "https://a.example" # here
+    https-proxy = "http://me:secret@proxy:3128"
+    ca-file = "DIR/ca-certs.pem"
+    check-interval = "120m"
+    "#);
     assert_eq!(
         std::fs::read_to_string(host.0.path().join("ca-certs.pem")).unwrap().trim(),
         CERTIFICATE.trim()
@@ -92,7 +106,30 @@ fn one_setting_that_is_refused_and_nothing_is_written() {
         assert_eq!((output.status.code(), host.configuration().as_str()), (Some(1), ""));
         said += &format!("{}{}---\n", host.said(&output.stdout), text(&output.stderr));
     }
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    check-interval  check-interval = "90m"
+    dial-timeout    refused: it is not a time of a second or more, such as 12s, 5m or 1h
+    error: cannot import -: 1 setting cannot be taken, so nothing is written
+
+    hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
+    ---
+    error: cannot import -: line 2: check-interval is there twice
+
+    hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
+    ---
+    error: cannot import -: line 3: it does not begin with a key
+
+    hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
+    ---
+    error: cannot import -: line 1: it does not begin with a key
+
+    hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
+    ---
+    error: cannot import -: it has more than 1048576 bytes
+
+    hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
+    ---
+    "#);
     // A configuration that the daemons refuse is not made better by it.
     let wrong = Host::new("check-interval = 1");
     let output = wrong.import(&[], "check-interval: 90\n");
