@@ -176,13 +176,14 @@ pub(crate) fn run(
         return Ok(Exit::Ok);
     }
     let changed = import.document.to_string();
-    if let Some(certificates) = &import.certificates {
+    let certificates = import.certificates.filter(|certificates| !certificates.are_there());
+    if let Some(certificates) = &certificates {
         certificates.write()?;
     }
     if changed != text {
         settings::write(path, &changed)?;
     }
-    if (changed != text || import.certificates.is_some()) && settings::tell(path)? == Told::No {
+    if (changed != text || certificates.is_some()) && settings::tell(path)? == Told::No {
         out.write_all(settings::RESTART_HINT.as_bytes())?;
     }
     Ok(Exit::Ok)

@@ -27,6 +27,11 @@ impl Certificates {
         Ok(Self { path: configuration.with_file_name(CERTIFICATES), pem: format!("{pem}\n") })
     }
 
+    /// Whether they are there already.
+    pub(crate) fn are_there(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|there| there == self.pem)
+    }
+
     /// Everybody may read them: livepatchd is not root.
     pub(crate) fn write(&self) -> Result<(), CliError> {
         replace_file(&self.path, &self.pem)
