@@ -1,5 +1,6 @@
 //! How the loader sees the host, for whoever asks.
 
+use livepatch_kernel::Livepatch;
 use livepatch_loader_api::{Applied, Staged, View};
 use livepatch_manifest::Target;
 use livepatch_types::{BuildId, PatchVersion, Stage, StageEvent};
@@ -76,11 +77,18 @@ impl Loader {
         {
             stages.push((version, state.stage(version, build_id, boot_id)));
         }
-        let livepatches = self.kernel.livepatches().unwrap_or_default();
+        // Where the kernel does not say, what is remembered counts.
+        let livepatches = self.kernel.livepatches().ok();
         let staged = |(version, stage): (PatchVersion, Stage)| {
             let name = version.module_name();
-            let taken_away = stage.is_in_force() && livepatches.iter().all(|patch| patch.name != name);
-            let stage = if taken_away { stage.next(StageEvent::Ended).unwrap_or(stage) } else { stage };
+            let shown =
+                |patches: &Vec<Livepatch>| patches.iter().any(|patch| patch.name == name && patch.enabled);
+            let runs = livepatches.as_ref().is_none_or(shown);
+            let stage = if stage.is_in_force() && !runs {
+                stage.next(StageEvent::Ended).unwrap_or(stage)
+            } else {
+                stage
+            };
             Staged { version, stage }
         };
         stages.into_iter().map(staged).collect()
