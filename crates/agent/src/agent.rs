@@ -10,7 +10,9 @@ use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
 use livepatch_settings::{Asker, Config, Mode, TelemetrySwitch};
-use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
+use livepatch_types::{
+    CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted, StageEvent,
+};
 
 use crate::mirrors::{Mirrors, is_the_servers_fault};
 use crate::network::{Network, reachability};
@@ -132,6 +134,14 @@ impl Agent {
         let server = ServerClient::new(&config);
         let mirrors = Mirrors::new(&config.mirrors);
         let store = StateStore::open(&state_directory);
+        let before = store.get();
+        if before.enrolment.is_some() && before.enrolled_at.is_none() {
+            // An earlier version did not note it: its age is counted from now on.
+            let now = clock.now();
+            if let Err(problem) = store.update(|state| state.enrolled_at = Some(now)) {
+                tracing::warn!(code = %problem.code, "the time of the enrolment is not kept: {problem}");
+            }
+        }
         let live = Live {
             check: CheckState::NeedsCheck,
             checked_at: store.get().checked_at,
@@ -401,8 +411,10 @@ impl Agent {
         // Without it the loader takes no document.
         self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
+        let now = self.clock.now();
         self.store.update(|state| {
-            (state.enrolment, state.noted, state.checked_at) = (Some(enrolment), None, None)
+            (state.enrolment, state.noted, state.checked_at) = (Some(enrolment), None, None);
+            state.enrolled_at = Some(now);
         })?;
         self.reports.forget();
         tracing::info!("the host is enrolled");
@@ -419,7 +431,10 @@ impl Agent {
         if self.store.get().enrolment.is_none() {
             return Err(not_enabled());
         }
-        self.store.update(|state| (state.enrolment, state.noted, state.checked_at) = (None, None, None))?;
+        self.store.update(|state| {
+            (state.enrolment, state.noted) = (None, None);
+            (state.checked_at, state.enrolled_at) = (None, None);
+        })?;
         self.leave();
         tracing::info!("the host is no longer enrolled");
         Ok(())
@@ -598,9 +613,13 @@ impl Agent {
         if let Some(object) = view.wants.filter(|_| online) {
             match self.fetch(enrolment, &object).await {
                 Ok(module) => {
-                    let target = view.document.and_then(|document| document.target);
+                    let target = view.document.as_ref().and_then(|document| document.target.clone());
                     let target = target.filter(|target| target.module == object);
                     if let Some(target) = &target {
+                        // The loader's table is ours: what it would refuse is not brought.
+                        let before = view.stage(target.version).unwrap_or_default();
+                        let stage = before.next(StageEvent::Fetched)?;
+                        tracing::debug!(version = %target.version, stage = stage.words(), "a module is here");
                         self.announce(target, enrolment).await;
                     }
                     self.live().handed_over = target;

@@ -6,7 +6,7 @@ use livepatch_api::daemon::{Check, CoverageState, Cve, Failure, Patch, Status, W
 use livepatch_kernel::Livepatch;
 use livepatch_loader_api::{Lock, LockKind, View};
 use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion};
+use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Stage, StageEvent};
 
 use crate::Problem;
 use crate::agent::{Live, running};
@@ -61,6 +61,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
         enabled: state.enrolment.is_some(),
+        enabled_at: state.enrolled_at.filter(|_| state.enrolment.is_some()),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
         server: facts.server,
         coverage,
@@ -112,6 +113,22 @@ fn bug_of(view: &View, running: Option<PatchVersion>) -> Option<&Lock> {
     view.locks.iter().find(|lock| lock.kind == LockKind::WithBug && Some(lock.version) == running)
 }
 
+/// Where a livepatch is: as the loader said last, but for one that was just brought to it.
+fn stage(live: &Live, version: PatchVersion) -> Option<Stage> {
+    let handed_over = live.handed_over.as_ref().map(|target| target.version);
+    Some(with_what_was_brought(live.view.stage(version)?, handed_over == Some(version)))
+}
+
+/// What the loader told before it got the module is not where the livepatch is now.
+fn with_what_was_brought(told: Stage, handed_over: bool) -> Stage {
+    match told {
+        Stage::Absent | Stage::Waiting | Stage::Failed if handed_over => {
+            told.next(StageEvent::Fetched).unwrap_or(told)
+        }
+        _ => told,
+    }
+}
+
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
     let view = &live.view;
     let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
@@ -158,6 +175,7 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
     Patch {
         state: patch_state,
         version: shown,
+        stage: shown.and_then(|version| stage(live, version)),
         applied_at: applied
             .filter(|applied| Some(applied.target.version) == running)
             .map(|applied| applied.at),
@@ -165,5 +183,26 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         waiting: None,
         cutoff_date: None,
         cves: cves.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_was_brought_is_downloaded_until_the_loader_says_more() {
+        for (told, brought) in [
+            (Stage::Absent, Stage::Downloaded),
+            (Stage::Waiting, Stage::Downloaded),
+            (Stage::Failed, Stage::Downloaded),
+            (Stage::Verified, Stage::Verified),
+            (Stage::Transition, Stage::Transition),
+            (Stage::Healthy, Stage::Healthy),
+            (Stage::Blocked, Stage::Blocked),
+        ] {
+            assert_eq!(with_what_was_brought(told, true), brought);
+            assert_eq!(with_what_was_brought(told, false), told);
+        }
     }
 }

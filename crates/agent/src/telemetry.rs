@@ -159,7 +159,8 @@ impl Agent {
             if let Ok(acted) = tokio::time::timeout(LOOK_INTERVAL, &mut acting).await {
                 return acted;
             }
-            if self.tells() && self.ask(AgentRequest::Status, Vec::new()).await.is_ok() {
+            // Also where nothing is told: the status shows the stage.
+            if self.ask(AgentRequest::Status, Vec::new()).await.is_ok() && self.tells() {
                 self.deliver_soon(enrolment);
             }
         }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use livepatch_types::{
     CheckState, CveCoverage, CveId, KernelIdentity, NoticeId, PatchState, PatchVersion, Rating, Redacted,
-    Tier,
+    Stage, Tier,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub struct Status {
     pub client_version: String,
     /// Whether the host is enrolled.
     pub enabled: bool,
+    /// When it was enrolled, by its own clock; none: it is not, or in a status of an earlier daemon.
+    #[serde(default)]
+    pub enabled_at: Option<Timestamp>,
     /// The tier it is in, when enrolled.
     pub tier: Option<Tier>,
     /// The server it asks.
@@ -226,6 +229,10 @@ pub struct Patch {
     pub state: PatchState,
     /// Its version.
     pub version: Option<PatchVersion>,
+    /// Where it is on its way into the kernel and out of it, as the loader said last; none: it said nothing, or in a status
+    /// of an earlier daemon.
+    #[serde(default)]
+    pub stage: Option<Stage>,
     /// When it was applied, by this host's clock.
     pub applied_at: Option<Timestamp>,
     /// Whether a person reverted it here; it is not applied again until `livepatch apply` or another version.

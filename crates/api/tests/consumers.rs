@@ -130,6 +130,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
         schema: 1,
         client_version: "0.1.0".into(),
         enabled: true,
+        enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
         server: Some("https://livepatch.example.org".into()),
         kernel: None,
@@ -147,6 +148,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
         patch: Patch {
             state,
             version: Some(PatchVersion::parse("113.1").unwrap()),
+            stage: None,
             applied_at: None,
             held: false,
             waiting: None,

@@ -23,6 +23,7 @@ fn status() -> Status {
         schema: 1,
         client_version: "0.1.0".into(),
         enabled: true,
+        enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
@@ -44,6 +45,7 @@ fn status() -> Status {
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
+            stage: None,
             applied_at: None,
             held: false,
             waiting: None,

@@ -101,6 +101,7 @@ fn seen(
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").into(),
         enabled: false,
+        enabled_at: None,
         tier: None,
         server: None,
         kernel,
@@ -118,6 +119,7 @@ fn seen(
         patch: Patch {
             state,
             version: ours.map(|(version, _)| version),
+            stage: None,
             applied_at: None,
             held: false,
             waiting: None,

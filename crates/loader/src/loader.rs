@@ -21,6 +21,7 @@ use crate::plan::{self, Action, Desired, Observed};
 use crate::state::{self, Channel, State, StateStore};
 use crate::step::Steps;
 use crate::vendor::Vendors;
+use crate::verify::PatchedModule;
 use crate::{Problem, TrustDirectories, Verdict, verify};
 
 /// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
@@ -240,8 +241,7 @@ impl Loader {
     pub(crate) fn forget_locks(&self, build_id: &BuildId) -> Result<(), Problem> {
         let kernel_log_seen = self.kernel_log_seen(&self.kernel.boot_id()?);
         self.store.update(|state| {
-            (state.held, state.stalled) = (None, None);
-            state.blocked.retain(|blocked| blocked.build_id != *build_id);
+            state.cleared(build_id);
             // What was complained of until now is forgotten, too.
             state.kernel_log_seen = kernel_log_seen;
         })
@@ -255,7 +255,7 @@ impl Loader {
             (state.channel, state.host) = (Channel::Closed, None);
             (state.document, state.applied, state.support) = (None, None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
-            (state.soaking, state.healthy_before) = (None, None);
+            (state.soaking, state.healthy_before, state.prepared) = (None, None, None);
         })?;
         self.objects.keep_only(&[]);
         self.journal.forget();
@@ -419,7 +419,8 @@ impl Loader {
         supplied: Option<&SealedModule>,
         vendor: &Verdict,
     ) -> Result<(), Problem> {
-        let certificates = self.trust.vendor()?;
+        let executor = self.executor(kernel);
+        executor.make_room(target.version)?;
         let cached;
         let module = match supplied {
             Some(module) => module,
@@ -428,14 +429,35 @@ impl Loader {
                 &cached
             }
         };
+        let boot_id = self.kernel.boot_id()?;
+        self.store.update_if(|state| state.fetched(target.version, &kernel.build_id, &boot_id))?;
+        let loaded = self.verify(kernel, target, module, vendor).and_then(|patched| {
+            if supplied.is_some() {
+                // Only now: what is not the vendor's does not get to the disk.
+                self.objects.put(&target.module.sha256, module.bytes())?;
+            }
+            self.store.update_if(State::passed)?;
+            executor.apply(module, &patched, target, self.clock.now())
+        });
+        if loaded.is_err() {
+            self.store.update_if(State::refused)?;
+        }
+        loaded
+    }
+
+    /// Whether a module is the vendor's, for this kernel, and allowed today; and which modules it patches.
+    fn verify(
+        &self,
+        kernel: &KernelIdentity,
+        target: &Target,
+        module: &SealedModule,
+        vendor: &Verdict,
+    ) -> Result<Vec<PatchedModule>, Problem> {
+        let certificates = self.trust.vendor()?;
         let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &certificates)?;
         let signer = verify_module(module.bytes(), &certificates)?.signer.key_id_hex();
         vendor.check_module(kernel, target.version, module.bytes(), &signer, self.kernel.modules()?)?;
-        if supplied.is_some() {
-            // Only now: what is not the vendor's does not get to the disk.
-            self.objects.put(&target.module.sha256, module.bytes())?;
-        }
-        self.executor(kernel).apply(module, &patched, target, self.clock.now())
+        Ok(patched)
     }
 
     /// Unloads what was replaced and drops cached objects that are no longer needed. What fails is tried next time.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_trust::RepositoryName;
-use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, Stage, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
@@ -78,6 +78,10 @@ pub struct State {
     pub blocked: Vec<Blocked>,
     /// What did not come into force in time.
     pub stalled: Option<Stalled>,
+    /// What is on its way to the kernel, or did not get there, in this life of the loader. In memory alone: until a
+    /// livepatch is inserted, nothing happened that the next one would have to know.
+    #[serde(skip)]
+    pub prepared: Option<Prepared>,
     /// The modules that the loader loaded in one boot.
     pub loaded: Loaded,
     /// How far the kernel's log was taken note of.
@@ -243,6 +247,17 @@ pub enum Retry {
     UnderWay,
 }
 
+/// A livepatch before the kernel gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The livepatch.
+    pub version: PatchVersion,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// How far it is: `Downloaded`, `Verified` or `Failed`.
+    pub stage: Stage,
+}
+
 /// A livepatch that was cancelled, because tasks stayed in the functions that it replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -292,6 +307,11 @@ impl State {
     /// That of a host on which nothing was done yet.
     fn new() -> Self {
         Self { schema: SCHEMA, ..Self::default() }
+    }
+
+    /// What of it is in the file.
+    fn on_disk(&self) -> Self {
+        Self { prepared: None, ..self.clone() }
     }
 
     /// From which record on the kernel's log is new.
@@ -454,7 +474,9 @@ impl StateStore {
         let mut state = inner.state.clone();
         change(&mut state)?;
         if state != inner.state {
-            self.write(&state)?;
+            if state.on_disk() != inner.state.on_disk() {
+                self.write(&state)?;
+            }
             inner.state = state;
             self.changed.notify_all();
         }

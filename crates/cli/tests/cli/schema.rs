@@ -45,6 +45,10 @@ fn every_status_fits() {
         bare.patch.state = state;
         assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{state:?}");
     }
+    for stage in TRANSITIONS.iter().map(|(stage, ..)| Some(*stage)).chain([None]) {
+        bare.patch.stage = stage;
+        assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{stage:?}");
+    }
     for state in [
         CoverageState::Unknown,
         CoverageState::Covered,
@@ -110,6 +114,7 @@ fn values_are_of_their_types() {
         ("/check/document_version", json!(-1)),
         ("/patch/state", json!("fine")),
         ("/patch/version", json!(113.1)),
+        ("/patch/stage", json!("somewhere")),
         ("/coverage/state", json!("yes")),
         ("/coverage/until", json!("soon")),
         ("/reboot/code", json!("why-not")),

@@ -21,6 +21,7 @@ pub(crate) fn status() -> Status {
         schema: 1,
         client_version: "0.1.0".into(),
         enabled: true,
+        enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
@@ -47,6 +48,7 @@ pub(crate) fn status() -> Status {
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
+            stage: None,
             applied_at: Some("2026-11-24T11:00:00Z".parse().unwrap()),
             held: false,
             waiting: None,

@@ -12,7 +12,7 @@ use livepatch_transparency::Refusal as LogRefusal;
 use livepatch_trust::{Kind, Refusal, RepositoryName, Role};
 use livepatch_types::{
     Architecture, BuildId, HostId, KernelIdentity, KernelRelease, ModuleName, PatchVersion, Sha256Digest,
-    Tier,
+    Stage, StageEvent, Tier,
 };
 
 use super::*;
@@ -871,7 +871,7 @@ fn of_a_host_that_went_down() {
         Blocked { record: Some("/var/lib/systemd/pstore/1".into()), ..never(Phase::Soaking) },
         Blocked { complaint: Some("BUG: it is so".into()), ..never(Phase::Soaking) },
     ];
-    let transition = guard::Stage::Absent.check(guard::Event::Panicked).unwrap_err();
+    let transition = Problem::from(Stage::Absent.next(StageEvent::Panicked).unwrap_err());
     insta::assert_snapshot!(said(all.iter().map(guard::crash_problem).chain([transition])), @"
     this host went down while livepatch 1.2 was being inserted; it is not applied again by itself (crash-guard)
     hint: look for a panic in the logs of the boot before (pstore, kdump)

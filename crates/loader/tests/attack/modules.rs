@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use livepatch_kernel::{LoadRefusal, LoadedModule};
+use livepatch_kernel::{Kernel as _, LoadRefusal, LoadedModule};
 use livepatch_loader::step::{Step, Steps};
 use livepatch_loader_api::{AgentRequest, RootRequest};
 use livepatch_types::{BuildId, ModuleName};
@@ -127,6 +127,52 @@ fn attack_module_cut_short_and_module_with_more_behind() {
     assert_eq!(code(&answer), "ok");
     let names: Vec<_> = stage.kernel.loads().iter().map(|name| name.to_string()).collect();
     assert_eq!(names, ["livepatch_1_1", "livepatch_1_2"]);
+}
+
+/// The agent is told where each livepatch is; nothing that it brings skips a stage.
+#[test]
+fn the_stages_of_livepatches() {
+    let stages = |stage: &Stage| -> Vec<String> {
+        stage
+            .view()
+            .stages
+            .iter()
+            .map(|staged| format!("{} {}", staged.version, staged.stage.words()))
+            .collect()
+    };
+    let mut stage = Stage::new();
+    assert_eq!(stages(&stage), [""; 0]);
+    stage.enable();
+    let first = good("1.1");
+    assert_eq!(stage.note(&stage.document(1, "1.1", &first)), "ok");
+    assert_eq!(stages(&stage), ["1.1 absent"]);
+    // The kernel says no.
+    stage.kernel.refuse_loads(Some(LoadRefusal::NotAModule));
+    assert_ne!(stage.apply(&first), "ok");
+    assert_eq!(stages(&stage), ["1.1 failed"]);
+    // What is in memory alone is forgotten with the loader that knew it.
+    stage.kernel.refuse_loads(None);
+    stage.restart();
+    assert_eq!(stages(&stage), ["1.1 healthy"], "it is tried again, from the cache");
+    // What is no module of the vendor's fails, and what runs stays where it is.
+    let forged = module(&info("1.2", &kernel(1)));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &forged)), "ok");
+    assert_eq!(stages(&stage), ["1.1 healthy", "1.2 absent"]);
+    assert_ne!(stage.apply(&forged), "ok");
+    assert_eq!(stages(&stage), ["1.1 healthy", "1.2 failed"]);
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
+    assert_eq!(stages(&stage), ["1.1 healthy", "1.2 absent"]);
+    // Another one takes the place of both.
+    let next = good("1.3");
+    assert_eq!(stage.note(&stage.document(3, "1.3", &next)), "ok");
+    assert_eq!(stage.apply(&next), "ok");
+    assert_eq!(stages(&stage), ["1.3 healthy"]);
+    // Somebody else takes it away.
+    stage.kernel.set_enabled(&"livepatch_1_3".parse().unwrap(), false).unwrap();
+    assert_eq!(stages(&stage), ["1.3 absent"]);
+    assert_eq!((stage.converge(), stages(&stage)), ("ok".into(), vec!["1.3 healthy".into()]));
+    assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "ok");
+    assert_eq!(stages(&stage), ["1.3 absent"]);
 }
 
 #[test]
