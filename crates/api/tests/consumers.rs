@@ -106,6 +106,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
         client_version: "0.1.0".into(),
         enabled: true,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: None,
         check: Check {
@@ -126,6 +127,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
             held: false,
             waiting: None,
             cutoff_date: Some(NOW),
+            place: None,
             cves: titles.iter().enumerate().map(cve).collect(),
         },
         problem: None,

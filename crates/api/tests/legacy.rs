@@ -24,6 +24,7 @@ fn status() -> Status {
         client_version: "0.1.0".into(),
         enabled: true,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
             architecture: Architecture::Amd64,
@@ -48,6 +49,7 @@ fn status() -> Status {
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: vec![cve("CVE-2026-0001", true), cve("CVE-2026-12345", false)],
         },
         problem: None,
@@ -436,6 +438,7 @@ fn what_the_settings_keep_back() {
     for (code, option) in [
         ("after-cutoff", "cutoff-date"),
         ("patch-delay", "patch-delay"),
+        ("patch-spread", "patch-spread"),
         ("held-cve", "held-cves"),
         ("held-notice", "held-notices"),
     ] {

@@ -102,6 +102,7 @@ fn seen(
         client_version: env!("CARGO_PKG_VERSION").into(),
         enabled: false,
         tier: None,
+        cohort: None,
         server: None,
         kernel,
         check: Check {
@@ -122,6 +123,7 @@ fn seen(
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: Vec::new(),
         },
         problem: Some(Failure { code: place.code().into(), message, hints: vec![place.hint().into()] }),

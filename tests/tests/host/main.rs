@@ -4,6 +4,7 @@
 mod assignments;
 mod attacks;
 mod check;
+mod cohorts;
 mod coverage;
 mod coverage_matrix;
 mod images;
