@@ -14,6 +14,7 @@ use livepatch_types::{
     CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted, StageEvent,
 };
 
+use crate::cohort::refused_with_cohort;
 use crate::mirrors::{Mirrors, is_the_servers_fault};
 use crate::network::{Network, reachability};
 use crate::not_covered::{NOT_COVERED, not_covered};
@@ -102,6 +103,8 @@ pub(crate) struct Live {
     pace: Option<Pace>,
     /// Why the server does not take this host's reports.
     pub(crate) reports_problem: Option<Problem>,
+    /// Why the operator did not assign this host to the cohort of its settings when it was asked last.
+    pub(crate) cohort_problem: Option<Problem>,
 }
 
 /// How far a round reaches.
@@ -156,6 +159,7 @@ impl Agent {
             support_asked: None,
             pace: None,
             reports_problem: None,
+            cohort_problem: None,
         };
         let reports = QueueFile::open(&state_directory);
         if config.telemetry == TelemetrySwitch::Off {
@@ -278,6 +282,7 @@ impl Agent {
             boot_files: &self.boot_files(),
             system: System::read(&self.os_release),
             cutoff_date: self.config.policy.cutoff,
+            cohort: self.config.policy.cohort.as_ref(),
             livepatches: livepatches.ok().as_deref(),
         })
     }
@@ -294,7 +299,8 @@ impl Agent {
         if running(view, livepatches) == Some(version) || view.held == Some(version) {
             return None;
         }
-        let waiting = self.config.policy.permits(offered, Asker::Timer, self.clock.now()).err()?;
+        let place = status::place(view, version);
+        let waiting = self.config.policy.permits(offered, place, Asker::Timer, self.clock.now()).err()?;
         let fixed = status::fixed_cves(view, None, livepatches);
         let open = offered.cves.iter().filter(|entry| entry.coverage == CveCoverage::Whole);
         Some(Waiting {
@@ -379,6 +385,7 @@ impl Agent {
             .as_ref()
             .is_some_and(|checked| checked.as_ref().err().is_none_or(|p| p.code == NOT_COVERED))
         {
+            self.update_cohort(&enrolment).await;
             self.update_support(&enrolment).await;
         }
         let converged = with_cause(self.converge(&enrolment, online).await, checked.as_ref());
@@ -407,7 +414,11 @@ impl Agent {
         self.store.set_aside()?;
         // The key that signs assignments may be a new one.
         self.update_operator(&url, &view).await?;
-        let answer = client.enroll(&url, token, self.machine.clone(), host).await?;
+        let cohort = self.config.policy.cohort.clone();
+        let asks_for_cohort = cohort.is_some();
+        let answer = client.enroll(&url, token, self.machine.clone(), host, cohort).await;
+        let answer =
+            answer.map_err(|problem| if asks_for_cohort { refused_with_cohort(problem) } else { problem })?;
         // Without it the loader takes no document.
         self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
@@ -456,7 +467,7 @@ impl Agent {
         (live.check, live.checked_at, live.attempted_at) = (CheckState::NeedsCheck, None, None);
         live.reachability = Reachability::Unknown;
         (live.check_problem, live.patch_problem, live.reports_problem) = (None, None, None);
-        live.support_asked = None;
+        (live.support_asked, live.cohort_problem) = (None, None);
         live.view = View::default();
         drop(live);
         self.write_status();

@@ -6,17 +6,20 @@ mod unreachable;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel};
+use livepatch_api::server::{
+    AssignmentRequest, AssignmentResponse, EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel,
+};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, ObjectError, bundle::MAX_MODULE_BYTES};
 use livepatch_settings::Config;
-use livepatch_types::{BuildId, HostId, Redacted, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use self::problems::{Odd, bad_ca_file, bad_proxy, bad_tls, odd, refusal_of, too_large};
 use self::unreachable::{chain, unreachable};
 use crate::Problem;
+use crate::state::Enrolment;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a whole module, however often its download breaks off.
@@ -92,10 +95,25 @@ impl ServerClient {
         token: Redacted<String>,
         machine: String,
         host: HostId,
+        cohort: Option<Cohort>,
     ) -> Result<EnrollResponse, Problem> {
-        let request = EnrollRequest { token, machine, host };
+        let request = EnrollRequest { token, machine, host, cohort };
         let response =
             self.http.post(format!("{server}/v1/enroll")).json(&request).send().await.map_err(unreachable)?;
+        let answer = read_json(response).await?;
+        serde_json::from_slice(&answer).map_err(|error| odd(&Odd::Json(error)))
+    }
+
+    /// Asks for an assignment of this host to another cohort.
+    pub async fn assignment(
+        &self,
+        enrolment: &Enrolment,
+        host: HostId,
+        cohort: Option<Cohort>,
+    ) -> Result<AssignmentResponse, Problem> {
+        let request = self.http.post(format!("{}/v1/assignment", enrolment.server));
+        let request = request.bearer_auth(enrolment.machine_token.expose());
+        let response = request.json(&AssignmentRequest { host, cohort }).send().await.map_err(unreachable)?;
         let answer = read_json(response).await?;
         serde_json::from_slice(&answer).map_err(|error| odd(&Odd::Json(error)))
     }

@@ -2,14 +2,17 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use livepatch_api::daemon::{Check, CoverageState, Cve, Failure, Patch, Status, Waiting};
+use livepatch_api::daemon::{Check, CoverageState, Cve, Failure, Patch, RolloutPlace, Status, Waiting};
 use livepatch_kernel::Livepatch;
 use livepatch_loader_api::{Lock, LockKind, View};
-use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Stage, StageEvent};
+use livepatch_manifest::{Place, Target};
+use livepatch_types::{
+    Cohort, CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Stage, StageEvent,
+};
 
 use crate::Problem;
 use crate::agent::{Live, running};
+use crate::cohort::not_assigned;
 use crate::coverage::{coverage, newer_kernel, reboot};
 use crate::state::State;
 use crate::support::{self, System};
@@ -28,6 +31,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) boot_files: &'a [String],
     /// The cutoff date of the settings.
     pub(crate) cutoff_date: Option<Timestamp>,
+    /// The cohort of the settings.
+    pub(crate) cohort: Option<&'a Cohort>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
     /// What os-release says.
@@ -57,12 +62,15 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
     let bug = bug_of(&live.view, running).map(|lock| Problem::of_lock("kernel-complained", lock));
     let problem =
         facts.standing_problem.or(live.patch_problem.clone()).or(bug).or(live.check_problem.clone());
+    let other_cohort = not_assigned(&live.view, facts.cohort, live.cohort_problem.as_ref());
+    let notes = notes(live).chain(other_cohort.map(|problem| problem.to_failure()));
     Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
         enabled: state.enrolment.is_some(),
         enabled_at: state.enrolled_at.filter(|_| state.enrolment.is_some()),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
+        cohort: live.view.cohort.clone().filter(|_| state.enrolment.is_some()),
         server: facts.server,
         coverage,
         patch: Patch { waiting: facts.waiting, cutoff_date: facts.cutoff_date, ..patch },
@@ -78,8 +86,13 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
-        notes: notes(live).filter(|_| state.enrolment.is_some()).collect(),
+        notes: notes.filter(|_| state.enrolment.is_some()).collect(),
     }
+}
+
+/// Where this host stands in the rollout of a livepatch.
+pub(crate) fn place(view: &View, version: PatchVersion) -> Option<Place> {
+    view.host.map(|host| Place::of(&host, view.cohort.as_ref(), version))
 }
 
 /// What is of no consequence for the livepatch, and to be mended all the same.
@@ -182,6 +195,10 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         held: view.held.is_some(),
         waiting: None,
         cutoff_date: None,
+        place: offered.and_then(|target| {
+            let hundredths = place(view, target.version)?.hundredths();
+            Some(RolloutPlace { version: target.version, hundredths })
+        }),
         cves: cves.collect(),
     }
 }

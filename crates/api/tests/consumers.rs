@@ -132,6 +132,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
         enabled: true,
         enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: None,
         check: Check {
@@ -153,6 +154,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
             held: false,
             waiting: None,
             cutoff_date: Some(NOW),
+            place: None,
             cves: titles.iter().enumerate().map(cve).collect(),
         },
         problem: None,

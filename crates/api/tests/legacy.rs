@@ -25,6 +25,7 @@ fn status() -> Status {
         enabled: true,
         enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
             architecture: Architecture::Amd64,
@@ -50,6 +51,7 @@ fn status() -> Status {
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: vec![cve("CVE-2026-0001", true), cve("CVE-2026-12345", false)],
         },
         problem: None,
@@ -438,6 +440,7 @@ fn what_the_settings_keep_back() {
     for (code, option) in [
         ("after-cutoff", "cutoff-date"),
         ("patch-delay", "patch-delay"),
+        ("patch-spread", "patch-spread"),
         ("held-cve", "held-cves"),
         ("held-notice", "held-notices"),
     ] {

@@ -103,6 +103,7 @@ fn seen(
         enabled: false,
         enabled_at: None,
         tier: None,
+        cohort: None,
         server: None,
         kernel,
         check: Check {
@@ -124,6 +125,7 @@ fn seen(
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: Vec::new(),
         },
         problem: Some(Failure { code: place.code().into(), message, hints: vec![place.hint().into()] }),

@@ -26,6 +26,9 @@ pub fn status_text(status: &Status, now: Timestamp) -> String {
     }
     row("server", or_none(status.server.clone()));
     row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
+    if let Some(cohort) = &status.cohort {
+        row("cohort", cohort.to_string());
+    }
     row("last check", check_text(&status.check, now));
     row("covered", covered_text(&status.coverage));
     let style = patch_style(status.patch.state);

@@ -23,7 +23,7 @@ pub use vendor::{OperatorView, RoleSeen, VendorView, WantedFile};
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
 use livepatch_manifest::{KernelDocument, ModuleObject, SupportMatrix, Target};
-use livepatch_types::{HostId, ModuleName, PatchVersion, Stage, Tier};
+use livepatch_types::{Cohort, HostId, ModuleName, PatchVersion, Stage, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Where the loader's sockets are.
@@ -51,6 +51,9 @@ pub struct View {
     /// Who this host is to its operator: drawn when root enabled it. None: it was not, or by an earlier version.
     #[serde(default)]
     pub host: Option<HostId>,
+    /// The cohort that the operator assigned it to; none: none.
+    #[serde(default)]
+    pub cohort: Option<Cohort>,
     /// The channel that the host is held to; none: the operator has not assigned it to one.
     pub channel: Option<Tier>,
     /// The document that is believed for the running kernel.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use livepatch_manifest::{KernelDocument, Target};
 use livepatch_trust::RepositoryName;
-use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, Stage, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, ModuleName, PatchVersion, Sha256Digest, Stage, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
@@ -129,6 +129,9 @@ pub struct Host {
     pub machine: Option<Sha256Digest>,
     /// The highest version of an assignment that was believed; 0: none.
     pub assignment: u64,
+    /// The cohort in it; none: the host has a place in rollouts by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<Cohort>,
 }
 
 /// What was seen of the documents of one kernel and channel by one operator.
@@ -733,6 +736,20 @@ mod tests {
         let unset =
             |name: &String| members.get(name).is_none_or(|value| *value == empty[name] && name != "schema");
         assert_eq!(empty.as_object().unwrap().keys().find(|name| unset(name)), None);
+    }
+
+    /// The cohort came later: states without one are read, and are written without one.
+    #[test]
+    fn a_state_with_a_cohort() {
+        let golden = include_str!("../tests/state.json");
+        let version = "\"assignment\": 1763600000";
+        let with = golden.replace(version, &format!("{version},\n    \"cohort\": \"databases/2\""));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE_NAME), &with).unwrap();
+        let store = open(directory.path());
+        let cohort = store.get().host.unwrap().cohort;
+        assert_eq!((store.problem(), cohort), (None, Some(Cohort::parse("databases/2").unwrap())));
+        assert_eq!(serde_json::to_string_pretty(&store.get()).unwrap(), with.trim_end());
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Loader {
         View {
             enabled: state.channel != Channel::Closed,
             host: state.host.as_ref().map(|host| host.id),
+            cohort: state.host.as_ref().and_then(|host| host.cohort.clone()),
             channel: match &state.channel {
                 Channel::Pinned(tier) => Some(tier.clone()),
                 Channel::Closed | Channel::Open => None,

@@ -25,7 +25,7 @@ pub use sqlite::SqliteStore;
 use jiff::Timestamp;
 use livepatch_api::server::Report;
 use livepatch_manifest::Coverage;
-use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 /// Where a server keeps its state. Times are kept to the second.
 #[async_trait::async_trait]
@@ -43,6 +43,13 @@ pub trait Store: TransparencyLog {
     /// Checks an enrolment token, counts its use and (re-)enrols a machine: its former machine token is worth nothing
     /// from then on. A machine that enrols again with the token it has used before is not counted again.
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Tier, StoreError>;
+    /// Puts a machine that is enrolled under this id into another cohort, or none; its tier.
+    async fn set_cohort(
+        &self,
+        machine: &Sha256Digest,
+        host: &HostId,
+        cohort: Option<&Cohort>,
+    ) -> Result<Tier, StoreError>;
     /// The machine that a machine token belongs to.
     async fn machine_of(&self, token: &PresentedToken) -> Result<Option<Sha256Digest>, StoreError>;
     /// Makes this the machine's latest report, unless its last ones have it already; the oldest of

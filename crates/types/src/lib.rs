@@ -18,7 +18,7 @@ mod stage;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use cve::{CveCoverage, CveId, Rating};
 pub use identity::{Architecture, BuildId, HostId, KernelIdentity, KernelRelease, Sha256Digest};
-pub use name::{ModuleName, Tier};
+pub use name::{Cohort, ModuleName, Tier};
 pub use notice::NoticeId;
 pub use patch::{CheckState, PatchState, PatchVersion};
 pub use redacted::Redacted;

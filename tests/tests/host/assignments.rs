@@ -9,7 +9,7 @@ use crate::support::*;
 async fn enrolled(assign: impl Fn(HostId) -> Vec<u8> + Send + 'static) -> (String, bool) {
     let site = Site::new().await;
     site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
-    site.shelf.lock().unwrap().assign = Some(Box::new(assign));
+    site.shelf.lock().unwrap().assign = Some(Box::new(move |host, _| assign(host)));
     let host = Host::new(&site);
     let agent = host.agent();
     agent.start().await.unwrap();
@@ -59,7 +59,7 @@ async fn attack_assignment_of_another_host() {
 
     let (site, host, daemons) = forgetful().await;
     let key = std::sync::Arc::clone(&site.operator);
-    let another = move |_: HostId| assign(HostId::from_bytes([7; 16]), "stable", 9, &key);
+    let another = move |_: HostId, _| assign(HostId::from_bytes([7; 16]), "stable", 9, &key);
     let right = site.shelf.lock().unwrap().assign.replace(Box::new(another));
     for _ in 0..2 {
         assert_eq!(enrol(&daemons).await, "assignment-wrong-host");
@@ -84,11 +84,11 @@ async fn an_assignment_of_the_enrolment_before() {
     agent.disable().await.unwrap();
     // The server answers with what it signed for the enrolment before: that is another host.
     let (key, before) = (std::sync::Arc::clone(&site.operator), HostId::from_bytes([7; 16]));
-    site.shelf.lock().unwrap().assign = Some(Box::new(move |_| assign(before, "stable", 9, &key)));
+    site.shelf.lock().unwrap().assign = Some(Box::new(move |_, _| assign(before, "stable", 9, &key)));
     assert_eq!(code(agent.enable(Redacted::new(TOKEN.into())).await), "assignment-wrong-host");
     assert_eq!(host.livepatches(), [""; 0]);
     let key = std::sync::Arc::clone(&site.operator);
-    site.shelf.lock().unwrap().assign = Some(Box::new(move |host| assign(host, "stable", 9, &key)));
+    site.shelf.lock().unwrap().assign = Some(Box::new(move |host, _| assign(host, "stable", 9, &key)));
     assert_eq!(code(agent.enable(Redacted::new(TOKEN.into())).await), "ok");
     assert_eq!(host.livepatches(), ["livepatch_1_1"]);
 }

@@ -4,6 +4,7 @@
 mod assignments;
 mod attacks;
 mod check;
+mod cohorts;
 mod cost;
 mod coverage;
 mod coverage_matrix;

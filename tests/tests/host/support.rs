@@ -21,7 +21,9 @@ use axum::{Json, Router};
 use http_body::Frame;
 use livepatch_agent::{Agent, Parts, Problem, Reach, sockets};
 use livepatch_api::daemon::Status;
-use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
+use livepatch_api::server::{
+    AssignmentRequest, AssignmentResponse, EnrollRequest, EnrollResponse, ErrorBody, Report,
+};
 use livepatch_kernel::{FakeKernel, Kernel as _, Pause};
 use livepatch_loader::server::{bind, serve};
 use livepatch_loader::{Loader, Peers, TrustDirectories, answer_agent, answer_root};
@@ -61,6 +63,8 @@ pub(crate) struct Shelf {
     pub(crate) support: Option<Vec<u8>>,
     /// How hosts are assigned.
     pub(crate) assign: Option<Assign>,
+    /// Whether it is of a version that knew no cohorts.
+    pub(crate) before_cohorts: bool,
     /// What is answered to requests for documents instead: status, Retry-After, body.
     pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
     /// After how many bytes an object breaks off, answer by answer.
@@ -142,7 +146,7 @@ async fn with_tricks(State(shelf): State<Shared>, request: Request, next: Next) 
     }
 }
 
-type Assign = Box<dyn Fn(HostId) -> Vec<u8> + Send>;
+type Assign = Box<dyn Fn(HostId, Option<Cohort>) -> Vec<u8> + Send>;
 type Shared = Arc<Mutex<Shelf>>;
 
 /// An operator with a server.
@@ -171,6 +175,7 @@ impl Site {
         let shelf = Shared::default();
         let routes = Router::new()
             .route("/v1/enroll", post(enroll))
+            .route("/v1/assignment", post(assign_anew))
             .route("/v1/kernels/{channel}/{build_id}", get(serve_document))
             .route("/v1/objects/{digest}", get(serve_object))
             .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
@@ -187,7 +192,8 @@ impl Site {
         let address = handle.listening().await.unwrap();
         let operator = Arc::new(Ed25519KeyPair::generate().unwrap());
         let key = Arc::clone(&operator);
-        shelf.lock().unwrap().assign = Some(Box::new(move |host| assign(host, "stable", 1, &key)));
+        shelf.lock().unwrap().assign =
+            Some(Box::new(move |host, cohort| assign_in_cohort(host, "stable", cohort, 1, &key)));
         Self { operator, shelf, url: format!("https://{address}"), ca: certified.cert.pem(), handle }
     }
 
@@ -249,8 +255,11 @@ fn error(status: StatusCode, code: &str) -> Response {
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
-    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host));
+    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
     shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
+    if shelf.lock().unwrap().before_cohorts && request.cohort.is_some() {
+        return error(StatusCode::UNPROCESSABLE_ENTITY, "bad-request");
+    }
     match request.token.expose().as_str() {
         TOKEN => {}
         code @ ("token-expired" | "token-exhausted") => return error(StatusCode::FORBIDDEN, code),
@@ -260,6 +269,24 @@ async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>)
     let machine_token = Redacted::new("machine-token".to_owned());
     let assignment = String::from_utf8(assigned.unwrap()).unwrap();
     Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap(), assignment }).into_response()
+}
+
+async fn assign_anew(
+    State(shelf): State<Shared>,
+    headers: HeaderMap,
+    Json(request): Json<AssignmentRequest>,
+) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    let cohort = request.cohort.as_ref().map_or("none", Cohort::as_str);
+    shelf.asked.push(format!("assignment {cohort}"));
+    if headers.get("authorization").is_none_or(|value| value.as_bytes() != b"Bearer machine-token") {
+        return error(StatusCode::UNAUTHORIZED, "unknown-token");
+    }
+    if shelf.before_cohorts {
+        return error(StatusCode::NOT_FOUND, "not-found");
+    }
+    let assigned = shelf.assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
+    Json(AssignmentResponse { assignment: String::from_utf8(assigned.unwrap()).unwrap() }).into_response()
 }
 
 async fn serve_document(

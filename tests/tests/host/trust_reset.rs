@@ -57,7 +57,8 @@ impl Desk {
         std::fs::write(path("operator-root.json"), root).unwrap();
         std::fs::write(path("token"), TOKEN).unwrap();
         std::fs::create_dir(path("backup")).unwrap();
-        site.shelf.lock().unwrap().assign = Some(Box::new(|host| assign(host, "stable", 1, &pair(OPERATOR))));
+        site.shelf.lock().unwrap().assign =
+            Some(Box::new(|host, _| assign(host, "stable", 1, &pair(OPERATOR))));
         repository.allow("1.1", &VENDOR.sign(&module(&info("1.1", &kernel(1)))));
         offer(&site, 1, "1.1", &repository);
         let daemons = host.enabled().await;

@@ -18,6 +18,9 @@ fn full() -> Value {
     let mut status = status();
     (status.patch.waiting, status.reboot) =
         (Some(waiting()), Some(reboot("unpatchable-cve", Some("6.1.0-51-amd64"))));
+    status.cohort = Some(Cohort::parse("databases/2").unwrap());
+    status.patch.place =
+        Some(RolloutPlace { version: PatchVersion::parse("114.1").unwrap(), hundredths: 4918 });
     status.problem = Some(Failure { code: "x".into(), message: "y".into(), hints: vec!["z".into()] });
     serde_json::to_value(status).unwrap()
 }
@@ -86,6 +89,7 @@ fn keys_are_exactly_those() {
         "/reboot",
         "/patch",
         "/patch/waiting",
+        "/patch/place",
         "/patch/cves/0",
         "/problem",
     ] {

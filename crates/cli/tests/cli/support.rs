@@ -23,6 +23,7 @@ pub(crate) fn status() -> Status {
         enabled: true,
         enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
             architecture: Architecture::Amd64,
@@ -53,6 +54,7 @@ pub(crate) fn status() -> Status {
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: vec![
                 cve("CVE-2026-0001", Rating::High, CveCoverage::Whole, true, "net: a use after free"),
                 cve("CVE-2026-123456", Rating::Critical, CveCoverage::Partial, false, "bad\u{1b}[31mtitle"),

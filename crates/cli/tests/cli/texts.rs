@@ -75,6 +75,7 @@ fn a_status_before_anything() {
         held: false,
         waiting: None,
         cutoff_date: None,
+        place: None,
         cves: vec![],
     };
     insta::assert_snapshot!(status_text(&status), @r"

@@ -133,7 +133,15 @@ fn of_assignments() {
         AssignmentError::Rollback { offered: 1, seen: 2 },
     ];
     let all = envelopes().map(AssignmentError::from).into_iter().chain(others).map(Problem::from);
-    let ours = [assignment::not_assigned(), assignment::host_copied(), assignment::no_randomness()];
+    let cohort = livepatch_types::Cohort::parse("databases/2").unwrap();
+    let ours = [
+        assignment::not_assigned(),
+        assignment::host_copied(),
+        assignment::no_randomness(),
+        assignment::other_cohort(None, Some(&cohort)),
+        assignment::other_cohort(Some(&cohort), None),
+        assignment::cohort_unknown(),
+    ];
     insta::assert_snapshot!(said(all.chain(ours)), @r#"
     the document is not signed by a trusted key; its signers are ab (assignment-wrong-signer)
     hint: compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out
@@ -157,6 +165,12 @@ fn of_assignments() {
     hint: `livepatch disable`, then `livepatch enable` with a token enrols it by itself
     the kernel gives no random bytes (no-randomness)
     hint: see the kernel's log (`dmesg`)
+    the operator assigned this host to no cohort, but its configuration asks for cohort databases/2 (assignment-wrong-cohort)
+    hint: restart the daemons if `cohort` in /etc/livepatch/livepatch.toml was just changed; else tell the server's operator
+    the operator assigned this host to cohort databases/2, but its configuration asks for no cohort (assignment-wrong-cohort)
+    hint: restart the daemons if `cohort` in /etc/livepatch/livepatch.toml was just changed; else tell the server's operator
+    the operator's assignment is not taken while the configuration cannot be used (configuration)
+    hint: `journalctl -u livepatch-loader` says what is wrong in it
     "#);
 }
 

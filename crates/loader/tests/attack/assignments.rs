@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_loader_api::RootRequest;
-use livepatch_types::{HostId, Sha256Digest, Tier};
+use livepatch_types::{Cohort, HostId, Sha256Digest, Tier};
 
 use crate::signing::*;
 use crate::stage::*;
@@ -210,6 +210,49 @@ fn attack_clone_of_an_image_goes_back() {
         (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
         ("ok".into(), "ok".into())
     );
+}
+
+/// The place of a host in a rollout is its owner's and its operator's to say: both must say the same.
+#[test]
+fn attack_assignment_to_another_cohort() {
+    let cohort = |text: &str| Cohort::parse(text).ok();
+    for (wanted, assigned) in
+        [("", "early"), ("late", "early"), ("late", ""), ("late/1", "late/0"), ("late", "late/0")]
+    {
+        let (mut stage, host) = enabled();
+        stage.policy.cohort = cohort(wanted);
+        stage.restart();
+        let envelope = assign_in_cohort(host, "beta", cohort(assigned), 8, &stage.operator);
+        assert_eq!(stage.assign(&envelope), "assignment-wrong-cohort", "{wanted:?} {assigned:?}");
+        let document = document_in(&stage, "beta", 1, "1.1");
+        assert_eq!((stage.view().channel, stage.note(&document)), (None, "not-assigned".into()));
+        stage.insist(&document, &good("1.1"));
+        assert_eq!((stage.kernel.loads().len(), stage.view().cohort), (0, None));
+        // Unattacked: what was refused did not count as seen.
+        assert_eq!(stage.assign(&assign_in_cohort(host, "beta", cohort(wanted), 7, &stage.operator)), "ok");
+        assert_eq!((stage.note(&document), stage.apply(&good("1.1"))), ("ok".into(), "ok".into()));
+        assert_eq!(stage.view().cohort, cohort(wanted));
+        // It stays until root asks for another one and the operator signs that.
+        assert_eq!(stage.assign(&envelope), "assignment-wrong-cohort");
+        stage.policy.cohort = cohort("next");
+        stage.restart();
+        assert_eq!(stage.view().cohort, cohort(wanted));
+        assert_eq!(stage.assign(&assign_in_cohort(host, "beta", cohort("next"), 9, &stage.operator)), "ok");
+        assert_eq!(
+            (stage.view().cohort, stage.livepatches()),
+            (cohort("next"), vec!["livepatch_1_1".to_owned()])
+        );
+    }
+}
+
+/// What root asks for is not known while the configuration is wrong.
+#[test]
+fn no_assignment_is_taken_under_a_configuration_that_is_wrong() {
+    let (mut stage, host) = enabled();
+    stage.policy.unusable = true;
+    stage.restart();
+    assert_eq!(stage.assign(&assign(host, "beta", 7, &stage.operator)), "configuration");
+    assert_eq!(stage.view().channel, None);
 }
 
 /// A host that an earlier version enabled has its channel, and no id.

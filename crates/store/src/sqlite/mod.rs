@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use livepatch_api::server::Report;
 use livepatch_manifest::{Coverage, sha256};
 use livepatch_transparency::{BundleEvent, Entry, Event, ReleaseEvent, WithdrawalEvent};
-use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -30,11 +30,12 @@ use crate::{
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
     (3, "report history", include_str!("../../migrations/0003_report_history.sql")),
     (4, "coverage", include_str!("../../migrations/0004_coverage.sql")),
+    (5, "cohorts", include_str!("../../migrations/0005_cohorts.sql")),
     (6, "poll hint", include_str!("../../migrations/0006_poll_hint.sql")),
 ];
 
@@ -327,10 +328,11 @@ impl Store for SqliteStore {
                 .await?;
         }
         query(
-            "INSERT INTO machines (machine, token_id, token_sha256, enrolled_with, tier, enrolled)
-             VALUES (?, ?, ?, ?, ?, ?)
+            "INSERT INTO machines (machine, token_id, token_sha256, enrolled_with, tier, enrolled, host, cohort)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (machine) DO UPDATE SET token_id = excluded.token_id, token_sha256 = excluded.token_sha256,
-                 enrolled_with = excluded.enrolled_with, tier = excluded.tier, enrolled = excluded.enrolled",
+                 enrolled_with = excluded.enrolled_with, tier = excluded.tier, enrolled = excluded.enrolled,
+                 host = excluded.host, cohort = excluded.cohort",
         )
         .bind(enrolment.machine.to_string())
         .bind(enrolment.machine_token.id.as_str())
@@ -338,10 +340,27 @@ impl Store for SqliteStore {
         .bind(enrolment.token.id.as_str())
         .bind(token.tier.as_str())
         .bind(enrolment.at.as_second())
+        .bind(enrolment.host.to_string())
+        .bind(enrolment.cohort.as_ref().map(Cohort::as_str))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
         Ok(token.tier)
+    }
+
+    async fn set_cohort(
+        &self,
+        machine: &Sha256Digest,
+        host: &HostId,
+        cohort: Option<&Cohort>,
+    ) -> Result<Tier> {
+        let row = query("UPDATE machines SET cohort = ? WHERE machine = ? AND host = ? RETURNING tier")
+            .bind(cohort.map(Cohort::as_str))
+            .bind(machine.to_string())
+            .bind(host.to_string())
+            .fetch_optional(&self.writer)
+            .await?;
+        rows::value(&row.ok_or(StoreError::OtherHost)?, "tier")
     }
 
     async fn machine_of(&self, token: &PresentedToken) -> Result<Option<Sha256Digest>> {
