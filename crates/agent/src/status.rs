@@ -111,12 +111,13 @@ pub(crate) fn fixed_cves(view: &View, handed_over: Option<&Target>, livepatches:
     let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
     let applied = view.applied.as_ref().map(|applied| &applied.target);
     let known = [applied, view.in_progress.as_ref(), handed_over, offered];
-    let in_force = livepatches.iter().filter(|patch| patch.enabled && !patch.in_transition).find_map(|patch| {
-        let version = PatchVersion::of_module(&patch.name)?;
-        let target = known.into_iter().flatten().find(|target| target.version == version)?;
-        let is_new = handed_over.is_some_and(|target| target.version == version);
-        (is_new || view.loaded.contains(&patch.name)).then_some(target)
-    });
+    let in_force =
+        livepatches.iter().filter(|patch| patch.enabled && !patch.in_transition).find_map(|patch| {
+            let version = PatchVersion::of_module(&patch.name)?;
+            let target = known.into_iter().flatten().find(|target| target.version == version)?;
+            let is_new = handed_over.is_some_and(|target| target.version == version);
+            (is_new || view.loaded.contains(&patch.name)).then_some(target)
+        });
     let cves = in_force.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
     cves.filter(|entry| entry.coverage == CveCoverage::Whole).map(|entry| entry.id).collect()
 }
