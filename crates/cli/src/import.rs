@@ -263,10 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn an_untouched_host_changes_nothing_but_what_it_logs() {
+    fn a_host_that_was_left_as_it_came_goes_by_the_same_settings() {
         let original = "http-proxy: \"\"\nhttps-proxy: \"\"\nno-proxy: \"\"\nca-certs: \"\"\ncutoff-date: \"\"\npatch-delay: 0\n\
             tls-patch-download: false\nremote-server: HTTPS://Livepatch.Canonical.Com\ncheck-interval: 60\ndial-timeout: 12s\n";
         let import = planned(original, "");
+        insta::assert_snapshot!(import.text(), @r#"
+        http-proxy          left out: nothing is set there
+        https-proxy         left out: nothing is set there
+        no-proxy            left out: nothing is set there
+        ca-certs            left out: nothing is set there
+        cutoff-date         left out: nothing is set there
+        patch-delay         as it is here already
+        tls-patch-download  left out: livepatches are always downloaded over TLS here
+        remote-server       left out: that service does not speak to this client: `server` is yours to set
+        check-interval      check-interval = "60m"
+        dial-timeout        dial-timeout = "12s"
+        "#);
         let config = livepatch_settings::Config::parse(&import.document.to_string()).unwrap();
         assert_eq!(config, livepatch_settings::Config::parse("").unwrap());
         assert_eq!(import.refused(), 0);
@@ -291,6 +303,14 @@ mod tests {
         auto-reboot     refused: there is no such key; there are http-proxy, https-proxy, no-proxy, remote-server, ca-certs, dial-timeout, check-interval, log-level, tls-patch-download, cutoff-date, patch-delay
         ");
         assert_eq!((import.refused(), import.document.to_string().as_str()), (10, ""));
+    }
+
+    #[test]
+    fn the_settings_of_a_host_with_its_own_server() {
+        let import = planned("remote-server: https://livepatch.example.org/\n", "");
+        insta::assert_snapshot!(import.text(), @r#"
+        remote-server  server = "https://livepatch.example.org/"  (a server of this project has to answer there)
+        "#);
     }
 
     #[test]

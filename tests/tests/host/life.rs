@@ -6,7 +6,7 @@ use std::time::Duration;
 use livepatch_agent::Agent;
 use livepatch_api::daemon::Status;
 use livepatch_kernel::{LoadRefusal, Pause, Transitions};
-use livepatch_types::{ModuleName, PatchState, Redacted};
+use livepatch_types::{ModuleName, PatchState, Redacted, Stage};
 
 use crate::support::*;
 
@@ -46,6 +46,23 @@ async fn a_reboot_brings_it_back_without_network_or_clock() {
     host.kernel.reboot(kernel(2));
     host.agent().start().await.unwrap();
     assert_eq!(host.livepatches(), [""; 0]);
+}
+
+/// The status has the stage as the loader says it: of what runs, or else of what is offered.
+#[tokio::test]
+async fn the_stage_of_the_livepatch_is_told() {
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    host.kernel.refuse_loads(Some(LoadRefusal::NotAModule));
+    let agent = host.enabled().await;
+    let told = |agent: &Daemons| (agent.status().patch.version.unwrap(), agent.status().patch.stage.unwrap());
+    assert_eq!(told(&agent), (version("1.1"), Stage::Failed));
+    host.kernel.refuse_loads(None);
+    agent.refresh().await.unwrap();
+    let (of, stage) = told(&agent);
+    assert!(of == version("1.1") && stage.is_in_force(), "{stage:?}");
+    assert!(agent.status().enabled_at.is_some());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use livepatch_types::{Stage, StageEvent};
 use reqwest::StatusCode;
 
 use livepatch_loader_api::View;
@@ -174,6 +175,15 @@ fn of_what_the_server_answers() {
     hint: tell the server's operator and those who watch the log
     the transparency log: this is not the path of a tile (log-inconsistent)
     hint: tell the server's operator and those who watch the log
+    ");
+}
+
+#[test]
+fn of_a_stage_that_cannot_be() {
+    let forbidden = Stage::Blocked.next(StageEvent::Fetched).unwrap_err();
+    insta::assert_snapshot!(said([Problem::from(forbidden)]), @"
+    a livepatch that is blocked cannot be fetched (stage-transition)
+    hint: tell the developers; `livepatch status` shows where it is
     ");
 }
 

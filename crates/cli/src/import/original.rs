@@ -169,7 +169,7 @@ mod tests {
             (0..count).map(|n| format!("{}: 1\n", letters(n).iter().collect::<String>())).collect()
         };
         assert_eq!(parse(&keys(64)).unwrap().len(), 64);
-        assert_eq!(parse(&keys(65)).unwrap_err(), "line 65: there are more than 64 keys");
+        insta::assert_snapshot!(parse(&keys(65)).unwrap_err(), @"line 65: there are more than 64 keys");
     }
 
     proptest! {
