@@ -92,7 +92,7 @@ async fn what_a_first_contact_and_a_poll_cost() {
         let name = TargetName::of_kernel(Architecture::Amd64, &build_id);
         targets.targets.insert(name.to_string(), FileMeta::of(&number.to_be_bytes()));
     }
-    assert_eq!(targets.targets.len(), KERNELS.into());
+    assert_eq!(targets.targets.len(), usize::from(KERNELS));
     let files = repository.files_with(&sign(&targets, &TARGETS_KEYS));
     let mut document = document(&kernel(1), 1, Some(site.target("1.1", &kernel(1))));
     let mut named = repository.named();
