@@ -2,7 +2,8 @@
 
 use livepatch_loader_api::RootRequest;
 use livepatch_manifest::VendorMetadata;
-use livepatch_types::KernelIdentity;
+use livepatch_trust::AllowedPatch;
+use livepatch_types::{KernelIdentity, PatchVersion};
 
 use crate::repository::*;
 use crate::signing::*;
@@ -83,54 +84,68 @@ fn who_is_behind() {
     stage.is_untouched();
 }
 
+/// A host whose vendor allows 1.1 and 1.2 on the first kernel, and which has booted the second one since.
+fn elsewhere() -> (Stage, Repository) {
+    let (mut stage, mut repository) = asked();
+    repository.allowance.withdrawn = vec![version("1.3")];
+    assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
+    let known = (true, vec![version("1.1"), version("1.2")], vec![version("1.3")]);
+    assert_eq!(known_here(&stage), known);
+    boot(&mut stage, kernel(2));
+    assert_eq!(known_here(&stage), (false, vec![], vec![]));
+    (stage, repository)
+}
+
+/// Whether the newest word on the running kernel is known, and what it allows and withdraws.
+fn known_here(stage: &Stage) -> (bool, Vec<PatchVersion>, Vec<PatchVersion>) {
+    let vendor = stage.view().vendor.unwrap();
+    (vendor.knows_this_kernel, vendor.allowed, vendor.withdrawn)
+}
+
 /// What is allowed on one kernel says nothing of another; what was withdrawn on each stays withdrawn.
 #[test]
 fn attack_word_on_one_kernel_for_another() {
     both_allow();
-    let (mut stage, mut repository) = asked();
-    repository.allowance.withdrawn = vec![version("1.3")];
-    assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
-    let vendor = |stage: &Stage| {
-        let vendor = stage.view().vendor.unwrap();
-        (vendor.knows_this_kernel, vendor.allowed, vendor.withdrawn)
-    };
-    assert_eq!(vendor(&stage), (true, vec![version("1.1"), version("1.2")], vec![version("1.3")]));
-
-    // Of the other kernel nothing is known, and nothing is loaded there.
-    boot(&mut stage, kernel(2));
-    assert_eq!(vendor(&stage), (false, vec![], vec![]));
     let there = |of: &str| VENDOR.sign(&module(&info(of, &kernel(2))));
     let offer = |stage: &Stage, number: u64, of: &str, repository: &Repository| {
         let mut document = document(&kernel(2), number, Some(target_of(of, &there(of))));
         document.vendor = Some(repository.named());
         stage.sign(&document)
     };
+    // What the vendor says of the second kernel, when it is asked.
+    let said = |repository: &Repository, allowed: Vec<AllowedPatch>| {
+        let mut other = repository.clone();
+        (other.kernel, other.allowance.kernel) = (kernel(2), kernel(2));
+        (other.allowance.allowed, other.allowance.withdrawn) = (allowed, vec![version("2.1")]);
+        other.release();
+        other
+    };
+
+    // 1.1 is allowed there, and runs; 1.2 is allowed on the first kernel alone.
+    let (stage, repository) = elsewhere();
+    let other = said(&repository, vec![allowed("1.1", &there("1.1"))]);
+    assert_eq!(stage.update(&other.files()), "ok");
+    assert_eq!(known_here(&stage), (true, vec![version("1.1")], vec![version("2.1")]));
+    assert_eq!(stage.note(&offer(&stage, 1, "1.1", &other)), "ok");
+    let runs = vec!["livepatch_1_1".to_owned()];
+    assert_eq!((stage.apply(&there("1.1")), stage.livepatches()), ("ok".into(), runs.clone()));
+    let envelope = offer(&stage, 2, "1.2", &other);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-not-allowed".into()));
+    stage.insist(&envelope, &there("1.2"));
+    assert_eq!((stage.livepatches(), stage.kernel.loads().len()), (runs, 2));
+
+    // Before it is asked of that kernel nothing is loaded there.
+    let (mut stage, repository) = elsewhere();
     let envelope = offer(&stage, 1, "1.2", &repository);
     assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-unseen".into()));
     assert!(stage.view().vendor.unwrap().behind, "it must ask about this kernel");
     stage.insist(&envelope, &there("1.2"));
     assert_eq!((stage.livepatches(), stage.kernel.loads().len()), (vec![], 1));
-
-    // The vendor allows 1.1 there, which runs; 1.2 it allows on the first kernel alone.
-    let mut other = repository.clone();
-    (other.kernel, other.allowance.kernel) = (kernel(2), kernel(2));
-    other.allowance.allowed = vec![allowed("1.1", &there("1.1"))];
-    other.allowance.withdrawn = vec![version("2.1")];
-    assert_eq!(stage.update(&other.release().files()), "ok");
-    assert_eq!(vendor(&stage), (true, vec![version("1.1")], vec![version("2.1")]));
-    assert_eq!(stage.note(&offer(&stage, 2, "1.1", &other)), "ok");
-    assert_eq!(
-        (stage.apply(&there("1.1")), stage.livepatches()),
-        ("ok".into(), vec!["livepatch_1_1".into()])
-    );
-    let envelope = offer(&stage, 3, "1.2", &other);
-    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-not-allowed".into()));
-    stage.insist(&envelope, &there("1.2"));
-    assert_eq!((stage.livepatches(), stage.kernel.loads().len()), (vec!["livepatch_1_1".into()], 2));
+    assert_eq!(stage.update(&said(&repository, vec![]).files()), "ok");
 
     // Back on the first one, whose last word is older than the newest targets.
     boot(&mut stage, kernel(1));
-    assert_eq!(vendor(&stage), (false, vec![], vec![version("1.3")]));
+    assert_eq!(known_here(&stage), (false, vec![], vec![version("1.3")]));
     for (number, of, expected) in [(2, "1.2", "vendor-unseen"), (3, "1.3", "withdrawn-livepatch")] {
         let next = good(of);
         let envelope = stage.document(number, of, &next);
