@@ -4,6 +4,7 @@ mod host;
 mod machine;
 mod report;
 mod repositories;
+mod secure_boot;
 mod session;
 mod story;
 mod svg;
@@ -14,12 +15,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use livepatch_types::CveId;
-use livepatch_vm::{KernelTree, testing};
+use livepatch_vm::{Firmware, KernelTree, testing};
 
 use self::host::{BuildSeconds, Host, Inspected};
 use self::machine::{Content, Machine};
 use self::report::{FixReport, Livepatch, Report, Seconds, write_whole};
 use self::repositories::{Operator, Vendor};
+use self::secure_boot::SecureBoot;
 use self::session::Session;
 use self::story::{Site, Story};
 use crate::config::{Demo, Fix, Kernel};
@@ -131,12 +133,24 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
 
     let what = format!("boot {} in QEMU as Debian ships it, with livepatchd", tree.release());
     let content = Content { programs: &programs.0, checks: &programs.1, files: &site.guest_files(&token)? };
-    let (machine, booting) =
-        session.step(&what, |_| Machine::boot(&tree, &kernel.fix, &content, &directory.join("guest.log")))?;
+    let (machine, booting) = session.step(&what, |_| {
+        Machine::boot(&tree, &kernel.fix, &content, Firmware::Bios, &directory.join("guest.log"))
+    })?;
     let story = site.story(&machine, last, &mut session).inspect_err(|_| machine.keep_log());
-    let Story { verdicts, applying, republishing, upgrading } = story?;
+    let Story { verdicts, carried, applying, republishing, upgrading } = story?;
     machine.shutdown()?;
     drop(site);
+    let secure_boot = SecureBoot {
+        tree: &tree,
+        fixes: &kernel.fix,
+        content: &content,
+        owner: &Signer::this_user(&host.builder(), &elsewhere.path().join("owner"), "owner")?,
+        vendor: &signer,
+        carried: &carried,
+        version: VERSIONS[1],
+        directory: &directory,
+    };
+    let [unknown_key, enrolled_key] = secure_boot.story(&mut session)?;
 
     for BuildSeconds { identify, prepare, compile, diff, link } in signed.iter().map(|l| &l.report.seconds) {
         seconds.prepare += identify + prepare;
@@ -165,6 +179,8 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
             check_after_reapply: reapplied[index],
             check_after_disable: left[index],
             check_after_bundle: carried[index],
+            check_with_secure_boot_and_unknown_key: unknown_key[index],
+            check_with_secure_boot_and_enrolled_key: enrolled_key[index],
         })
         .collect();
     let [first, signed] = signed;

@@ -11,6 +11,7 @@ mod fetch;
 mod fuzz;
 mod matrix;
 mod packaging;
+mod pem;
 mod process;
 mod progress;
 mod release;

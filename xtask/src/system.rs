@@ -15,10 +15,10 @@ use crate::process::{command, output};
 use crate::progress::Step;
 use crate::setup;
 
-/// What is installed besides the smallest Debian with apt.
-const INCLUDED: &str = "systemd-sysv,udev,dbus,kmod,iproute2";
+/// What is installed besides the smallest Debian with apt: the last two are programs that reboot hosts, or say that somebody should.
+const INCLUDED: &str = "systemd-sysv,udev,dbus,kmod,iproute2,unattended-upgrades,needrestart";
 /// What is done in it; `$1` is its root.
-const HOOKS: [&str; 6] = [
+const HOOKS: [&str; 7] = [
     "chroot \"$1\" useradd --uid 1000 --create-home user",
     "echo guest >\"$1/etc/hostname\"",
     // With an empty one, systemd takes every boot for the first.
@@ -27,6 +27,8 @@ const HOOKS: [&str; 6] = [
     "chroot \"$1\" systemctl enable systemd-networkd.service",
     // A machine that was saved days ago would make up for all of them at once.
     "chroot \"$1\" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer",
+    // Tests call both when they are asked about: every installation and every boot would take seconds longer.
+    "chroot \"$1\" systemctl mask unattended-upgrades.service && rm \"$1/etc/apt/apt.conf.d/99needrestart\" \"$1/etc/dpkg/dpkg.cfg.d/needrestart\"",
 ];
 const SUITE: &str = "bookworm";
 const SIZE: &str = "2000M";

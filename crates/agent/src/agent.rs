@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use livepatch_api::daemon::{Reachability, Status, Waiting};
@@ -10,8 +10,11 @@ use livepatch_kernel::{Kernel, Livepatch};
 use livepatch_loader_api::{AgentRequest, View, ask};
 use livepatch_manifest::{KernelDocument, ModuleObject, Target};
 use livepatch_settings::{Asker, Config, Mode, TelemetrySwitch};
-use livepatch_types::{CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted};
+use livepatch_types::{
+    CheckState, Clock, CveCoverage, KernelIdentity, NoticeId, PatchVersion, Redacted, StageEvent,
+};
 
+use crate::cohort::refused_with_cohort;
 use crate::mirrors::{Mirrors, is_the_servers_fault};
 use crate::network::{Network, reachability};
 use crate::not_covered::{NOT_COVERED, not_covered};
@@ -24,6 +27,10 @@ use crate::{Problem, status};
 
 /// How long the loader may take for an answer: two transitions of the longest kind, and the cancelling of them.
 const LOADER_BOUND: Duration = Duration::from_secs(15 * 60);
+
+/// After so long no further mirror is asked for a module. With what one download and the loader may take, this is less than
+/// the watchdog waits.
+const LONGEST_FETCH: Duration = Duration::from_secs(20 * 60);
 
 /// What an agent is made of.
 pub struct Parts {
@@ -64,7 +71,7 @@ pub struct Agent {
     store: StateStore,
     reports: QueueFile,
     delivering: tokio::sync::Mutex<()>,
-    applied: tokio::sync::Notify,
+    news: tokio::sync::Notify,
     work: tokio::sync::Mutex<()>,
     live: Mutex<Live>,
     mirrors: Mutex<Mirrors>,
@@ -92,6 +99,12 @@ pub(crate) struct Live {
     pub(crate) mirror: Option<String>,
     /// When it was asked last which kernels are covered.
     pub(crate) support_asked: Option<Timestamp>,
+    /// What a command's check says of the next one, until the timer takes it.
+    pace: Option<Pace>,
+    /// Why the server does not take this host's reports.
+    pub(crate) reports_problem: Option<Problem>,
+    /// Why the operator did not assign this host to the cohort of its settings when it was asked last.
+    pub(crate) cohort_problem: Option<Problem>,
 }
 
 /// How far a round reaches.
@@ -124,6 +137,14 @@ impl Agent {
         let server = ServerClient::new(&config);
         let mirrors = Mirrors::new(&config.mirrors);
         let store = StateStore::open(&state_directory);
+        let before = store.get();
+        if before.enrolment.is_some() && before.enrolled_at.is_none() {
+            // An earlier version did not note it: its age is counted from now on.
+            let now = clock.now();
+            if let Err(problem) = store.update(|state| state.enrolled_at = Some(now)) {
+                tracing::warn!(code = %problem.code, "the time of the enrolment is not kept: {problem}");
+            }
+        }
         let live = Live {
             check: CheckState::NeedsCheck,
             checked_at: store.get().checked_at,
@@ -136,6 +157,9 @@ impl Agent {
             contact: false,
             mirror: None,
             support_asked: None,
+            pace: None,
+            reports_problem: None,
+            cohort_problem: None,
         };
         let reports = QueueFile::open(&state_directory);
         if config.telemetry == TelemetrySwitch::Off {
@@ -156,7 +180,7 @@ impl Agent {
             store,
             reports,
             delivering: tokio::sync::Mutex::default(),
-            applied: tokio::sync::Notify::new(),
+            news: tokio::sync::Notify::new(),
             work: tokio::sync::Mutex::default(),
             live: Mutex::new(live),
             mirrors: Mutex::new(mirrors),
@@ -210,13 +234,15 @@ impl Agent {
         self.kernel.since_boot().unwrap_or_default()
     }
 
-    pub(crate) fn wake_for_health(&self) {
-        self.applied.notify_one();
+    /// Something happened that the timer did not do itself, or that it says something of later.
+    pub(crate) fn wake_timer(&self) {
+        self.news.notify_one();
     }
 
-    /// Waits for the next application.
-    pub(crate) async fn applied(&self) {
-        self.applied.notified().await;
+    /// Waits until something happens that the timer did not do: what a check said of the next one, if there was one.
+    pub(crate) async fn news(&self) -> Option<Pace> {
+        self.news.notified().await;
+        self.live().pace.take()
     }
 
     /// The keyed hash of this machine's id.
@@ -256,6 +282,7 @@ impl Agent {
             boot_files: &self.boot_files(),
             system: System::read(&self.os_release),
             cutoff_date: self.config.policy.cutoff,
+            cohort: self.config.policy.cohort.as_ref(),
             livepatches: livepatches.ok().as_deref(),
         })
     }
@@ -272,8 +299,9 @@ impl Agent {
         if running(view, livepatches) == Some(version) || view.held == Some(version) {
             return None;
         }
-        let waiting = self.config.policy.permits(offered, Asker::Timer, self.clock.now()).err()?;
-        let fixed = status::fixed_cves(view, livepatches);
+        let place = status::place(view, version);
+        let waiting = self.config.policy.permits(offered, place, Asker::Timer, self.clock.now()).err()?;
+        let fixed = status::fixed_cves(view, None, livepatches);
         let open = offered.cves.iter().filter(|entry| entry.coverage == CveCoverage::Whole);
         Some(Waiting {
             version,
@@ -310,14 +338,25 @@ impl Agent {
     /// One round: check (if it reaches so far), then whatever is needed for the kernel to run what it should.
     pub async fn round(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
         let _guard = self.work.lock().await;
-        self.round_locked(reach).await.result()
+        self.commanded_round(reach).await
+    }
+
+    /// A round that is not the timer's, which hears of it.
+    async fn commanded_round(self: &Arc<Self>, reach: Reach) -> Result<(), Problem> {
+        let ended = self.round_locked(reach).await;
+        if ended.checked.is_some() {
+            self.live().pace = Some(ended.pace());
+        }
+        self.wake_timer();
+        ended.result()
     }
 
     /// The timer's round, and what it says of the next one. What went wrong is noted.
     pub async fn timer_round(self: &Arc<Self>) -> Pace {
         let _guard = self.work.lock().await;
         let ended = self.round_locked(self.timer_reach()).await;
-        Pace::of(ended.checked.as_ref(), &ended.converged)
+        self.live().pace = None;
+        ended.pace()
     }
 
     async fn round_locked(self: &Arc<Self>, reach: Reach) -> Ended {
@@ -346,6 +385,7 @@ impl Agent {
             .as_ref()
             .is_some_and(|checked| checked.as_ref().err().is_none_or(|p| p.code == NOT_COVERED))
         {
+            self.update_cohort(&enrolment).await;
             self.update_support(&enrolment).await;
         }
         let converged = with_cause(self.converge(&enrolment, online).await, checked.as_ref());
@@ -374,17 +414,23 @@ impl Agent {
         self.store.set_aside()?;
         // The key that signs assignments may be a new one.
         self.update_operator(&url, &view).await?;
-        let answer = client.enroll(&url, token, self.machine.clone(), host).await?;
+        let cohort = self.config.policy.cohort.clone();
+        let asks_for_cohort = cohort.is_some();
+        let answer = client.enroll(&url, token, self.machine.clone(), host, cohort).await;
+        let answer =
+            answer.map_err(|problem| if asks_for_cohort { refused_with_cohort(problem) } else { problem })?;
         // Without it the loader takes no document.
         self.ask(AgentRequest::Assign, answer.assignment.into_bytes()).await?;
         let enrolment = Enrolment { server: url, machine_token: answer.machine_token, tier: answer.tier };
+        let now = self.clock.now();
         self.store.update(|state| {
-            (state.enrolment, state.noted, state.checked_at) = (Some(enrolment), None, None)
+            (state.enrolment, state.noted, state.checked_at) = (Some(enrolment), None, None);
+            state.enrolled_at = Some(now);
         })?;
         self.reports.forget();
         tracing::info!("the host is enrolled");
         // The host is enrolled, whatever comes of the first round: the status tells.
-        if let Err(problem) = self.round_locked(Reach::Server).await.result() {
+        if let Err(problem) = self.commanded_round(Reach::Server).await {
             tracing::warn!(code = %problem.code, "the first round after enrolment failed: {problem}");
         }
         Ok(())
@@ -396,7 +442,10 @@ impl Agent {
         if self.store.get().enrolment.is_none() {
             return Err(not_enabled());
         }
-        self.store.update(|state| (state.enrolment, state.noted, state.checked_at) = (None, None, None))?;
+        self.store.update(|state| {
+            (state.enrolment, state.noted) = (None, None);
+            (state.checked_at, state.enrolled_at) = (None, None);
+        })?;
         self.leave();
         tracing::info!("the host is no longer enrolled");
         Ok(())
@@ -417,10 +466,12 @@ impl Agent {
         let mut live = self.live();
         (live.check, live.checked_at, live.attempted_at) = (CheckState::NeedsCheck, None, None);
         live.reachability = Reachability::Unknown;
-        (live.check_problem, live.patch_problem, live.support_asked) = (None, None, None);
+        (live.check_problem, live.patch_problem, live.reports_problem) = (None, None, None);
+        (live.support_asked, live.cohort_problem) = (None, None);
         live.view = View::default();
         drop(live);
         self.write_status();
+        self.wake_timer();
     }
 
     /// Asks the server now.
@@ -440,6 +491,7 @@ impl Agent {
         if let Some(enrolment) = self.store.get().enrolment {
             self.report(&enrolment);
         }
+        self.wake_timer();
         Ok(())
     }
 
@@ -553,7 +605,10 @@ impl Agent {
             version: document.version,
             etag,
         });
-        self.store.update(|state| state.noted = noted)?;
+        // Without it the next check is no shorter.
+        if let Err(problem) = self.store.update(|state| state.noted = noted) {
+            tracing::warn!(code = %problem.code, "the document's tag is not kept: {problem}");
+        }
         let view = self.update_vendor(url, view).await?;
         let view = self.update_log(url, view).await?;
         view.document_problem.map_or(Ok(()), |problem| Err(problem.into()))
@@ -569,9 +624,13 @@ impl Agent {
         if let Some(object) = view.wants.filter(|_| online) {
             match self.fetch(enrolment, &object).await {
                 Ok(module) => {
-                    let target = view.document.and_then(|document| document.target);
+                    let target = view.document.as_ref().and_then(|document| document.target.clone());
                     let target = target.filter(|target| target.module == object);
                     if let Some(target) = &target {
+                        // The loader's table is ours: what it would refuse is not brought.
+                        let before = view.stage(target.version).unwrap_or_default();
+                        let stage = before.next(StageEvent::Fetched)?;
+                        tracing::debug!(version = %target.version, stage = stage.words(), "a module is here");
                         self.announce(target, enrolment).await;
                     }
                     self.live().handed_over = target;
@@ -591,8 +650,12 @@ impl Agent {
     async fn fetch(&self, enrolment: &Enrolment, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
         let client = self.server.as_ref().map_err(Clone::clone)?;
         let first = self.live().mirror.clone().unwrap_or_else(|| enrolment.server.clone());
-        let mut failed = None;
+        let (began, mut failed) = (Instant::now(), None);
         for url in self.in_turn(&first) {
+            // The others have their turn with the next check.
+            if began.elapsed() > LONGEST_FETCH {
+                break;
+            }
             let fetched = client.object(&url, object).await;
             self.note_source(&url, fetched.as_ref().map(|_| ()));
             match fetched {
@@ -657,6 +720,21 @@ impl Agent {
         self.write_status();
     }
 
+    /// Whether the server takes this host's reports; a warning when that changes.
+    pub(crate) fn note_reports(&self, refused: Option<Problem>) {
+        let mut live = self.live();
+        let before = std::mem::replace(&mut live.reports_problem, refused.clone());
+        drop(live);
+        let code = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.code.clone());
+        if code(&before) == code(&refused) {
+            return;
+        }
+        if let Some(problem) = refused {
+            tracing::warn!(code = %problem.code, "the server does not take what this host tells: {problem}");
+        }
+        self.write_status();
+    }
+
     /// Leaves the status for those who ask while this daemon does not answer. Any user may read it, as over the socket.
     pub(crate) fn write_status(&self) {
         let written = serde_json::to_vec(&self.status())
@@ -688,6 +766,10 @@ impl Ended {
         Self { checked: None, converged }
     }
 
+    fn pace(&self) -> Pace {
+        Pace::of(self.checked.as_ref(), &self.converged)
+    }
+
     /// What is told to whoever asked for the round.
     fn result(self) -> Result<(), Problem> {
         match self.checked {
@@ -699,7 +781,7 @@ impl Ended {
 }
 
 /// Whether a check did not get as far as to the server, or the server has enough to do without reports.
-fn no_contact(problem: &Problem) -> bool {
+pub(crate) fn no_contact(problem: &Problem) -> bool {
     ["server-unreachable", "server-failed", "proxy-setup", "tls-setup"].contains(&problem.code.as_ref())
 }
 
@@ -731,10 +813,10 @@ fn explained(error: &livepatch_kernel::KernelError) -> Problem {
     Problem::new(error.code(), error, error.hint())
 }
 
-/// The livepatch of ours that runs or is being enabled.
+/// The livepatch of ours that runs or is being enabled; of two, of which one takes the other's place, the new one.
 pub(crate) fn running(view: &View, livepatches: &[Livepatch]) -> Option<PatchVersion> {
-    let mut enabled = livepatches.iter().filter(|patch| patch.enabled && view.loaded.contains(&patch.name));
-    enabled.find_map(|patch| PatchVersion::of_module(&patch.name))
+    let ours = livepatches.iter().filter(|patch| patch.enabled && view.loaded.contains(&patch.name));
+    PatchVersion::of_module(&ours.max_by_key(|patch| patch.in_transition)?.name)
 }
 
 /// Why the kernel does not run what it should, when the loader only knows that metadata or a proof is missing: what was

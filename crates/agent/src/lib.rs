@@ -9,6 +9,7 @@
 mod agent;
 mod arguments;
 mod clock_steps;
+mod cohort;
 mod coverage;
 mod log;
 mod machine;

@@ -23,7 +23,7 @@ impl Agent {
         view: &View,
         envelope: Vec<u8>,
     ) -> Result<View, Problem> {
-        if is_to_be_renewed(view, self.now()) {
+        if is_to_be_renewed(view, self.now()) || is_ahead(view) {
             self.update_operator(server, view).await?;
         }
         match self.ask(AgentRequest::Note, envelope.clone()).await {
@@ -57,6 +57,11 @@ impl Agent {
         }
         Ok(followed)
     }
+}
+
+/// Whether a newer root is pinned than the loader can follow to without those in between.
+fn is_ahead(view: &View) -> bool {
+    view.operator_problem.as_ref().is_some_and(|problem| problem.code == "operator-root-newer-pinned")
 }
 
 fn is_to_be_renewed(view: &View, now: Timestamp) -> bool {

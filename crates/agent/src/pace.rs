@@ -91,6 +91,18 @@ impl Schedule {
         waits.filter(|_| self.pace.retry_after.is_none()).map(|waits| now + waits + soon)
     }
 
+    /// The same after a command; `pace` is what its check said, and `waits` how long the livepatch waits for its time now.
+    ///
+    /// A check that failed is repeated as after a first failure. One that succeeded takes nothing from the timer's.
+    pub(crate) fn after_command(self, now: Duration, pace: Option<Pace>, waits: Option<Duration>) -> Self {
+        let Some(pace) = pace else { return Self { opens: self.opens(now, waits), ..self } };
+        let not_before = now + pace.retry_after.unwrap_or_default();
+        let retry = now + next_delay(FIRST_RETRY, None, 1, pace.retry_after, self.chance);
+        let check = if pace.failed { self.check.min(retry) } else { self.check }.max(not_before);
+        let schedule = Self { check, pace, not_before, ..self };
+        Self { opens: schedule.opens(now, waits), ..schedule }
+    }
+
     /// The same after the clock was set or the host woke up; `waits` is how long the livepatch waits by the clock now.
     ///
     /// What waited for a time that has come is looked at soon. A check that failed may have failed by the clock, or for the

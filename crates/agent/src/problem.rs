@@ -8,6 +8,7 @@ use livepatch_api::daemon::Failure;
 use livepatch_kernel::KernelError;
 use livepatch_loader_api::AskError;
 use livepatch_manifest::ObjectError;
+use livepatch_types::ForbiddenTransition;
 
 /// A failure on its way to status, reports and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,12 @@ impl Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+impl From<ForbiddenTransition> for Problem {
+    fn from(forbidden: ForbiddenTransition) -> Self {
+        Self::new("stage-transition", forbidden, "tell the developers; `livepatch status` shows where it is")
+    }
+}
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {

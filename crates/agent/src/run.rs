@@ -13,6 +13,8 @@ use crate::pace::{Schedule, chance, next_delay};
 use crate::service_manager::ServiceManager;
 use crate::sockets::{self, PRIVILEGED_SOCKET, READ_SOCKET};
 
+/// How long the daemon waits at least for what it says after an application.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
 /// How long the start may keep systemd waiting.
 const LONGEST_START: Duration = Duration::from_secs(15);
 
@@ -104,7 +106,8 @@ async fn rest(
     loop {
         let left = schedule.map(|schedule| schedule.left(agent.since_boot()));
         let health = agent.next_health().filter(|health| left.is_none_or(|left| *health < left));
-        let wait = health.or(left);
+        // Whatever is wrong with what is due, this does not spin.
+        let wait = health.map(|health| health.max(SHORTEST_REST)).or(left);
         service_manager.waiting(&agent.status(), left, wait);
         let waited = async {
             match wait {
@@ -117,7 +120,9 @@ async fn rest(
                 Some(_) => agent.tell_health().await,
                 None => return rested,
             },
-            () = agent.applied() => {}
+            pace = agent.news() => {
+                schedule = schedule.map(|before| before.after_command(agent.since_boot(), pace, agent.waits_for()));
+            }
             () = steps.next() => {
                 tracing::info!("the clock was set, or the host slept: what waits is looked at again");
                 rested = Rested::OverAStep;

@@ -4,22 +4,28 @@ pub(crate) mod problems;
 mod unreachable;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel};
+use livepatch_api::server::{
+    AssignmentRequest, AssignmentResponse, EnrollRequest, EnrollResponse, ErrorBody, PublishedKernel,
+};
 use livepatch_manifest::envelope::MAX_ENVELOPE_BYTES;
 use livepatch_manifest::{ModuleObject, ObjectError, bundle::MAX_MODULE_BYTES};
 use livepatch_settings::Config;
-use livepatch_types::{BuildId, HostId, Redacted, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, Redacted, Tier};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use self::problems::{Odd, bad_ca_file, bad_proxy, bad_tls, odd, refusal_of, too_large};
 use self::unreachable::{chain, unreachable};
 use crate::Problem;
+use crate::state::Enrolment;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a whole module, however often its download breaks off.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// How often a download goes on where it broke off.
+const MOST_CONTINUATIONS: usize = 16;
 /// What a server may ask for at most.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86400);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -89,10 +95,25 @@ impl ServerClient {
         token: Redacted<String>,
         machine: String,
         host: HostId,
+        cohort: Option<Cohort>,
     ) -> Result<EnrollResponse, Problem> {
-        let request = EnrollRequest { token, machine, host };
+        let request = EnrollRequest { token, machine, host, cohort };
         let response =
             self.http.post(format!("{server}/v1/enroll")).json(&request).send().await.map_err(unreachable)?;
+        let answer = read_json(response).await?;
+        serde_json::from_slice(&answer).map_err(|error| odd(&Odd::Json(error)))
+    }
+
+    /// Asks for an assignment of this host to another cohort.
+    pub async fn assignment(
+        &self,
+        enrolment: &Enrolment,
+        host: HostId,
+        cohort: Option<Cohort>,
+    ) -> Result<AssignmentResponse, Problem> {
+        let request = self.http.post(format!("{}/v1/assignment", enrolment.server));
+        let request = request.bearer_auth(enrolment.machine_token.expose());
+        let response = request.json(&AssignmentRequest { host, cohort }).send().await.map_err(unreachable)?;
         let answer = read_json(response).await?;
         serde_json::from_slice(&answer).map_err(|error| odd(&Odd::Json(error)))
     }
@@ -132,35 +153,40 @@ impl ServerClient {
         }
     }
 
-    /// Downloads a module object: never more than its signed size, and only with its signed digest.
+    /// Downloads a module object: never more than its signed size, and only with its signed digest. However it comes, it
+    /// takes no longer than [`DOWNLOAD_TIMEOUT`].
     pub async fn object(&self, server: &str, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
         if object.size_bytes > MAX_MODULE_BYTES {
             return Err(too_large(object.size_bytes));
         }
         let mut bytes = Vec::with_capacity(object.size_bytes as usize);
-        let mut had = 0;
-        while !self.object_from(server, object, &mut bytes).await? {
+        let (ends, mut had) = (Instant::now() + DOWNLOAD_TIMEOUT, 0);
+        for _ in 0..=MOST_CONTINUATIONS {
+            let left = ends.saturating_duration_since(Instant::now());
+            if self.object_from(server, object, &mut bytes, left).await? {
+                object.check(&bytes)?;
+                return Ok(bytes);
+            }
             // The same place twice: what breaks it off is not chance.
             if bytes.len() <= had {
-                let (actual, expected) = (bytes.len() as u64, object.size_bytes);
-                return Err(ObjectError::Truncated { actual, expected }.into());
+                break;
             }
             had = bytes.len();
             tracing::debug!(bytes = had, "the download broke off and goes on from there");
         }
-        object.check(&bytes)?;
-        Ok(bytes)
+        let (actual, expected) = (bytes.len() as u64, object.size_bytes);
+        Err(ObjectError::Truncated { actual, expected }.into())
     }
 
-    /// Adds what is still missing; whether that is all, or it broke off before.
+    /// Adds what is still missing, in the time that is left; whether that is all, or it broke off before.
     async fn object_from(
         &self,
         server: &str,
         object: &ModuleObject,
         bytes: &mut Vec<u8>,
+        left: Duration,
     ) -> Result<bool, Problem> {
-        let mut request =
-            self.http.get(format!("{server}/v1/objects/{}", object.sha256)).timeout(DOWNLOAD_TIMEOUT);
+        let mut request = self.http.get(format!("{server}/v1/objects/{}", object.sha256)).timeout(left);
         if !bytes.is_empty() {
             request = request.header(RANGE, format!("bytes={}-", bytes.len()));
         }

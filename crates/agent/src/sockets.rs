@@ -2,6 +2,7 @@
 //! Programs that know the snap's sockets ask with other queries and methods: `legacy`.
 
 mod legacy;
+mod listener;
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,6 +21,7 @@ use axum::{Json, Router};
 use livepatch_api::daemon::{EnableRequest, Status, Telemetry};
 use tokio::net::UnixListener;
 
+use self::listener::Bounded;
 use crate::{Agent, Problem};
 
 /// Name of the socket that any user may read from.
@@ -52,11 +54,11 @@ pub fn bind(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the status.
+/// Serves the status. The connections of each user, and the time of each connection, are bounded.
 pub async fn serve_reading(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
     let routes = Router::new().route("/status", get(legacy::status));
     let routes = routes.route("/telemetry", get(telemetry)).route("/metrics", get(metrics)).with_state(agent);
-    axum::serve(listener, routes).await
+    axum::serve(Bounded::new(listener), routes).await
 }
 
 /// Serves the commands, to uid 0 only.

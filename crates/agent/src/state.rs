@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 
-/// Of this form. Schema 1 is that of the daemon which did all by itself, 2 is without `checked_at`.
-const SCHEMA: u32 = 3;
+/// Of this form. Schema 1 is that of the daemon which did all by itself, 2 is without `checked_at`, 3 without `enrolled_at`.
+const SCHEMA: u32 = 4;
 const BEFORE_THE_LOADER: u32 = 1;
 const BEFORE_THE_CHECKS: u32 = 2;
+const BEFORE_THE_ENROLMENTS: u32 = 3;
 const MAX_STATE_BYTES: u64 = 4 << 20;
 const FILE_NAME: &str = "state.json";
 
@@ -22,7 +23,7 @@ const FILE_NAME: &str = "state.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
-    /// Version of the format: 3.
+    /// Version of the format: 4.
     pub schema: u32,
     /// Enrolment; none: not enabled.
     pub enrolment: Option<Enrolment>,
@@ -30,6 +31,8 @@ pub struct State {
     pub noted: Option<Noted>,
     /// When the last check that succeeded ended, by this host's clock.
     pub checked_at: Option<Timestamp>,
+    /// When this host was enrolled, by its own clock; of one that an earlier version enrolled, when this one started first.
+    pub enrolled_at: Option<Timestamp>,
 }
 
 /// The fleet that this host is in.
@@ -159,7 +162,7 @@ fn read(path: &Path) -> Result<State, Problem> {
         // All but the enrolment is the loader's now, which took it over before this was started.
         let enrolment = value.get("enrolment").cloned().unwrap_or_default();
         value = serde_json::json!({ "schema": SCHEMA, "enrolment": enrolment });
-    } else if schema == u64::from(BEFORE_THE_CHECKS) {
+    } else if [BEFORE_THE_CHECKS, BEFORE_THE_ENROLMENTS].map(u64::from).contains(&schema) {
         // Nothing in it means something else now.
         value["schema"] = SCHEMA.into();
     } else if schema != u64::from(SCHEMA) {
@@ -251,8 +254,20 @@ mod tests {
         );
         let at = "2026-11-24T12:00:00Z".parse().ok();
         store.update(|state| state.checked_at = at).unwrap();
-        assert_eq!(StateStore::open(directory.path()).get(), State { schema: 3, ..store.get() });
+        assert_eq!(StateStore::open(directory.path()).get(), State { schema: 4, ..store.get() });
         assert_eq!(store.get().checked_at, at);
+    }
+
+    #[test]
+    fn the_state_without_the_time_of_the_enrolment_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let before = r#"{ "schema": 3, "enrolment": { "server": "https://a", "machine_token": "t", "tier": "stable" },
+            "noted": null, "checked_at": "2026-11-24T12:00:00Z" }"#;
+        std::fs::write(directory.path().join(FILE_NAME), before).unwrap();
+        let (store, at) = (StateStore::open(directory.path()), "2026-11-24T12:00:00Z".parse().ok());
+        let State { schema, enrolment: enrolled, checked_at, enrolled_at, .. } = store.get();
+        assert_eq!((schema, enrolled, checked_at, enrolled_at), (4, enrolment(), at, None));
+        assert_eq!(store.problem(), None);
     }
 
     #[test]
@@ -261,7 +276,7 @@ mod tests {
         let path = directory.path().join(FILE_NAME);
         let mut said = String::new();
         let long = " ".repeat(MAX_STATE_BYTES as usize + 1);
-        for text in ["", "{", "{\"schema\": 4}", "{\"schema\": 3, \"later\": 1}", "{}", &long] {
+        for text in ["", "{", "{\"schema\": 5}", "{\"schema\": 4, \"later\": 1}", "{}", &long] {
             std::fs::write(&path, text).unwrap();
             let store = StateStore::open(directory.path());
             let problem = store.problem().unwrap();
@@ -277,9 +292,9 @@ mod tests {
         insta::assert_snapshot!(said, @"
         cannot use FILE: EOF while parsing a value at line 1 column 0
         cannot use FILE: EOF while parsing an object at line 1 column 1
-        cannot use FILE: its schema is 4 where 3 is understood
-        cannot use FILE: unknown field `later`, expected one of `schema`, `enrolment`, `noted`, `checked_at`
-        cannot use FILE: its schema is 0 where 3 is understood
+        cannot use FILE: its schema is 5 where 4 is understood
+        cannot use FILE: unknown field `later`, expected one of `schema`, `enrolment`, `noted`, `checked_at`, `enrolled_at`
+        cannot use FILE: its schema is 0 where 4 is understood
         cannot use FILE: it is too large
         ");
     }

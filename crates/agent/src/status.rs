@@ -2,14 +2,17 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use livepatch_api::daemon::{Check, CoverageState, Cve, Patch, Status, Waiting};
+use livepatch_api::daemon::{Check, CoverageState, Cve, Failure, Patch, RolloutPlace, Status, Waiting};
 use livepatch_kernel::Livepatch;
 use livepatch_loader_api::{Lock, LockKind, View};
-use livepatch_manifest::Target;
-use livepatch_types::{CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion};
+use livepatch_manifest::{Place, Target};
+use livepatch_types::{
+    Cohort, CveCoverage, CveId, KernelIdentity, PatchState, PatchVersion, Stage, StageEvent,
+};
 
 use crate::Problem;
 use crate::agent::{Live, running};
+use crate::cohort::not_assigned;
 use crate::coverage::{coverage, newer_kernel, reboot};
 use crate::state::State;
 use crate::support::{self, System};
@@ -28,6 +31,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) boot_files: &'a [String],
     /// The cutoff date of the settings.
     pub(crate) cutoff_date: Option<Timestamp>,
+    /// The cohort of the settings.
+    pub(crate) cohort: Option<&'a Cohort>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
     /// What os-release says.
@@ -57,11 +62,15 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
     let bug = bug_of(&live.view, running).map(|lock| Problem::of_lock("kernel-complained", lock));
     let problem =
         facts.standing_problem.or(live.patch_problem.clone()).or(bug).or(live.check_problem.clone());
+    let other_cohort = not_assigned(&live.view, facts.cohort, live.cohort_problem.as_ref());
+    let notes = notes(live).chain(other_cohort.map(|problem| problem.to_failure()));
     Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
         enabled: state.enrolment.is_some(),
+        enabled_at: state.enrolled_at.filter(|_| state.enrolment.is_some()),
         tier: state.enrolment.as_ref().map(|enrolment| enrolment.tier.clone()),
+        cohort: live.view.cohort.clone().filter(|_| state.enrolment.is_some()),
         server: facts.server,
         coverage,
         patch: Patch { waiting: facts.waiting, cutoff_date: facts.cutoff_date, ..patch },
@@ -77,23 +86,61 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
-        notes: live.view.observer_problem.iter().filter(|_| state.enrolment.is_some()).cloned().collect(),
+        notes: notes.filter(|_| state.enrolment.is_some()).collect(),
     }
 }
 
-/// The CVEs that the running livepatch of ours wholly fixes.
-pub(crate) fn fixed_cves(view: &View, livepatches: &[Livepatch]) -> Vec<CveId> {
-    let Some(version) = running(view, livepatches) else { return Vec::new() };
+/// Where this host stands in the rollout of a livepatch.
+pub(crate) fn place(view: &View, version: PatchVersion) -> Option<Place> {
+    view.host.map(|host| Place::of(&host, view.cohort.as_ref(), version))
+}
+
+/// What is of no consequence for the livepatch, and to be mended all the same.
+fn notes(live: &Live) -> impl Iterator<Item = Failure> {
+    let reports = live.reports_problem.as_ref().map(|problem| {
+        let Failure { message, hints, .. } = problem.to_failure();
+        let message = format!("the server does not take what this host tells: {message}");
+        Failure { code: "reports-refused".into(), message, hints }
+    });
+    live.view.observer_problem.clone().into_iter().chain(reports)
+}
+
+/// The CVEs that the livepatch of ours wholly fixes which all tasks run: while the next one takes its place, it still is this
+/// one. The loader may have been given the next one since it told of itself.
+pub(crate) fn fixed_cves(view: &View, handed_over: Option<&Target>, livepatches: &[Livepatch]) -> Vec<CveId> {
     let offered = view.document.as_ref().and_then(|document| document.target.as_ref());
-    let known = view.applied.as_ref().map(|applied| &applied.target).into_iter().chain(offered);
-    let target = known.into_iter().find(|target| target.version == version);
-    let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
+    let applied = view.applied.as_ref().map(|applied| &applied.target);
+    let known = [applied, view.in_progress.as_ref(), handed_over, offered];
+    let in_force =
+        livepatches.iter().filter(|patch| patch.enabled && !patch.in_transition).find_map(|patch| {
+            let version = PatchVersion::of_module(&patch.name)?;
+            let target = known.into_iter().flatten().find(|target| target.version == version)?;
+            let is_new = handed_over.is_some_and(|target| target.version == version);
+            (is_new || view.loaded.contains(&patch.name)).then_some(target)
+        });
+    let cves = in_force.map(|target| target.cves.as_slice()).unwrap_or_default().iter();
     cves.filter(|entry| entry.coverage == CveCoverage::Whole).map(|entry| entry.id).collect()
 }
 
 /// What the kernel complained of, if it runs.
 fn bug_of(view: &View, running: Option<PatchVersion>) -> Option<&Lock> {
     view.locks.iter().find(|lock| lock.kind == LockKind::WithBug && Some(lock.version) == running)
+}
+
+/// Where a livepatch is: as the loader said last, but for one that was just brought to it.
+fn stage(live: &Live, version: PatchVersion) -> Option<Stage> {
+    let handed_over = live.handed_over.as_ref().map(|target| target.version);
+    Some(with_what_was_brought(live.view.stage(version)?, handed_over == Some(version)))
+}
+
+/// What the loader told before it got the module is not where the livepatch is now.
+fn with_what_was_brought(told: Stage, handed_over: bool) -> Stage {
+    match told {
+        Stage::Absent | Stage::Waiting | Stage::Failed if handed_over => {
+            told.next(StageEvent::Fetched).unwrap_or(told)
+        }
+        _ => told,
+    }
 }
 
 fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch {
@@ -131,23 +178,49 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         (None, None) => offered.map(|target| target.version),
     };
     let target = known.into_iter().flatten().find(|target| Some(target.version) == shown);
+    let fixed = fixed_cves(view, live.handed_over.as_ref(), livepatches);
     let cves = target.map(|target| target.cves.as_slice()).unwrap_or_default().iter().map(|entry| Cve {
         id: entry.id,
         rating: entry.rating,
         coverage: entry.coverage,
-        patched: matches!(patch_state, PatchState::Applied | PatchState::AppliedWithBug)
-            && entry.coverage == CveCoverage::Whole,
+        patched: entry.coverage == CveCoverage::Whole && fixed.contains(&entry.id),
         title: entry.title.clone(),
     });
     Patch {
         state: patch_state,
         version: shown,
+        stage: shown.and_then(|version| stage(live, version)),
         applied_at: applied
             .filter(|applied| Some(applied.target.version) == running)
             .map(|applied| applied.at),
         held: view.held.is_some(),
         waiting: None,
         cutoff_date: None,
+        place: offered.and_then(|target| {
+            let hundredths = place(view, target.version)?.hundredths();
+            Some(RolloutPlace { version: target.version, hundredths })
+        }),
         cves: cves.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_was_brought_is_downloaded_until_the_loader_says_more() {
+        for (told, brought) in [
+            (Stage::Absent, Stage::Downloaded),
+            (Stage::Waiting, Stage::Downloaded),
+            (Stage::Failed, Stage::Downloaded),
+            (Stage::Verified, Stage::Verified),
+            (Stage::Transition, Stage::Transition),
+            (Stage::Healthy, Stage::Healthy),
+            (Stage::Blocked, Stage::Blocked),
+        ] {
+            assert_eq!(with_what_was_brought(told, true), brought);
+            assert_eq!(with_what_was_brought(told, false), told);
+        }
     }
 }

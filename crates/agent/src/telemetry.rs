@@ -17,6 +17,7 @@ use livepatch_manifest::Target;
 use livepatch_settings::TelemetrySwitch;
 use livepatch_types::{CheckState, Sha256Digest};
 
+use crate::agent::no_contact;
 use crate::server::Delivery;
 use crate::state::Enrolment;
 use crate::{Agent, Problem};
@@ -58,9 +59,13 @@ impl Agent {
         report::report(status, machine, now)
     }
 
+    /// Whether there is anything to tell: that a daemon has started is no news; what it found comes with its first check.
+    fn has_news(&self, report: &Report) -> bool {
+        report.check_state != CheckState::NeedsCheck || self.has_attempted()
+    }
+
     fn queue(&self, report: &Report, id: Sha256Digest, phase: ReportPhase, detail: Vec<String>) {
-        if report.check_state == CheckState::NeedsCheck && !self.has_attempted() {
-            // That a daemon has started is no news; what it found comes with its first check.
+        if !self.has_news(report) {
             return;
         }
         let state = report::content(report, &self.boot_id());
@@ -106,7 +111,7 @@ impl Agent {
             let phase = report::phase_of(passed.point);
             self.queue(&report::of_point(report, passed), id, phase, Vec::new());
             if passed.point == Point::InForce {
-                self.wake_for_health();
+                self.wake_timer();
             }
         }
     }
@@ -154,7 +159,8 @@ impl Agent {
             if let Ok(acted) = tokio::time::timeout(LOOK_INTERVAL, &mut acting).await {
                 return acted;
             }
-            if self.tells() && self.ask(AgentRequest::Status, Vec::new()).await.is_ok() {
+            // Also where nothing is told: the status shows the stage.
+            if self.ask(AgentRequest::Status, Vec::new()).await.is_ok() && self.tells() {
                 self.deliver_soon(enrolment);
             }
         }
@@ -195,7 +201,7 @@ impl Agent {
         self.reports().update(|queue| missed.iter().for_each(|(.., id)| queue.skip(*id)));
         // How the loader sees it, if it answers; the kernel is read in any case.
         let _ = self.ask(AgentRequest::Status, Vec::new()).await;
-        match self.report_now() {
+        match self.report_now().filter(|report| self.has_news(report)) {
             Some(report) => {
                 let detail = report::detail(self.status().problem.as_ref(), &self.view_and_failure().0);
                 self.queue(&report, *id, *phase, detail);
@@ -229,9 +235,13 @@ impl Agent {
                 }
                 Err(problem) => {
                     tracing::debug!(code = %problem.code, "reports wait: {problem}");
+                    if !no_contact(&problem) {
+                        self.note_reports(Some(problem));
+                    }
                     return;
                 }
             }
+            self.note_reports(None);
         }
     }
 

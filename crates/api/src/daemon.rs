@@ -17,8 +17,8 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use livepatch_types::{
-    CheckState, CveCoverage, CveId, KernelIdentity, NoticeId, PatchState, PatchVersion, Rating, Redacted,
-    Tier,
+    CheckState, Cohort, CveCoverage, CveId, KernelIdentity, NoticeId, PatchState, PatchVersion, Rating,
+    Redacted, Stage, Tier,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +39,14 @@ pub struct Status {
     pub client_version: String,
     /// Whether the host is enrolled.
     pub enabled: bool,
+    /// When it was enrolled, by its own clock; none: it is not, or in a status of an earlier daemon.
+    #[serde(default)]
+    pub enabled_at: Option<Timestamp>,
     /// The tier it is in, when enrolled.
     pub tier: Option<Tier>,
+    /// The cohort that the operator assigned it to; none: its place in a rollout is its own.
+    #[serde(default)]
+    pub cohort: Option<Cohort>,
     /// The server it asks.
     pub server: Option<String>,
     /// The running kernel; none when it cannot be recognised (then `error` says why).
@@ -226,6 +232,10 @@ pub struct Patch {
     pub state: PatchState,
     /// Its version.
     pub version: Option<PatchVersion>,
+    /// Where it is on its way into the kernel and out of it, as the loader said last; none: it said nothing, or in a status
+    /// of an earlier daemon.
+    #[serde(default)]
+    pub stage: Option<Stage>,
     /// When it was applied, by this host's clock.
     pub applied_at: Option<Timestamp>,
     /// Whether a person reverted it here; it is not applied again until `livepatch apply` or another version.
@@ -236,8 +246,20 @@ pub struct Patch {
     /// The cutoff date that is set here: nothing that was released later is applied.
     #[serde(default)]
     pub cutoff_date: Option<Timestamp>,
+    /// Where this host stands in the rollout of what is offered; none: nothing is offered.
+    #[serde(default)]
+    pub place: Option<RolloutPlace>,
     /// What it fixes.
     pub cves: Vec<Cve>,
+}
+
+/// Where a host stands in the rollout of one livepatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutPlace {
+    /// The livepatch.
+    pub version: PatchVersion,
+    /// In hundredths of a per cent: 0 to 9999. Lower goes first.
+    pub hundredths: u16,
 }
 
 /// Why an offered livepatch is not applied now by the settings of this host.
@@ -246,7 +268,7 @@ pub struct Waiting {
     /// The livepatch that is offered.
     pub version: PatchVersion,
     /// A word that stays the same, for programs: `mode`, `after-cutoff`, `held-cve`, `held-notice`,
-    /// `patch-delay`, `maintenance-window`.
+    /// `patch-delay`, `patch-spread`, `maintenance-window`.
     pub code: String,
     /// One line in lower case: what it waits for.
     pub message: String,

@@ -3,6 +3,7 @@
 //! | method and path | who | body → answer |
 //! |---|---|---|
 //! | `POST /v1/enroll` | anyone with a token | [`EnrollRequest`] → [`EnrollResponse`] |
+//! | `POST /v1/assignment` | `Authorization: Bearer` machine token | [`AssignmentRequest`] → [`AssignmentResponse`] |
 //! | `GET /v1/kernels/{channel}/{build_id}` | anyone | → signed [kernel document]; `ETag`, 304, 404 when this kernel is unknown |
 //! | `GET /v1/objects/{sha256}` | anyone | → module bytes, immutable |
 //! | `GET /v1/vendor/{repository}/{path}` | anyone | → file of a vendor's repository, byte for byte; `ETag`, 304 |
@@ -17,7 +18,7 @@
 
 mod report;
 
-use livepatch_types::{HostId, Redacted, Tier};
+use livepatch_types::{Cohort, HostId, Redacted, Tier};
 use serde::{Deserialize, Serialize};
 
 pub use report::{
@@ -38,6 +39,9 @@ pub struct EnrollRequest {
     pub machine: String,
     /// The random id that the loader drew when root enabled the host. The server signs an assignment of it.
     pub host: HostId,
+    /// The cohort that the host's owner wants. A server that does not know cohorts refuses a request with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<Cohort>,
 }
 
 /// The host has joined.
@@ -51,11 +55,29 @@ pub struct EnrollResponse {
     pub assignment: String,
 }
 
+/// An enrolled host asks for an assignment to another cohort. Its tier stays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssignmentRequest {
+    /// The id under which it enrolled.
+    pub host: HostId,
+    /// The cohort that its owner wants; none: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<Cohort>,
+}
+
+/// What the loader is given.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AssignmentResponse {
+    /// The operator's signed assignment of the host, an envelope.
+    pub assignment: String,
+}
+
 /// What went wrong, for people, and a word for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// A word that stays the same: `unknown-token` (401), `token-expired` and `token-exhausted` (403),
-    /// `unknown-kernel` and `not-found` (404), `bad-request` (4xx), `too-slow` (408), `too-large` (413), `internal` (500).
+    /// `other-host` (409), `unknown-kernel` and `not-found` (404), `bad-request` (4xx), `too-slow` (408), `too-large` (413), `internal` (500).
     pub code: String,
     /// One line in lower case.
     pub message: String,

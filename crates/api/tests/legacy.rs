@@ -23,7 +23,9 @@ fn status() -> Status {
         schema: 1,
         client_version: "0.1.0".into(),
         enabled: true,
+        enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
             architecture: Architecture::Amd64,
@@ -44,10 +46,12 @@ fn status() -> Status {
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
+            stage: None,
             applied_at: None,
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: vec![cve("CVE-2026-0001", true), cve("CVE-2026-12345", false)],
         },
         problem: None,
@@ -436,6 +440,7 @@ fn what_the_settings_keep_back() {
     for (code, option) in [
         ("after-cutoff", "cutoff-date"),
         ("patch-delay", "patch-delay"),
+        ("patch-spread", "patch-spread"),
         ("held-cve", "held-cves"),
         ("held-notice", "held-notices"),
     ] {

@@ -24,7 +24,7 @@ use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, unknown_line, verdict};
 use crate::wait::{Until, wait};
 use crate::{
-    CliError, Exit, bug_report, bundle, doctor, hold, reboot_required, status_text, telemetry, token,
+    CliError, Exit, bug_report, bundle, doctor, hold, import, reboot_required, status_text, telemetry, token,
 };
 
 /// Livepatches for the running kernel.
@@ -102,6 +102,9 @@ enum Command {
     Hold(Held),
     /// Hold them back no longer
     Unhold(Held),
+    /// The settings of this host: those of the original client are imported once
+    #[command(subcommand)]
+    Config(Settings),
     /// Ask the server now, and wait until what it offers is applied
     Refresh,
     /// Disable and unload the livepatch; it is held back until `apply` or another version
@@ -179,6 +182,21 @@ enum Command {
         /// Of which shell
         #[arg(value_enum)]
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Settings {
+    /// Take over what `canonical-livepatch config` of the original printed: all of it, or nothing and why
+    Import {
+        /// The file, or - for standard input
+        file: PathBuf,
+        /// Only say what would become of each setting
+        #[arg(long)]
+        dry_run: bool,
+        /// Configuration of the daemon
+        #[arg(long, default_value = CONFIGURATION)]
+        config: PathBuf,
     },
 }
 
@@ -348,6 +366,9 @@ pub fn run(
         Command::Hold(Held { what, config, format }) => hold::run(config, what, Change::Hold, *format, out),
         Command::Unhold(Held { what, config, format }) => {
             hold::run(config, what, Change::Unhold, *format, out)
+        }
+        Command::Config(Settings::Import { file, dry_run, config }) => {
+            import::run(file, config, *dry_run, now, out)
         }
         Command::Refresh => show_done(&Done::of(daemons.refresh()?), now, out, err),
         Command::Revert { all: _ } => show_done(&daemons.revert()?, now, out, err),

@@ -101,7 +101,9 @@ fn seen(
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").into(),
         enabled: false,
+        enabled_at: None,
         tier: None,
+        cohort: None,
         server: None,
         kernel,
         check: Check {
@@ -118,10 +120,12 @@ fn seen(
         patch: Patch {
             state,
             version: ours.map(|(version, _)| version),
+            stage: None,
             applied_at: None,
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: Vec::new(),
         },
         problem: Some(Failure { code: place.code().into(), message, hints: vec![place.hint().into()] }),

@@ -86,6 +86,14 @@ pub enum CliError {
         /// What happened.
         why: String,
     },
+    /// Settings of the original client cannot be imported.
+    #[error("cannot import {path}: {why}")]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
     /// There is no certificate of who signs livepatches.
     #[error("cannot read the certificate of who signs livepatches: {0}")]
     VendorCertificate(String),
@@ -129,6 +137,7 @@ impl CliError {
             | Self::Write { .. }
             | Self::NotConfirmed
             | Self::Bundle { .. }
+            | Self::Import { .. }
             | Self::VendorCertificate(_)
             | Self::NoUefi
             | Self::NoMokutil
@@ -163,6 +172,9 @@ impl CliError {
             }
             Self::NotConfirmed => vec!["answer y, or `--yes` for scripts, once the report has been read".into()],
             Self::Bundle { .. } => vec!["`livepatch-build trust attach` makes it: one file, of a livepatch".into()],
+            Self::Import { .. } => vec![
+                "it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out".into(),
+            ],
             Self::VendorCertificate(_) => {
                 vec!["put it, in PEM, as vendor.pem into /etc/livepatch/trust, readable for everybody".into()]
             }

@@ -16,7 +16,7 @@ pub struct Explanation {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Answer {
-    /// `host`, `kernel`, `applied`, `next`, `reboot`, `problem`, `note`: stays the same.
+    /// `host`, `kernel`, `applied`, `next`, `place`, `reboot`, `problem`, `note`: stays the same.
     about: &'static str,
     /// One line.
     message: String,
@@ -34,7 +34,9 @@ pub fn explain(status: &Status) -> Explanation {
     let server = status.server.as_deref().unwrap_or("no server");
     match (&status.tier, status.enabled) {
         (Some(tier), true) => {
-            say("host", format!("this host takes what {server} offers to tier {tier}"), &[])
+            let cohort = status.cohort.as_ref().map(|cohort| format!(", as one of cohort {cohort}"));
+            let cohort = cohort.unwrap_or_default();
+            say("host", format!("this host takes what {server} offers to tier {tier}{cohort}"), &[])
         }
         _ => {
             let hint = "`livepatch enable --token-file FILE` enrols it".to_owned();
@@ -62,6 +64,19 @@ pub fn explain(status: &Status) -> Explanation {
     if status.enabled {
         let (message, hints) = next(status);
         say("next", message, &hints);
+    }
+    let rolls_out = status.patch.waiting.as_ref().is_some_and(|waiting| waiting.code == "patch-spread");
+    if let Some(place) = status.patch.place.filter(|_| status.cohort.is_some() || rolls_out) {
+        let whose = match &status.cohort {
+            Some(cohort) => format!("the place of cohort {cohort}"),
+            None => "a place of its own".to_owned(),
+        };
+        let (percent, hundredths) = (place.hundredths / 100, place.hundredths % 100);
+        let message = format!(
+            "in a rollout of livepatch {} this host stands at {percent}.{hundredths:02} %, {whose}",
+            place.version
+        );
+        say("place", message, &[]);
     }
     if let Some(reboot) = &status.reboot {
         let hint = match &reboot.kernel {
@@ -101,7 +116,7 @@ fn applied(status: &Status) -> String {
 pub(crate) fn waiting_hint(waiting: &Waiting) -> &'static str {
     match waiting.code.as_str() {
         "mode" => "set the mode back to normal there, and restart the daemon",
-        "patch-delay" | "maintenance-window" => "`livepatch apply` does not wait",
+        "patch-delay" | "patch-spread" | "maintenance-window" => "`livepatch apply` does not wait",
         "held-cve" | "held-notice" => "`livepatch hold` shows what is held, `livepatch unhold` ends it",
         _ => "change it in /etc/livepatch/livepatch.toml, and restart the daemon",
     }

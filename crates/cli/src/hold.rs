@@ -16,8 +16,6 @@ use crate::{CliError, Exit};
 
 const CVES: &str = "held-cves";
 const NOTICES: &str = "held-notices";
-const RESTART: &str =
-    "hint: `systemctl restart livepatchd` makes it so: both daemons read their configuration then\n";
 
 /// What to do with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +75,7 @@ pub(crate) fn run(
             let all = cves.chain(notices.iter().map(ToString::to_string));
             let lines: String = all.map(|what| format!("held: {what}\n")).collect();
             let lines = if lines.is_empty() { "nothing is held\n".into() } else { lines };
-            lines + if told == Told::No { RESTART } else { "" }
+            lines + if told == Told::No { settings::RESTART_HINT } else { "" }
         }
     };
     out.write_all(said.as_bytes())?;

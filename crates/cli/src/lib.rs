@@ -17,6 +17,7 @@ mod exit;
 mod explain;
 mod file;
 mod hold;
+mod import;
 pub mod legacy;
 mod locks;
 mod reboot_required;

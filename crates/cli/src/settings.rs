@@ -12,6 +12,10 @@ use crate::file::replace_configuration;
 /// Where the daemons look for it.
 pub(crate) const CONFIGURATION: &str = "/etc/livepatch/livepatch.toml";
 
+/// What is said where the daemons were not told.
+pub(crate) const RESTART_HINT: &str =
+    "hint: `systemctl restart livepatchd` makes it so: both daemons read their configuration then\n";
+
 /// There where systemd runs (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
 const SERVICES: [&str; 2] = ["livepatchd.service", "livepatch-loader.service"];

@@ -111,11 +111,11 @@ mod tests {
     #[test]
     fn why_a_status_is_of_the_past() {
         let status = serde_json::json!({
-            "schema": 1, "client_version": "0.1.0", "enabled": true, "tier": null, "server": null, "kernel": null,
+            "schema": 1, "client_version": "0.1.0", "enabled": true, "enabled_at": null, "tier": null, "server": null, "kernel": null,
             "check": { "state": "checked", "at": null, "mirror": null, "document_version": null, "document_expires": null },
             "coverage": { "state": "unknown", "until": null, "series_until": null, "install": [] }, "reboot": null,
             "patch": {
-                "state": "unknown", "version": null, "applied_at": null, "held": false, "waiting": null,
+                "state": "unknown", "version": null, "stage": null, "applied_at": null, "held": false, "waiting": null,
                 "cutoff_date": null, "cves": [],
             },
             "problem": { "code": "x", "message": "it was so", "hints": ["do this"] }, "notes": [],

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use livepatch_api::daemon::{Check, Coverage, CoverageState, Cve, Failure, Patch, Reachability, Status};
-use livepatch_types::{CheckState, CveCoverage, PatchState, Rating, plural};
+use livepatch_types::{CheckState, CveCoverage, PatchState, Rating, Stage, plural};
 
 use crate::verdict::age_seconds;
 
@@ -26,10 +26,16 @@ pub fn status_text(status: &Status, now: Timestamp) -> String {
     }
     row("server", or_none(status.server.clone()));
     row("tier", or_none(status.tier.as_ref().map(ToString::to_string)));
+    if let Some(cohort) = &status.cohort {
+        row("cohort", cohort.to_string());
+    }
     row("last check", check_text(&status.check, now));
     row("covered", covered_text(&status.coverage));
     let style = patch_style(status.patch.state);
     row("livepatch", format!("{style}{}{style:#}", patch_text(&status.patch)));
+    if let Some(stage) = status.patch.stage.and_then(stage_text) {
+        row("stage", stage.into());
+    }
     if let Some(reboot) = &status.reboot {
         row("reboot", plain(&reboot.message));
     }
@@ -150,6 +156,24 @@ fn patch_text(patch: &Patch) -> String {
     let version = patch.version.map(|version| format!("{version} ")).unwrap_or_default();
     let at = patch.applied_at.map(|at| format!(" since {}", time(at))).unwrap_or_default();
     format!("{version}{state}{at}")
+}
+
+/// Where the livepatch is; nothing of one that is nowhere on its way.
+fn stage_text(stage: Stage) -> Option<&'static str> {
+    Some(match stage {
+        Stage::Absent => return None,
+        Stage::Downloaded => "downloaded, looked at next",
+        Stage::Verified => "verified, loaded next",
+        Stage::Inserting => "inserting",
+        Stage::Transition => "transition: the kernel moves its tasks to it",
+        Stage::Soaking => "soaking: in force, and not for long enough to be healthy",
+        Stage::Healthy => "healthy",
+        Stage::WithBug => "with bug: not applied again by itself",
+        Stage::Reverting => "reverting: the kernel moves its tasks from it",
+        Stage::Failed => "failed: tried again later",
+        Stage::Waiting => "waiting: tried once more when the operator still wants it",
+        Stage::Blocked => "blocked: not applied again by itself",
+    })
 }
 
 fn cve_table(cves: &[Cve]) -> String {

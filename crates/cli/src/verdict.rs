@@ -97,7 +97,7 @@ fn well(status: &Status) -> String {
         Some(version) => format!("livepatch {version} is applied"),
         None => "no livepatch is needed for this kernel".into(),
     };
-    if is_pending(status) { format!("{well}; {PENDING}") } else { well }
+    with_pending(status, well)
 }
 
 fn patch(status: &Status) -> Option<(Level, String)> {
@@ -173,6 +173,12 @@ fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
         return None;
     }
     let Some(at) = status.check.at else {
+        // As bad as if this host had reached its server last when it was enrolled.
+        let enrolled = status.enabled_at.map(|at| age_seconds(at, now));
+        if let Some(age) = enrolled.filter(|age| Duration::from_secs(*age) >= ages.critical) {
+            let why = format!("no check has succeeded since this host was enrolled, {} ago", hours(age));
+            return Some((Level::Critical, with_pending(status, why)));
+        }
         let none = match status.check.state {
             CheckState::NeedsCheck if is_pending(status) => PENDING,
             CheckState::NeedsCheck => "the server was not asked since the daemon started",
@@ -186,10 +192,16 @@ fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
         age if age >= ages.warning => Level::Warning,
         _ => return None,
     };
-    let hours = usize::try_from(age / 3600).unwrap_or(usize::MAX);
-    let hours = plural(hours, "hour", "hours");
-    let why = format!("the last check that succeeded was {hours} ago");
-    Some((level, if is_pending(status) { format!("{why}; {PENDING}") } else { why }))
+    let why = format!("the last check that succeeded was {} ago", hours(age));
+    Some((level, with_pending(status, why)))
+}
+
+fn with_pending(status: &Status, why: String) -> String {
+    if is_pending(status) { format!("{why}; {PENDING}") } else { why }
+}
+
+fn hours(seconds: u64) -> String {
+    plural(usize::try_from(seconds / 3600).unwrap_or(usize::MAX), "hour", "hours")
 }
 
 const PENDING: &str = "the check is pending: the network is not up";

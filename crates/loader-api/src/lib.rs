@@ -23,7 +23,7 @@ pub use vendor::{OperatorView, RoleSeen, VendorView, WantedFile};
 use jiff::Timestamp;
 use livepatch_api::daemon::Failure;
 use livepatch_manifest::{KernelDocument, ModuleObject, SupportMatrix, Target};
-use livepatch_types::{HostId, ModuleName, PatchVersion, Tier};
+use livepatch_types::{Cohort, HostId, ModuleName, PatchVersion, Stage, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Where the loader's sockets are.
@@ -51,6 +51,9 @@ pub struct View {
     /// Who this host is to its operator: drawn when root enabled it. None: it was not, or by an earlier version.
     #[serde(default)]
     pub host: Option<HostId>,
+    /// The cohort that the operator assigned it to; none: none.
+    #[serde(default)]
+    pub cohort: Option<Cohort>,
     /// The channel that the host is held to; none: the operator has not assigned it to one.
     pub channel: Option<Tier>,
     /// The document that is believed for the running kernel.
@@ -64,6 +67,9 @@ pub struct View {
     /// What applications passed while this loader ran, the oldest first.
     #[serde(default)]
     pub passed: Vec<Passed>,
+    /// Where livepatches are on the running kernel: those of which something is remembered, and the one that is offered.
+    #[serde(default)]
+    pub stages: Vec<Staged>,
     /// What root reverted and holds back.
     pub held: Option<PatchVersion>,
     /// What keeps livepatches from the running kernel.
@@ -96,6 +102,22 @@ pub struct View {
     /// Which kernels the operator covers; none: nobody brought it, which is so while this kernel is covered.
     #[serde(default)]
     pub support: Option<SupportMatrix>,
+}
+
+impl View {
+    /// Where a livepatch is; none: this loader says nothing of it.
+    pub fn stage(&self, version: PatchVersion) -> Option<Stage> {
+        self.stages.iter().find(|staged| staged.version == version).map(|staged| staged.stage)
+    }
+}
+
+/// Where a livepatch is on the running kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// The livepatch.
+    pub version: PatchVersion,
+    /// Where it is.
+    pub stage: Stage,
 }
 
 /// A livepatch that was applied in good health.

@@ -3,7 +3,7 @@
 
 use aws_lc_rs::rand;
 use livepatch_manifest::{AssignmentError, EnvelopeError, HostAssignment, KernelDocument};
-use livepatch_types::HostId;
+use livepatch_types::{Cohort, HostId};
 
 use crate::loader::not_enabled;
 use crate::problem::OPERATOR_HINT;
@@ -11,7 +11,8 @@ use crate::state::{Channel, Host, State};
 use crate::{Loader, Problem};
 
 impl Loader {
-    /// Takes the operator's assignment of this host: from then on documents of its tier are taken, and no others.
+    /// Takes the operator's assignment of this host: from then on documents of its tier are taken, and no others. Its cohort
+    /// must be the one that root's settings ask for: else whoever carries the assignment could choose the host's place.
     pub fn take_assignment(&self, envelope: &[u8]) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);
@@ -26,7 +27,13 @@ impl Loader {
             let host = state.host.as_mut().ok_or_else(not_enabled)?;
             let assignment =
                 HostAssignment::open(envelope, &operator.assignments, &host.id, host.assignment)?;
-            host.assignment = assignment.version;
+            if self.policy.unusable {
+                return Err(cohort_unknown());
+            }
+            if assignment.cohort != self.policy.cohort {
+                return Err(other_cohort(assignment.cohort.as_ref(), self.policy.cohort.as_ref()));
+            }
+            (host.assignment, host.cohort) = (assignment.version, assignment.cohort);
             if state.channel != Channel::Pinned(assignment.tier.clone()) {
                 tracing::info!(channel = %assignment.tier, "the operator assigned this host");
                 (state.channel, state.document) = (Channel::Pinned(assignment.tier), None);
@@ -60,7 +67,7 @@ impl Loader {
     pub(crate) fn new_host(&self) -> Result<Host, Problem> {
         let mut id = [0; 16];
         rand::fill(&mut id).map_err(|_| no_randomness())?;
-        Ok(Host { id: HostId::from_bytes(id), machine: self.machine, assignment: 0 })
+        Ok(Host { id: HostId::from_bytes(id), machine: self.machine, assignment: 0, cohort: None })
     }
 }
 
@@ -77,6 +84,22 @@ pub(crate) fn not_assigned() -> Problem {
     let hint =
         "`livepatch disable`, then `livepatch enable` enrols it anew; the server must issue assignments";
     Problem::new("not-assigned", message, hint)
+}
+
+pub(crate) fn other_cohort(assigned: Option<&Cohort>, wanted: Option<&Cohort>) -> Problem {
+    let word = |cohort: Option<&Cohort>| cohort.map_or_else(|| "no cohort".into(), |c| format!("cohort {c}"));
+    let message = format!(
+        "the operator assigned this host to {}, but its configuration asks for {}",
+        word(assigned),
+        word(wanted)
+    );
+    let hint = "restart the daemons if `cohort` in /etc/livepatch/livepatch.toml was just changed; else tell the server's operator";
+    Problem::new("assignment-wrong-cohort", message, hint)
+}
+
+pub(crate) fn cohort_unknown() -> Problem {
+    let message = "the operator's assignment is not taken while the configuration cannot be used";
+    Problem::new("configuration", message, "`journalctl -u livepatch-loader` says what is wrong in it")
 }
 
 pub(crate) fn host_copied() -> Problem {

@@ -80,7 +80,9 @@ impl Loader {
     ) -> Result<(), Problem> {
         self.verdict(kernel, Some(document)).install.map_err(of_a_bundle)?;
         let Some(target) = &document.target else { return Ok(()) };
-        self.policy.permits(target, Asker::Root, now).map_err(|waiting| held_by_policy(&waiting.message))
+        self.policy
+            .permits(target, None, Asker::Root, now)
+            .map_err(|waiting| held_by_policy(&waiting.message))
     }
 }
 

@@ -37,6 +37,17 @@ pub(crate) struct Executor<'a> {
 }
 
 impl Executor<'_> {
+    /// Before a livepatch that does not run is looked at: nothing of an earlier one of that version is left.
+    pub(crate) fn make_room(&self, version: PatchVersion) -> Result<(), Problem> {
+        let name = version.module_name();
+        // A module of ours whose livepatch is gone already keeps the new one out.
+        if self.kernel.modules()?.iter().any(|module| module.name == name) {
+            self.unload(&name)?;
+        }
+        let boot_id = self.kernel.boot_id()?;
+        self.store.update_if(|state| state.taken_away(version, self.build_id, &boot_id))
+    }
+
     /// Applies a verified module and waits for the end of its transition, or cancels it.
     pub(crate) fn apply(
         &self,
@@ -57,13 +68,7 @@ impl Executor<'_> {
             return Err(LoadError::from(LoadRefusal::FtraceOff).into());
         }
         check_modules(self.kernel, patched)?;
-        // A module of ours whose livepatch is gone already keeps the new one out.
-        if modules.contains(&name) {
-            self.unload(&name)?;
-        }
         self.store.update_if(|state| {
-            forget_loaded(state, &name);
-            state.gone(target.version);
             state.begin_insert(target, self.build_id, &boot_id, now)?;
             remember_loaded(state, &boot_id, &name);
             Ok(())

@@ -1,11 +1,11 @@
-//! The crash guard, as pure rules: where one livepatch is, where it may go from there, and what it means when a host
-//! went down meanwhile. Every change of it is on the disk before the step that it announces. See docs/crash-guard.md.
+//! The crash guard, as pure rules: what it means for a livepatch when a host went down meanwhile. Where it may go is
+//! the table of [`livepatch_types::Stage`]. See docs/crash-guard.md.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_manifest::KernelDocument;
-use livepatch_types::BuildId;
+use livepatch_types::{BuildId, ForbiddenTransition, Stage, StageEvent as Event};
 
 use crate::Problem;
 use crate::state::{Blocked, Phase, Retry};
@@ -16,137 +16,9 @@ pub const SOAK: Duration = Duration::from_secs(15 * 60);
 /// How far this host's clock is believed to be ahead of the newest signing time that was believed.
 const CLOCK_COUNTS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where a livepatch is in this boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// Not in the kernel.
-    Absent,
-    /// The kernel is about to get it.
-    Inserting,
-    /// The kernel moves its tasks to it.
-    Transition,
-    /// In force, and not for long enough to say that it is healthy.
-    Soaking,
-    /// In force, and healthy.
-    Healthy,
-    /// In force, and the kernel complained of it: not loaded again by itself.
-    WithBug,
-    /// The kernel is about to move its tasks from it, or does.
-    Reverting,
-    /// A host went down while it soaked: tried once more when the operator still wants it.
-    Waiting,
-    /// A host went down with it: not loaded again by itself.
-    Blocked,
-}
-
-/// What happens to a livepatch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// It is loaded next.
-    Insert,
-    /// The kernel has it.
-    Inserted,
-    /// The kernel refused it, it was cancelled, or it is gone.
-    Ended,
-    /// The transition to it ended.
-    InForce,
-    /// The same, and it was healthy in an earlier boot.
-    BackInForce,
-    /// It was in force for long enough.
-    Soaked,
-    /// Another took its place.
-    Replaced,
-    /// It is disabled next.
-    Revert,
-    /// The kernel could not let go of it; it soaks on.
-    StillSoaking,
-    /// The kernel could not let go of it; it is as healthy as before.
-    StillHealthy,
-    /// The kernel could not let go of it, of which it complained before.
-    StillWithBug,
-    /// It is out of force.
-    Removed,
-    /// The same, and the kernel complained of it before.
-    RemovedWithBug,
-    /// The kernel's log has a warning, bug or oops in its code.
-    Complained,
-    /// The host was shut down in good order.
-    ShutDown,
-    /// The host went down, and nothing says why.
-    WentDown,
-    /// The host went down, and a record of a panic is there, or it was the second time.
-    Panicked,
-    /// Root forgets what happened.
-    Cleared,
-}
-
-/// All that may happen: from a stage, by an event, to a stage.
-pub const TRANSITIONS: &[(Stage, Event, Stage)] = {
-    use Event::*;
-    use Stage::*;
-    &[
-        (Absent, Insert, Inserting),
-        (Inserting, Inserted, Transition),
-        (Inserting, Ended, Absent),
-        (Inserting, ShutDown, Absent),
-        (Inserting, WentDown, Blocked),
-        (Inserting, Panicked, Blocked),
-        (Transition, InForce, Soaking),
-        (Transition, BackInForce, Healthy),
-        (Transition, Ended, Absent),
-        (Transition, ShutDown, Absent),
-        (Transition, WentDown, Blocked),
-        (Transition, Panicked, Blocked),
-        (Soaking, Soaked, Healthy),
-        (Soaking, Replaced, Absent),
-        (Soaking, Ended, Absent),
-        (Soaking, Revert, Reverting),
-        (Soaking, ShutDown, Absent),
-        (Soaking, WentDown, Waiting),
-        (Soaking, Panicked, Blocked),
-        (Healthy, Replaced, Absent),
-        (Healthy, Ended, Absent),
-        (Healthy, Revert, Reverting),
-        (Healthy, ShutDown, Absent),
-        (Healthy, WentDown, Absent),
-        (Healthy, Panicked, Absent),
-        (Soaking, Complained, WithBug),
-        (Healthy, Complained, WithBug),
-        (Absent, Complained, Blocked),
-        (Waiting, Complained, Blocked),
-        (WithBug, Replaced, Blocked),
-        (WithBug, Ended, Blocked),
-        (WithBug, Revert, Reverting),
-        (WithBug, ShutDown, Blocked),
-        (WithBug, WentDown, Blocked),
-        (WithBug, Panicked, Blocked),
-        (WithBug, Cleared, Healthy),
-        (Reverting, Removed, Absent),
-        (Reverting, RemovedWithBug, Blocked),
-        (Reverting, StillWithBug, WithBug),
-        (Reverting, StillSoaking, Soaking),
-        (Reverting, StillHealthy, Healthy),
-        (Reverting, ShutDown, Absent),
-        (Reverting, WentDown, Blocked),
-        (Reverting, Panicked, Blocked),
-        (Waiting, Insert, Inserting),
-        (Waiting, Cleared, Absent),
-        (Blocked, Cleared, Absent),
-    ]
-};
-
-impl Stage {
-    /// Where an event leads; none: it cannot happen here.
-    pub fn after(self, event: Event) -> Option<Self> {
-        TRANSITIONS.iter().find(|(from, by, _)| *from == self && *by == event).map(|(_, _, to)| *to)
-    }
-
-    /// The same, as a check before a step is taken.
-    pub(crate) fn check(self, event: Event) -> Result<Self, Problem> {
-        self.after(event).ok_or_else(|| {
-            let message = format!("a livepatch that is {self:?} cannot be {event:?}").to_lowercase();
-            Problem::new("guard-transition", message, "tell the developers; `livepatch locks list` shows it")
-        })
+impl From<ForbiddenTransition> for Problem {
+    fn from(forbidden: ForbiddenTransition) -> Self {
+        Self::new("guard-transition", forbidden, "tell the developers; `livepatch locks list` shows it")
     }
 }
 

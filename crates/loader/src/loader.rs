@@ -18,16 +18,17 @@ use crate::journal::Journal;
 use crate::objects::ObjectCache;
 use crate::observer::{Observer, Watched};
 use crate::plan::{self, Action, Desired, Observed};
-use crate::state::{self, Channel, Seen, State, StateStore};
+use crate::state::{self, Channel, State, StateStore};
 use crate::step::Steps;
 use crate::vendor::Vendors;
+use crate::verify::PatchedModule;
 use crate::{Problem, TrustDirectories, Verdict, verify};
 
 /// Steps in one round: a settle, a withdrawal, an application and the look after it, with room.
 const MAX_STEPS: usize = 6;
 
 /// How long a command of root's lets things wait for no window: as long as `livepatch apply` waits for the agent.
-const ROOT_ASKS: Duration = Duration::from_secs(15 * 60);
+const ROOT_ASKS: Duration = Duration::from_mins(15);
 
 /// What a loader is made of.
 pub struct Parts {
@@ -146,7 +147,7 @@ impl Loader {
         }
         let document = KernelDocument::open_any_channel(envelope, &operator.documents, &kernel)?;
         self.check_channel(&state, &document)?;
-        self.store.update_if(|state| {
+        self.store.note_if(|state| {
             // Looked at under the lock: two documents at a time must not make the older one the last.
             self.check_channel(state, &document)?;
             document.check_version(state.seen_version(
@@ -154,7 +155,8 @@ impl Loader {
                 &kernel.build_id,
                 &document.channel,
             ))?;
-            remember_seen(state, &operator.name, &document);
+            state.forget_other_operators(&operator.name);
+            state.remember_seen(&operator.name, &document)?;
             state.issued(&operator.name, document.issued);
             state.document = Some(String::from_utf8_lossy(envelope).into_owned());
             Ok(())
@@ -210,9 +212,10 @@ impl Loader {
         // Held first: a loader that dies in between must not bring it back.
         self.store.update(|state| state.held = Some(version))?;
         let removed = self.executor(&self.kernel.identity()?).remove(version, self.clock.now());
-        self.store.update(|state| match &removed {
-            Ok(()) => state.applied = None,
-            Err(_) => state.held = None,
+        self.store.update(|now| match &removed {
+            Ok(()) => now.applied = None,
+            // What root held back before stays so.
+            Err(_) => now.held = state.held,
         })?;
         removed
     }
@@ -238,8 +241,7 @@ impl Loader {
     pub(crate) fn forget_locks(&self, build_id: &BuildId) -> Result<(), Problem> {
         let kernel_log_seen = self.kernel_log_seen(&self.kernel.boot_id()?);
         self.store.update(|state| {
-            (state.held, state.stalled) = (None, None);
-            state.blocked.retain(|blocked| blocked.build_id != *build_id);
+            state.cleared(build_id);
             // What was complained of until now is forgotten, too.
             state.kernel_log_seen = kernel_log_seen;
         })
@@ -253,7 +255,7 @@ impl Loader {
             (state.channel, state.host) = (Channel::Closed, None);
             (state.document, state.applied, state.support) = (None, None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
-            (state.soaking, state.healthy_before) = (None, None);
+            (state.soaking, state.healthy_before, state.prepared) = (None, None, None);
         })?;
         self.objects.keep_only(&[]);
         self.journal.forget();
@@ -417,7 +419,8 @@ impl Loader {
         supplied: Option<&SealedModule>,
         vendor: &Verdict,
     ) -> Result<(), Problem> {
-        let certificates = self.trust.vendor()?;
+        let executor = self.executor(kernel);
+        executor.make_room(target.version)?;
         let cached;
         let module = match supplied {
             Some(module) => module,
@@ -426,14 +429,35 @@ impl Loader {
                 &cached
             }
         };
+        let boot_id = self.kernel.boot_id()?;
+        self.store.update_if(|state| state.fetched(target.version, &kernel.build_id, &boot_id))?;
+        let loaded = self.verify(kernel, target, module, vendor).and_then(|patched| {
+            if supplied.is_some() {
+                // Only now: what is not the vendor's does not get to the disk.
+                self.objects.put(&target.module.sha256, module.bytes())?;
+            }
+            self.store.update_if(State::passed)?;
+            executor.apply(module, &patched, target, self.clock.now())
+        });
+        if loaded.is_err() {
+            self.store.update_if(State::refused)?;
+        }
+        loaded
+    }
+
+    /// Whether a module is the vendor's, for this kernel, and allowed today; and which modules it patches.
+    fn verify(
+        &self,
+        kernel: &KernelIdentity,
+        target: &Target,
+        module: &SealedModule,
+        vendor: &Verdict,
+    ) -> Result<Vec<PatchedModule>, Problem> {
+        let certificates = self.trust.vendor()?;
         let patched = verify::verify(module.bytes(), &target.module, target.version, kernel, &certificates)?;
         let signer = verify_module(module.bytes(), &certificates)?.signer.key_id_hex();
         vendor.check_module(kernel, target.version, module.bytes(), &signer, self.kernel.modules()?)?;
-        if supplied.is_some() {
-            // Only now: what is not the vendor's does not get to the disk.
-            self.objects.put(&target.module.sha256, module.bytes())?;
-        }
-        self.executor(kernel).apply(module, &patched, target, self.clock.now())
+        Ok(patched)
     }
 
     /// Unloads what was replaced and drops cached objects that are no longer needed. What fails is tried next time.
@@ -516,23 +540,5 @@ pub(crate) fn not_wanted() -> Problem {
     Problem::new("module-not-wanted", message, "`livepatch refresh` asks the server for the newest document")
 }
 
-fn remember_seen(state: &mut State, operator: &str, document: &KernelDocument) {
-    let (build_id, channel) = (&document.kernel.build_id, &document.channel);
-    let same =
-        |seen: &Seen| seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel;
-    if !state.seen.iter().any(same) {
-        state.seen.push(Seen {
-            operator: operator.to_owned(),
-            build_id: build_id.clone(),
-            channel: channel.clone(),
-            version: 0,
-            withdrawn: Vec::new(),
-        });
-    }
-    for seen in state.seen.iter_mut().filter(|seen| same(seen)) {
-        seen.version = seen.version.max(document.version);
-        seen.withdrawn.extend(&document.withdrawn);
-        seen.withdrawn.sort();
-        seen.withdrawn.dedup();
-    }
-}
+#[cfg(test)]
+mod tests;

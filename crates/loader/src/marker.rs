@@ -1,14 +1,15 @@
-//! The crash guard's marker in the state: each change of it is checked against [`crate::guard::TRANSITIONS`] first.
+//! Where livepatches are, in the state: each change is held against [`livepatch_types::TRANSITIONS`] first. From
+//! `Inserting` on it is a marker on the disk, before the step that it announces: the crash guard's.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use livepatch_manifest::Target;
-use livepatch_types::{BuildId, ModuleName, PatchVersion};
+use livepatch_types::{BuildId, ModuleName, PatchVersion, Stage, StageEvent as Event};
 
 use crate::Problem;
-use crate::guard::{Event, Stage, end_of, retry_after};
-use crate::state::{Applied, Blocked, InProgress, Phase, Retry, Soaking, State};
+use crate::guard::{end_of, retry_after};
+use crate::state::{Applied, Blocked, InProgress, Phase, Prepared, Retry, Soaking, State};
 
 /// What is found of the end of a host at the next start.
 pub(crate) struct Found<'a> {
@@ -38,12 +39,92 @@ impl State {
         if self.soaks(boot_id).is_some_and(|soaking| of_version(soaking.version, &soaking.build_id)) {
             return Stage::Soaking;
         }
+        let prepared = self.prepared.as_ref().filter(|p| of_version(p.version, &p.build_id));
         match self.blocked.iter().find(|b| of_version(b.version, &b.build_id)).map(|b| b.retry) {
-            Some(Retry::Never) => return Stage::Blocked,
-            Some(Retry::AfterIssued(_)) => return Stage::Waiting,
-            Some(Retry::UnderWay) | None => {}
+            Some(Retry::Never) => Stage::Blocked,
+            Some(Retry::AfterIssued(_)) => Stage::Waiting,
+            Some(Retry::UnderWay) | None if applied && loaded => Stage::Healthy,
+            Some(Retry::UnderWay) | None => match prepared {
+                Some(prepared) => prepared.stage,
+                None if self.stalled(version, build_id, boot_id).is_some() => Stage::Failed,
+                None => Stage::Absent,
+            },
         }
-        if applied && loaded { Stage::Healthy } else { Stage::Absent }
+    }
+
+    /// Every livepatch of a kernel of which something is remembered, and where it is, by version.
+    pub fn stages(&self, build_id: &BuildId, boot_id: &str) -> Vec<(PatchVersion, Stage)> {
+        let applied =
+            self.applied.iter().chain(&self.healthy_before).map(|a| (a.target.version, &a.build_id));
+        let progress = self.in_progress.iter().map(|p| (p.target.version, &p.build_id));
+        let blocked = self.blocked.iter().map(|b| (b.version, &b.build_id));
+        let prepared = self.prepared.iter().map(|p| (p.version, &p.build_id));
+        let stalled = self.stalled.iter().map(|s| (s.version, &s.build_id));
+        let all = applied.chain(progress).chain(blocked).chain(prepared).chain(stalled);
+        let here = all.filter(|(_, of)| *of == build_id).map(|(version, _)| version);
+        let versions: std::collections::BTreeSet<PatchVersion> = here.collect();
+        versions.into_iter().map(|version| (version, self.stage(version, build_id, boot_id))).collect()
+    }
+
+    /// The bytes that a signed document names are here, and nothing of that version is in the kernel.
+    pub(crate) fn fetched(
+        &mut self,
+        version: PatchVersion,
+        build_id: &BuildId,
+        boot_id: &str,
+    ) -> Result<(), Problem> {
+        if let Some(other) = self.prepared.take_if(|p| p.version != version || p.build_id != *build_id) {
+            other.stage.next(Event::Replaced)?;
+        }
+        let stage = self.stage(version, build_id, boot_id).next(Event::Fetched)?;
+        for blocked in &mut self.blocked {
+            if blocked.version == version && blocked.build_id == *build_id {
+                blocked.retry = Retry::UnderWay;
+            }
+        }
+        self.prepared = Some(Prepared { version, build_id: build_id.clone(), stage });
+        Ok(())
+    }
+
+    /// What was fetched passed every look at it.
+    pub(crate) fn passed(&mut self) -> Result<(), Problem> {
+        let Some(prepared) = &mut self.prepared else {
+            return Ok(Stage::Absent.next(Event::Passed).map(drop)?);
+        };
+        prepared.stage = prepared.stage.next(Event::Passed)?;
+        Ok(())
+    }
+
+    /// What was fetched does not go to the kernel. Once it is on its way there its marker says what came of it.
+    pub(crate) fn refused(&mut self) -> Result<(), Problem> {
+        let on_its_way = |prepared: &&mut Prepared| prepared.stage != Stage::Failed;
+        if let Some(prepared) = self.prepared.as_mut().filter(on_its_way) {
+            prepared.stage = prepared.stage.next(Event::Refused)?;
+        }
+        Ok(())
+    }
+
+    /// The kernel does not have a livepatch that may be remembered as in force: somebody else took it away.
+    pub(crate) fn taken_away(
+        &mut self,
+        version: PatchVersion,
+        build_id: &BuildId,
+        boot_id: &str,
+    ) -> Result<(), Problem> {
+        if self.stage(version, build_id, boot_id).is_in_force() {
+            self.check(version, build_id, boot_id, Event::Ended)?;
+        }
+        let name = version.module_name();
+        self.loaded.names.retain(|loaded| *loaded != name);
+        self.gone(version);
+        Ok(())
+    }
+
+    /// Root forgets holds, stalls, failures, and the crash guards of a kernel.
+    pub(crate) fn cleared(&mut self, build_id: &BuildId) {
+        (self.held, self.stalled) = (None, None);
+        self.prepared.take_if(|prepared| prepared.stage == Stage::Failed);
+        self.blocked.retain(|blocked| blocked.build_id != *build_id);
     }
 
     /// What soaks in a boot.
@@ -69,7 +150,7 @@ impl State {
         if matches!(stage, Stage::WithBug | Stage::Blocked) {
             return Ok(false);
         }
-        stage.check(Event::Complained)?;
+        stage.next(Event::Complained)?;
         // It does not get to be healthy; what was before it is what comes back after the boot.
         self.soaking.take_if(|soaking| soaking.version == version);
         self.block(version, build_id, Phase::Soaking, Retry::Never, found);
@@ -88,10 +169,11 @@ impl State {
         boot_id: &str,
         event: Event,
     ) -> Result<(), Problem> {
-        self.stage(version, build_id, boot_id).check(event).map(|_| ())
+        Ok(self.stage(version, build_id, boot_id).next(event).map(drop)?)
     }
 
-    /// Before the kernel gets a livepatch. One that is blocked does not get past this, whatever was planned.
+    /// Before the kernel gets a livepatch. One that was not verified, or is blocked, does not get past this, whatever was
+    /// planned.
     pub(crate) fn begin_insert(
         &mut self,
         target: &Target,
@@ -100,11 +182,7 @@ impl State {
         now: Timestamp,
     ) -> Result<(), Problem> {
         self.check(target.version, build_id, boot_id, Event::Insert)?;
-        for blocked in &mut self.blocked {
-            if blocked.version == target.version && blocked.build_id == *build_id {
-                blocked.retry = Retry::UnderWay;
-            }
-        }
+        self.prepared = None;
         self.in_progress = Some(InProgress {
             target: target.clone(),
             build_id: build_id.clone(),
@@ -119,7 +197,7 @@ impl State {
     /// The kernel has it.
     pub(crate) fn inserted(&mut self) -> Result<(), Problem> {
         if let Some(progress) = &mut self.in_progress {
-            Stage::from(progress.phase).check(Event::Inserted)?;
+            Stage::from(progress.phase).next(Event::Inserted)?;
             progress.phase = Phase::Transition;
         }
         Ok(())
@@ -132,14 +210,17 @@ impl State {
         };
         let removed = progress.phase == Phase::Reverting;
         let bug = self.has_bug(progress.target.version, &progress.build_id);
-        Stage::from(progress.phase).check(match (removed, bug) {
+        let stage = Stage::from(progress.phase).next(match (removed, bug) {
             (true, true) => Event::RemovedWithBug,
             (true, false) => Event::Removed,
             (false, _) => Event::Ended,
         })?;
+        let (version, build_id) = (progress.target.version, progress.build_id);
         if removed {
-            self.soaking.take_if(|soaking| soaking.version == progress.target.version);
+            self.soaking.take_if(|soaking| soaking.version == version);
             self.healthy_before = None;
+        } else {
+            self.prepared = Some(Prepared { version, build_id, stage });
         }
         Ok(())
     }
@@ -160,6 +241,12 @@ impl State {
             return Ok(());
         };
         let version = done.target.version;
+        if let Some(other) = self.applied.as_ref().filter(|applied| applied.target.version != version) {
+            let stage = self.stage(other.target.version, &other.build_id, &done.boot_id);
+            if stage.is_in_force() {
+                stage.next(Event::Replaced)?;
+            }
+        }
         let before = self.applied.take().filter(|applied| {
             let applied_version = applied.target.version;
             applied.build_id == done.build_id
@@ -168,7 +255,7 @@ impl State {
         });
         let was_healthy = before.as_ref().is_some_and(|before| before.target.version == version);
         let soaks = !was_healthy && !soak.is_zero();
-        Stage::from(done.phase).check(if soaks { Event::InForce } else { Event::BackInForce })?;
+        Stage::from(done.phase).next(if soaks { Event::InForce } else { Event::BackInForce })?;
         self.soaking = soaks.then(|| Soaking {
             version,
             build_id: done.build_id.clone(),
@@ -254,7 +341,7 @@ impl State {
             false if self.soaks(&progress.boot_id).is_some() => Event::StillSoaking,
             false => Event::StillHealthy,
         };
-        Stage::from(progress.phase).check(event).map(|_| ())
+        Ok(Stage::from(progress.phase).next(event).map(drop)?)
     }
 
     /// The loader ends in good order.
@@ -283,7 +370,7 @@ impl State {
         if let Some(progress) = self.in_progress.take_if(|p| p.boot_id != found.boot_id) {
             let (version, build_id) = (progress.target.version, progress.build_id);
             let end = end_of(progress.closed, panicked, false);
-            if Stage::from(progress.phase).check(end)? == Stage::Blocked {
+            if Stage::from(progress.phase).next(end)? == Stage::Blocked {
                 self.block(version, &build_id, progress.phase, Retry::Never, found);
                 // If it was healthy, that is in doubt now.
                 if self.applied.as_ref().is_some_and(|a| a.target.version == version) {
@@ -313,7 +400,7 @@ impl State {
                     && blocked.build_id == soaking.build_id
                     && blocked.retry == Retry::UnderWay
             });
-            let retry = match Stage::Soaking.check(end_of(false, panicked, again))? {
+            let retry = match Stage::Soaking.next(end_of(false, panicked, again))? {
                 Stage::Waiting => Retry::AfterIssued(retry_after(soaking.at, self.latest_issued, found.soak)),
                 _ => Retry::Never,
             };

@@ -63,6 +63,11 @@ impl OperatorRoot {
         &self.0.root().repository
     }
 
+    /// Whether that one is the next, as its signatures say.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        next.0.is_newer_than(&self.0) && self.0.clone().take_root(&next.0.root_bytes()).is_ok()
+    }
+
     fn name(&self) -> String {
         format!("root {}", self.repository())
     }
@@ -101,10 +106,7 @@ fn check(root: &Root) -> Result<(), Refusal> {
 impl Loader {
     /// Who speaks for the operator now. The root is pinned when it is seen for the first time.
     pub(crate) fn operator(&self) -> Result<Operator, Problem> {
-        let pinned = self.trust.optional(ROOT_FILE)?;
-        let pinned = pinned.map(|bytes| OperatorRoot::pin(&bytes)).transpose();
-        let pinned = pinned.map_err(|refusal| root_unreadable(&refusal))?;
-        match (self.store.get().operator, pinned) {
+        match (self.store.get().operator, self.pinned_operator()?) {
             (None, None) => {
                 let key = self.trust.operator()?;
                 let keys = vec![key.clone()];
@@ -116,18 +118,22 @@ impl Loader {
                 tracing::info!(repository = %pinned.repository(), "the operator's root is pinned");
                 Ok(pinned.operator())
             }
-            // A newer root of the same name may have come with a package: the chain of roots counts.
-            (Some(known), Some(pinned)) if known.repository() == pinned.repository() => Ok(known.operator()),
-            (Some(known), Some(pinned)) => Err(other_root(known.repository(), pinned.repository())),
+            (Some(known), Some(pinned)) if known.repository() != pinned.repository() => {
+                Err(other_root(known.repository(), pinned.repository()))
+            }
+            // The next one came with a package, or from root: the server need not bring it. The chain of roots counts.
+            (Some(known), Some(pinned)) if known.is_followed_by(&pinned) => {
+                self.store.update_if(|state| follow(state, &pinned.0.root_bytes()))?;
+                Ok(pinned.operator())
+            }
+            (Some(known), Some(_)) => Ok(known.operator()),
         }
     }
 
-    /// Whether the root that is known is the pinned one or came after it; an error: the pinned one is none.
-    pub(crate) fn operator_is_as_pinned(&self) -> Result<bool, Problem> {
-        let Some(OperatorRoot(known)) = self.store.get().operator else { return Ok(false) };
-        let Some(pinned) = self.trust.optional(ROOT_FILE)? else { return Ok(false) };
-        let OperatorRoot(pinned) = OperatorRoot::pin(&pinned).map_err(|refusal| root_unreadable(&refusal))?;
-        Ok(known.continues(&pinned))
+    /// The root in a trust directory; an error: it is none.
+    pub(crate) fn pinned_operator(&self) -> Result<Option<OperatorRoot>, Problem> {
+        let pinned = self.trust.optional(ROOT_FILE)?.map(|bytes| OperatorRoot::pin(&bytes)).transpose();
+        pinned.map_err(|refusal| root_unreadable(&refusal))
     }
 
     /// Takes the next root of the operator's: signed as the one that is known says, and as itself says.
@@ -138,24 +144,25 @@ impl Loader {
             if state.channel == Channel::Closed {
                 return Err(not_enabled());
             }
-            let Some(OperatorRoot(known)) = &state.operator else {
-                return Err(root_not_pinned());
-            };
-            let before = known.root().clone();
-            let mut known = known.clone();
-            known.take_root(bytes).and_then(|()| check(known.root())).map_err(of_the_operator)?;
-            forget_renounced(state, &before, known.root());
-            tracing::info!(version = known.seen(Role::Root), "the operator's next root is believed");
-            state.operator = Some(OperatorRoot(known));
-            Ok(())
+            follow(state, bytes)
         })
     }
 
-    /// What time did to the operator's root, if it installs nothing new any more.
+    /// Why the operator's root installs nothing new any more, if so: there is a newer one, or its time is over.
     pub(crate) fn operator_stale(&self) -> Option<Problem> {
-        let state = self.store.get();
-        let OperatorRoot(root) = state.operator.as_ref().filter(|_| state.channel != Channel::Closed)?;
-        root.check_time(self.clock.now()).err().map(of_the_operator)
+        if self.store.get().channel == Channel::Closed {
+            return None;
+        }
+        // Follows the pinned one, if it can; why it cannot is said elsewhere.
+        let _ = self.operator();
+        let OperatorRoot(known) = self.store.get().operator?;
+        if let Ok(Some(OperatorRoot(pinned))) = self.pinned_operator()
+            && pinned.is_newer_than(&known)
+        {
+            let [seen, pinned] = [&known, &pinned].map(|root| root.seen(Role::Root));
+            return Some(newer_root_pinned(&known.root().repository, seen, pinned));
+        }
+        known.check_time(self.clock.now()).err().map(of_the_operator)
     }
 
     /// How the operator's root looks.
@@ -182,15 +189,40 @@ fn adopt(state: &mut State, root: OperatorRoot) {
     state.operator = Some(root);
 }
 
-/// Recovery from fast-forward: a stolen key may have signed the highest version there is, and a time far ahead. What it
-/// could say is forgotten when the next root leaves none of the keys that could have signed it. Withdrawals stay: they
-/// are final.
+/// The next root takes the place of the one that is known: signed as that one says, and as itself says.
+fn follow(state: &mut State, bytes: &[u8]) -> Result<(), Problem> {
+    let Some(OperatorRoot(known)) = &state.operator else {
+        return Err(root_not_pinned());
+    };
+    let before = known.root().clone();
+    let mut known = known.clone();
+    known.take_root(bytes).and_then(|()| check(known.root())).map_err(of_the_operator)?;
+    forget_renounced(state, &before, known.root());
+    tracing::info!(version = known.seen(Role::Root), "the operator's next root is believed");
+    state.operator = Some(OperatorRoot(known));
+    Ok(())
+}
+
+/// Root: begins anew from the pinned root, unless the one that is known is that or came after it.
+pub(crate) fn begin_anew(state: &mut State, pinned: Option<&OperatorRoot>) {
+    let Some(OperatorRoot(known)) = state.operator.take() else { return };
+    match pinned {
+        Some(OperatorRoot(pinned)) if known.continues(pinned) => state.operator = Some(OperatorRoot(known)),
+        Some(OperatorRoot(pinned)) if known.root().repository == pinned.root().repository => {
+            forget_renounced(state, known.root(), pinned.root());
+        }
+        _ => {}
+    }
+}
+
+/// Recovery from a stolen key: it may have signed the highest version there is, a time far ahead, and the withdrawal of
+/// everything that will ever come. What it could say is forgotten when the next root leaves none of the keys that could have
+/// signed it. What the operator withdrew itself stands in every document of the next key, without which nothing new is
+/// installed; final is what the vendor withdraws.
 fn forget_renounced(state: &mut State, before: &Root, next: &Root) {
     if before.is_renounced_by(next, Role::Documents) {
         let name = format!("root {}", before.repository);
-        for seen in state.seen.iter_mut().filter(|seen| seen.operator == name) {
-            seen.version = 0;
-        }
+        state.seen.retain(|seen| seen.operator != name);
         state.latest_issued = Some::<Timestamp>(next.header.issued);
         state.latest_issued_by = Some(name);
         state.document = None;
@@ -220,6 +252,16 @@ pub(crate) fn root_missing(repository: &RepositoryName) -> Problem {
 pub(crate) fn other_root(was: &RepositoryName, is: &RepositoryName) -> Problem {
     let message = format!("{ROOT_FILE} is that of {is}, and this host is held to {was}");
     Problem::new("operator-other-root", message, RESET)
+}
+
+pub(crate) fn newer_root_pinned(repository: &RepositoryName, seen: u64, pinned: u64) -> Problem {
+    let message = format!(
+        "{ROOT_FILE} is version {pinned} of {repository}, which does not follow from version {seen}, the last that was seen"
+    );
+    let hint = "`livepatch refresh` fetches those in between; if it stays so, the server holds them back: tell its operator";
+    let mut problem = Problem::new("operator-root-newer-pinned", message, hint);
+    problem.hints.push(format!("or {RESET}"));
+    problem
 }
 
 pub(crate) fn root_not_pinned() -> Problem {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use livepatch_kernel::Livepatch;
-use livepatch_manifest::{KernelDocument, Target};
+use livepatch_manifest::{KernelDocument, Place, Target};
 use livepatch_types::{BuildId, ModuleName, PatchVersion, plural};
 
 use crate::guard::{crash_problem, guard_of};
@@ -306,7 +306,8 @@ fn choose(
     if let Err(problem) = &desired.vendor.install {
         return fallback(Some(problem.clone()), problem.message.clone());
     }
-    if let Err(waiting) = desired.policy.permits(target, desired.asker, now) {
+    let place = state.host.as_ref().map(|host| Place::of(&host.id, host.cohort.as_ref(), version));
+    if let Err(waiting) = desired.policy.permits(target, place, desired.asker, now) {
         return fallback(None, waiting.message);
     }
     if !desired.obtainable {

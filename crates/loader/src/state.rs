@@ -1,15 +1,16 @@
 //! What the loader remembers: one file, replaced as a whole. A file that cannot be read is left alone: the host installs
 //! nothing new, keeps running what it runs, and says so.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use livepatch_manifest::Target;
+use livepatch_manifest::{KernelDocument, Target};
 use livepatch_trust::RepositoryName;
-use livepatch_types::{BuildId, HostId, ModuleName, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, ModuleName, PatchVersion, Sha256Digest, Stage, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
@@ -18,6 +19,13 @@ use crate::step::{Step, Steps, Unwatched};
 
 const SCHEMA: u32 = 1;
 const MAX_STATE_BYTES: u64 = 4 << 20;
+/// What may be noted of what others say fills no more than this. The rest is kept for what root says and for markers: twice
+/// the longest livepatch that a document can name takes 800 KiB.
+const MAX_NOTED_BYTES: u64 = 3 << 20;
+/// So many withdrawals by the operator are remembered of one kernel.
+const MAX_WITHDRAWN: usize = 1024;
+/// Of so many kernels and channels it is known how far the documents of operators were seen that do not speak any more.
+const MOST_SEEN_OF_OTHERS: usize = 64;
 const FILE_NAME: &str = "state.json";
 /// What is remembered of the vendor's repository.
 pub(crate) const VENDOR_FILE: &str = "vendor.json";
@@ -70,6 +78,10 @@ pub struct State {
     pub blocked: Vec<Blocked>,
     /// What did not come into force in time.
     pub stalled: Option<Stalled>,
+    /// What is on its way to the kernel, or did not get there, in this life of the loader. In memory alone: until a
+    /// livepatch is inserted, nothing happened that the next one would have to know.
+    #[serde(skip)]
+    pub prepared: Option<Prepared>,
     /// The modules that the loader loaded in one boot.
     pub loaded: Loaded,
     /// How far the kernel's log was taken note of.
@@ -117,6 +129,9 @@ pub struct Host {
     pub machine: Option<Sha256Digest>,
     /// The highest version of an assignment that was believed; 0: none.
     pub assignment: u64,
+    /// The cohort in it; none: the host has a place in rollouts by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<Cohort>,
 }
 
 /// What was seen of the documents of one kernel and channel by one operator.
@@ -131,7 +146,7 @@ pub struct Seen {
     pub channel: Tier,
     /// The highest version: a lower one is refused.
     pub version: u64,
-    /// Withdrawals are final.
+    /// Withdrawals stay while the key stands that signed them: final is what the vendor withdraws.
     pub withdrawn: Vec<PatchVersion>,
 }
 
@@ -235,6 +250,17 @@ pub enum Retry {
     UnderWay,
 }
 
+/// A livepatch before the kernel gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The livepatch.
+    pub version: PatchVersion,
+    /// The kernel.
+    pub build_id: BuildId,
+    /// How far it is: `Downloaded`, `Verified` or `Failed`.
+    pub stage: Stage,
+}
+
 /// A livepatch that was cancelled, because tasks stayed in the functions that it replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -286,6 +312,11 @@ impl State {
         Self { schema: SCHEMA, ..Self::default() }
     }
 
+    /// What of it is in the file.
+    fn on_disk(&self) -> Self {
+        Self { prepared: None, ..self.clone() }
+    }
+
     /// From which record on the kernel's log is new.
     pub fn kernel_log_seen_in(&self, boot_id: &str) -> u64 {
         if self.kernel_log_seen.boot_id == boot_id { self.kernel_log_seen.next } else { 0 }
@@ -308,6 +339,50 @@ impl State {
         (self.latest_issued, self.latest_issued_by) = (before.max(Some(at)), Some(operator.to_owned()));
     }
 
+    /// A document is believed: other operators do not speak here any more. What they withdrew ends, and of their documents
+    /// the last ones that were seen are known: they count again if a root names several of the keys.
+    pub(crate) fn forget_other_operators(&mut self, operator: &str) {
+        let is_other = |seen: &Seen| seen.operator != operator;
+        let others = self.seen.iter().filter(|seen| is_other(seen)).count();
+        let mut too_many = others.saturating_sub(MOST_SEEN_OF_OTHERS);
+        self.seen.retain_mut(|seen| {
+            let drop = is_other(seen) && too_many > 0;
+            too_many -= usize::from(drop);
+            if is_other(seen) {
+                seen.withdrawn.clear();
+            }
+            !drop
+        });
+    }
+
+    /// Takes note of how far the documents of one kernel and channel were seen, and of what they withdraw.
+    pub(crate) fn remember_seen(&mut self, operator: &str, document: &KernelDocument) -> Result<(), Problem> {
+        let (build_id, channel) = (&document.kernel.build_id, &document.channel);
+        let before: BTreeSet<_> = self.withdrawn(build_id).into_iter().collect();
+        let after = before.union(&document.withdrawn.iter().copied().collect()).count();
+        if after > before.len() && after > MAX_WITHDRAWN {
+            return Err(too_many_withdrawn(after));
+        }
+        let same =
+            |seen: &Seen| seen.operator == operator && seen.build_id == *build_id && seen.channel == *channel;
+        if !self.seen.iter().any(same) {
+            self.seen.push(Seen {
+                operator: operator.to_owned(),
+                build_id: build_id.clone(),
+                channel: channel.clone(),
+                version: 0,
+                withdrawn: Vec::new(),
+            });
+        }
+        for seen in self.seen.iter_mut().filter(|seen| same(seen)) {
+            seen.version = seen.version.max(document.version);
+            seen.withdrawn.extend(&document.withdrawn);
+            seen.withdrawn.sort();
+            seen.withdrawn.dedup();
+        }
+        Ok(())
+    }
+
     /// What may be on many machines: how far documents, roots, log and clock were seen.
     pub(crate) fn without_this_machine(&self) -> Self {
         Self {
@@ -328,7 +403,7 @@ impl State {
         self.channel == Channel::Closed && self.applied.is_none() && self.in_progress.is_none()
     }
 
-    /// Everything ever withdrawn for a kernel.
+    /// Everything that operators withdrew for a kernel, as far as their keys stand.
     pub fn withdrawn(&self, build_id: &BuildId) -> Vec<PatchVersion> {
         let same = self.seen.iter().filter(|seen| seen.build_id == *build_id);
         same.flat_map(|seen| seen.withdrawn.iter().copied()).collect()
@@ -402,11 +477,22 @@ impl StateStore {
         let mut state = inner.state.clone();
         change(&mut state)?;
         if state != inner.state {
-            self.write(&state)?;
+            if state.on_disk() != inner.state.on_disk() {
+                self.write(&state)?;
+            }
             inner.state = state;
             self.changed.notify_all();
         }
         Ok(())
+    }
+
+    /// The same with what somebody says who may be a thief: it leaves room for what root says, and for markers.
+    pub fn note_if(&self, change: impl FnOnce(&mut State) -> Result<(), Problem>) -> Result<(), Problem> {
+        self.update_if(|state| {
+            change(state)?;
+            let bytes = self.to_bytes(state)?.len() as u64;
+            if bytes > MAX_NOTED_BYTES { Err(full(bytes)) } else { Ok(()) }
+        })
     }
 
     /// Waits until the state is so.
@@ -454,9 +540,14 @@ impl StateStore {
 
     fn write(&self, state: &State) -> Result<(), Problem> {
         let path = self.directory.join(FILE_NAME);
-        let bytes = serde_json::to_vec_pretty(state).map_err(|error| not_written(&path, &error.into()))?;
+        let bytes = self.to_bytes(state)?;
         write_capped(&path, &bytes, MAX_STATE_BYTES, self.steps.as_ref())
             .map_err(|error| not_written(&path, &error))
+    }
+
+    fn to_bytes(&self, state: &State) -> Result<Vec<u8>, Problem> {
+        serde_json::to_vec_pretty(state)
+            .map_err(|error| not_written(&self.directory.join(FILE_NAME), &error.into()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -514,15 +605,38 @@ fn read(path: &Path) -> Result<Option<State>, Problem> {
     Ok(Some(state))
 }
 
+const BEGIN_ANEW: &str = "`livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays";
+const ENROL_ANEW: &str = "`livepatch disable`, then `livepatch enable --token-file FILE` enrols it; a livepatch that runs stays until the next boot";
+
 pub(crate) fn missing(path: &Path) -> Problem {
     let message = format!("{} is gone, and this host had one", path.display());
-    let hint = "`livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot";
-    Problem::new("state-missing", message, hint)
+    Problem::new("state-missing", message, BEGIN_ANEW)
 }
 
 pub(crate) fn unreadable(path: &Path, why: &str) -> Problem {
-    let hint = "`livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot";
-    Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), hint)
+    Problem::new("state-unreadable", format!("cannot use {}: {why}", path.display()), BEGIN_ANEW)
+}
+
+/// Root reset it: what is left to do.
+pub(crate) fn state_set_aside(lost: &Problem) -> Problem {
+    let message = format!("{lost}; it is set aside, and this host is not enrolled any more");
+    Problem::new("state-set-aside", message, ENROL_ANEW)
+}
+
+const STOLEN: &str = "tell the server's operator: their key may be stolen; what it said ends when they take it away (docs/trust.md)";
+
+pub(crate) fn too_many_withdrawn(count: usize) -> Problem {
+    let message = format!(
+        "with this document {count} livepatches of this kernel are withdrawn where {MAX_WITHDRAWN} are remembered"
+    );
+    Problem::new("document-withdraws-too-many", message, STOLEN)
+}
+
+pub(crate) fn full(bytes: u64) -> Problem {
+    let message = format!(
+        "with this document the loader's state has {bytes} bytes where {MAX_NOTED_BYTES} are kept for documents"
+    );
+    Problem::new("state-full", message, STOLEN)
 }
 
 pub(crate) fn not_written(path: &Path, error: &std::io::Error) -> Problem {
@@ -622,6 +736,20 @@ mod tests {
         let unset =
             |name: &String| members.get(name).is_none_or(|value| *value == empty[name] && name != "schema");
         assert_eq!(empty.as_object().unwrap().keys().find(|name| unset(name)), None);
+    }
+
+    /// The cohort came later: states without one are read, and are written without one.
+    #[test]
+    fn a_state_with_a_cohort() {
+        let golden = include_str!("../tests/state.json");
+        let version = "\"assignment\": 1763600000";
+        let with = golden.replace(version, &format!("{version},\n    \"cohort\": \"databases/2\""));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE_NAME), &with).unwrap();
+        let store = open(directory.path());
+        let cohort = store.get().host.unwrap().cohort;
+        assert_eq!((store.problem(), cohort), (None, Some(Cohort::parse("databases/2").unwrap())));
+        assert_eq!(serde_json::to_string_pretty(&store.get()).unwrap(), with.trim_end());
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl Loader {
     /// Takes note of it, if the operator signed it and it is as new as the one that is known.
     pub fn take_support(&self, envelope: &[u8]) -> Result<(), Problem> {
         let operator = self.operator()?;
-        self.store.update_if(|state| {
+        self.store.note_if(|state| {
             if state.channel == Channel::Closed {
                 return Err(not_enabled());
             }

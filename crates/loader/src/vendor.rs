@@ -16,8 +16,9 @@ use livepatch_manifest::{KernelDocument, VendorFiles};
 use livepatch_types::KernelIdentity;
 
 use crate::loader::not_enabled;
+use crate::operator::begin_anew;
 use crate::requests::read_exactly;
-use crate::state::Channel;
+use crate::state::{Channel, state_set_aside};
 use crate::{Loader, Problem};
 
 pub(crate) use kept::Kept;
@@ -50,7 +51,8 @@ impl Loader {
     /// livepatch was not withdrawn, since no operator does: it takes none.
     pub(crate) fn take_carried(&self, files: &VendorFiles, kernel: &KernelIdentity) -> Result<(), Problem> {
         let Gate { kept, problem } = self.vendor();
-        if let Some(problem) = problem {
+        // A bundle has all roots, also those that are missing here.
+        if let Some(problem) = problem.filter(|problem| problem.code != problems::NEWER_ROOT_PINNED) {
             return Err(problem);
         }
         let kept = kept.ok_or_else(problems::not_pinned_but_needed)?;
@@ -58,20 +60,18 @@ impl Loader {
     }
 
     /// Root: begins anew from the pinned roots where what is remembered is wrong; the rest stays. The head of the log and
-    /// the time of the last document are forgotten in any case, for nothing here tells when they are wrong.
+    /// the time of the last document are forgotten in any case, for nothing here tells when they are wrong. A state that
+    /// cannot be read, or is gone, is set aside: then the host is not enrolled, which is the error.
     pub fn reset_trust(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         // Looked at first: a reset is whole, or nothing is set aside.
-        if let Some(problem) = self.store.problem() {
-            return Err(problem);
-        }
-        let operator_stays = self.operator_is_as_pinned()?;
+        let operator = self.pinned_operator()?;
         let pinned = self.trust.optional(ROOT_FILE)?;
         let vendor_stays = self.vendors.reset(pinned.as_deref(), self.store.get().vendor.as_ref())?;
+        let lost = self.store.problem();
+        self.store.set_aside()?;
         self.store.update(|state| {
-            if !operator_stays {
-                state.operator = None;
-            }
+            begin_anew(state, operator.as_ref());
             if !vendor_stays {
                 state.vendor = None;
             }
@@ -79,7 +79,8 @@ impl Loader {
             (state.latest_issued, state.latest_issued_by) = (None, None);
         })?;
         let gate = self.vendor();
-        gate.problem.filter(|_| gate.kept.is_none()).map_or(Ok(()), Err)
+        let standing = gate.problem.filter(|_| gate.kept.is_none());
+        standing.or_else(|| lost.map(|lost| state_set_aside(&lost))).map_or(Ok(()), Err)
     }
 
     /// What is remembered, and what is wrong with it. The root is pinned when it is seen for the first time.
@@ -120,6 +121,8 @@ impl Loader {
         let gate = self.vendor();
         let stale = || gate.kept.as_ref().and_then(|kept| kept.stale(self.clock.now()));
         let problem = gate.problem.clone().or_else(stale);
+        let newer_pinned =
+            gate.problem.as_ref().is_some_and(|problem| problem.code == problems::NEWER_ROOT_PINNED);
         let view = gate.kept.map(|kept| {
             let wants = self.vendors.wanted().map(|wanted| WantedFile {
                 path: wanted.path,
@@ -134,7 +137,8 @@ impl Loader {
                 knows_this_kernel: newest.is_some(),
                 allowed: newest.map(kept::OfKernel::installable).unwrap_or_default(),
                 withdrawn: kernel.map(|kernel| kept.withdrawn(kernel)).unwrap_or_default(),
-                behind: kernel.zip(named).is_some_and(|(kernel, named)| kept.is_behind(kernel, named)),
+                behind: newer_pinned
+                    || kernel.zip(named).is_some_and(|(kernel, named)| kept.is_behind(kernel, named)),
                 wants,
             }
         });

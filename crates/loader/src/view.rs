@@ -1,10 +1,13 @@
 //! How the loader sees the host, for whoever asks.
 
-use livepatch_loader_api::{Applied, View};
+use livepatch_kernel::Livepatch;
+use livepatch_loader_api::{Applied, Staged, View};
+use livepatch_manifest::Target;
+use livepatch_types::{BuildId, PatchVersion, Stage, StageEvent};
 
 use crate::locks::locks as locks_of;
 use crate::plan;
-use crate::state::{Channel, Phase};
+use crate::state::{Channel, Phase, State};
 use crate::{Loader, Problem};
 
 impl Loader {
@@ -34,6 +37,7 @@ impl Loader {
         View {
             enabled: state.channel != Channel::Closed,
             host: state.host.as_ref().map(|host| host.id),
+            cohort: state.host.as_ref().and_then(|host| host.cohort.clone()),
             channel: match &state.channel {
                 Channel::Pinned(tier) => Some(tier.clone()),
                 Channel::Closed | Channel::Open => None,
@@ -42,6 +46,9 @@ impl Loader {
             applied: applied.map(|a| Applied { target: a.target.clone(), at: a.at }),
             in_progress: in_progress.map(|progress| progress.target.clone()),
             passed: self.journal.passed(),
+            stages: locks
+                .map(|(k, b)| self.stages(&state, &k.build_id, b, document_target.as_ref()))
+                .unwrap_or_default(),
             held: state.held,
             locks: locks.map(|(k, b)| locks_of(&state, &k.build_id, b)).unwrap_or_default(),
             loaded: boot_id.map(|boot_id| state.loaded_in(&boot_id).to_vec()).unwrap_or_default(),
@@ -56,5 +63,35 @@ impl Loader {
             support: self.support(&state),
             operator_problem: standing.as_ref().map(Problem::to_failure),
         }
+    }
+    /// Where livepatches are. What is remembered as in force and is not in the kernel was taken away by somebody else.
+    fn stages(
+        &self,
+        state: &State,
+        build_id: &BuildId,
+        boot_id: &str,
+        offered: Option<&Target>,
+    ) -> Vec<Staged> {
+        let mut stages = state.stages(build_id, boot_id);
+        let offered = offered.map(|target| target.version);
+        if let Some(version) = offered.filter(|offered| stages.iter().all(|(version, _)| version != offered))
+        {
+            stages.push((version, state.stage(version, build_id, boot_id)));
+        }
+        // Where the kernel does not say, what is remembered counts.
+        let livepatches = self.kernel.livepatches().ok();
+        let staged = |(version, stage): (PatchVersion, Stage)| {
+            let name = version.module_name();
+            let shown =
+                |patches: &Vec<Livepatch>| patches.iter().any(|patch| patch.name == name && patch.enabled);
+            let runs = livepatches.as_ref().is_none_or(shown);
+            let stage = if stage.is_in_force() && !runs {
+                stage.next(StageEvent::Ended).unwrap_or(stage)
+            } else {
+                stage
+            };
+            Staged { version, stage }
+        };
+        stages.into_iter().map(staged).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator decides about one host when it enrols: signed, so that no server can move a host elsewhere later.
 
 use jiff::Timestamp;
-use livepatch_types::{HostId, Tier};
+use livepatch_types::{Cohort, HostId, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::EnvelopeError;
@@ -14,8 +14,6 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.livepatch.host-assignment+json";
 const UNDERSTOOD: [&str; 0] = [];
 /// Largest envelope with an assignment, in bytes.
 pub const MAX_ASSIGNMENT_BYTES: usize = 16 << 10;
-/// Longest cohort key, in characters.
-const MAX_COHORT_CHARS: usize = 64;
 
 /// The signed assignment of one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +27,9 @@ pub struct HostAssignment {
     pub host: HostId,
     /// Its tier: the channel that it polls.
     pub tier: Tier,
-    /// What a host's place in a wave is computed from instead of its id: hosts that stand in for one another, for example
-    /// the replicas of a cluster, have keys by which they go one after the other.
+    /// What the host's place in a rollout is computed from instead of its id ([`crate::Place`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cohort: Option<String>,
+    pub cohort: Option<Cohort>,
     /// Rises with every new assignment of this host; a host never goes back. Servers take the second of the signing.
     pub version: u64,
     /// When it was signed.
@@ -102,11 +99,6 @@ impl HostAssignment {
             }
         }
         let assignment: Self = serde_json::from_value(value).map_err(malformed)?;
-        if assignment.cohort.as_ref().is_some_and(|cohort| cohort.chars().count() > MAX_COHORT_CHARS) {
-            return Err(AssignmentError::Malformed(format!(
-                "the cohort has more than {MAX_COHORT_CHARS} characters"
-            )));
-        }
         if assignment.host != *host {
             return Err(AssignmentError::WrongHost { expected: *host, actual: assignment.host });
         }

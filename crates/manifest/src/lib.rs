@@ -15,6 +15,7 @@ pub mod document;
 pub mod envelope;
 mod evidence;
 mod patch;
+mod place;
 pub mod support;
 mod vendor_files;
 
@@ -27,6 +28,7 @@ pub use evidence::{PatchSources, ProofCheck, ProofResult, ProofStep, SourceEntry
 pub use patch::{
     CveEntry, ModuleObject, ObjectError, ObjectName, PatchManifest, PatchedFunction, PatchedObject,
 };
+pub use place::Place;
 pub use support::{HostSystem, SupportError, SupportFlavour, SupportMatrix, SupportRow};
 pub use vendor_files::VendorFiles;
 

@@ -297,7 +297,7 @@ fn assignment() -> HostAssignment {
         critical: vec![],
         host: host(1),
         tier: Tier::parse("beta").unwrap(),
-        cohort: Some("databases/2".into()),
+        cohort: Some(Cohort::parse("databases/2").unwrap()),
         version: 3,
         issued: "2026-11-24T00:00:00Z".parse().unwrap(),
     }
@@ -341,16 +341,40 @@ fn attack_old_forged_and_later_assignments() {
 #[test]
 fn sizes_of_assignments() {
     let key = Ed25519KeyPair::generate().unwrap();
-    let open = |cohort: String| {
-        let payload = HostAssignment { cohort: Some(cohort), ..assignment() }.to_payload();
-        let bytes = signed_assignment(&payload, &key);
+    let open = |cohort: &str| {
+        let mut payload = serde_json::to_value(assignment()).unwrap();
+        payload["cohort"] = cohort.into();
+        let bytes = signed_assignment(payload.to_string().as_bytes(), &key);
         assert!(bytes.len() <= assignment::MAX_ASSIGNMENT_BYTES, "the longest one is sent whole");
         HostAssignment::open(&bytes, &[public(&key)], &host(1), 0)
     };
-    let longest = "ä".repeat(64);
-    assert_eq!(open(longest.clone()).unwrap().cohort, Some(longest));
-    for chars in [65, 66] {
-        assert!(matches!(open("a".repeat(chars)), Err(AssignmentError::Malformed(_))), "{chars}");
+    let longest = format!("{}/9999", "a".repeat(48));
+    assert_eq!(open(&longest).unwrap().cohort.unwrap().as_str(), longest);
+    for cohort in [&"a".repeat(49), "", "a b", "a/x"] {
+        assert!(matches!(open(cohort), Err(AssignmentError::Malformed(_))), "{cohort}");
+    }
+}
+
+/// Hosts of all releases compute the same places, for ever: an operator counts on who goes first.
+#[test]
+fn places_stay_the_same() {
+    let version = |text: &str| PatchVersion::parse(text).unwrap();
+    let place = |byte, cohort: &str, of: &str| {
+        let cohort = Some(cohort).filter(|text| !text.is_empty()).map(|text| Cohort::parse(text).unwrap());
+        Place::of(&host(byte), cohort.as_ref(), version(of)).to_string()
+    };
+    for (byte, cohort, of, expected) in [
+        (1, "", "113.1", "72.26 %"),
+        (2, "", "113.1", "9.16 %"),
+        (1, "", "113.2", "2.62 %"),
+        (1, "site-berlin", "113.1", "99.16 %"),
+        (2, "site-berlin", "113.1", "99.16 %"),
+        (1, "databases", "113.1", "25.57 %"),
+        (1, "databases/0", "113.1", "25.57 %"),
+        (1, "databases/1", "113.1", "87.37 %"),
+        (1, "databases/2", "113.1", "49.18 %"),
+    ] {
+        assert_eq!(place(byte, cohort, of), expected, "{byte} {cohort} {of}");
     }
 }
 
@@ -362,6 +386,31 @@ fn names_of_objects() {
 }
 
 proptest! {
+    #[test]
+    fn hosts_of_one_cohort_have_one_place(a: [u8; 16], b: [u8; 16], name in "[a-z0-9]{1,48}", major in 1u32.., minor: u32) {
+        let version = PatchVersion::parse(&format!("{major}.{minor}")).unwrap();
+        let cohort = Cohort::parse(&name).unwrap();
+        let [a, b] = [a, b].map(|id| Place::of(&HostId::from_bytes(id), Some(&cohort), version));
+        prop_assert_eq!(a, b);
+        prop_assert!(a.hundredths() < 10_000);
+    }
+
+    /// However many replicas there are: two of them never go in the same third of what each would have if they were spread
+    /// evenly.
+    #[test]
+    fn hosts_that_stand_in_for_one_another_are_spread(name in "[a-z]{1,8}", count in 2u16..200, major in 1u32..1000) {
+        let version = PatchVersion::parse(&format!("{major}.1")).unwrap();
+        let place = |ordinal: u16| {
+            let cohort = Cohort::parse(&format!("{name}/{ordinal}")).unwrap();
+            Place::of(&host(1), Some(&cohort), version).hundredths()
+        };
+        let mut places: Vec<u16> = (0..count).map(place).collect();
+        places.sort_unstable();
+        let around = 10_000 - places[places.len() - 1] + places[0];
+        let nearest = places.windows(2).map(|pair| pair[1] - pair[0]).chain([around]).min().unwrap();
+        prop_assert!(nearest >= 10_000 / (3 * count), "{nearest} of {count}");
+    }
+
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = Bundle::parse(&bytes);

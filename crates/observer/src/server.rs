@@ -121,6 +121,9 @@ mod tests {
 
     #[test]
     fn attack_peers_on_the_observers_socket() {
+        // The same question by the user who may ask.
+        let (_directory, path) = served(rustix::process::getuid().as_raw());
+        assert_eq!(seen(&path, 0, BOUND).unwrap(), Seen::default());
         let (_directory, path) = served(rustix::process::getuid().as_raw() + 1);
         for _ in 0..2 * MOST_CONNECTIONS {
             assert!(matches!(seen(&path, 0, BOUND), Err(AskError::Unreachable(_))));

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 use livepatch_types::{BuildId, CveId, NoticeId, PatchVersion, Tier};
 
+use crate::document::POLL_HINT_SECONDS;
+
 /// Serve livepatches to a fleet.
 ///
 /// Exit codes: 1 something here failed, 2 wrong command line, 3 refused, 4 data directory not usable,
@@ -61,6 +63,9 @@ pub enum Command {
     /// Which kernels are covered, for hosts that are not: what `livepatch doctor` tells them to install.
     #[command(subcommand)]
     Support(Support),
+    /// How often hosts ask, as they are told by the signed document of their kernel.
+    #[command(subcommand)]
+    PollHint(PollHint),
     /// The transparency log: what was published, promoted, withdrawn, and which keys were believed.
     #[command(subcommand)]
     Log(Log),
@@ -261,6 +266,22 @@ pub enum Support {
         /// The file, in the form that `support shipped` prints.
         file: PathBuf,
     },
+}
+
+/// Commands on how often hosts ask.
+#[derive(Debug, Subcommand)]
+pub enum PollHint {
+    /// Have hosts ask every so many seconds, if their own `check-interval` is longer, in place of what was said before.
+    /// They learn it with their next check.
+    Set {
+        /// From 60 (a minute) to 86400 (a day).
+        #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(POLL_HINT_SECONDS))]
+        seconds: u32,
+    },
+    /// Say nothing of it any more: each host asks as often as its `check-interval` says.
+    Off,
+    /// Show what hosts are told now.
+    Show(List),
 }
 
 /// Commands on the transparency log.

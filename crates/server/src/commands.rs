@@ -9,7 +9,7 @@ use livepatch_types::{Clock, PatchVersion, SystemClock, Tier, plural};
 use serde_json::json;
 
 use crate::arguments::{
-    Arguments, Command, Format, Kernel, Log, Machine, Operator, Patch, Support, Token, Vendor,
+    Arguments, Command, Format, Kernel, Log, Machine, Operator, Patch, PollHint, Support, Token, Vendor,
 };
 use crate::init::{Names, init};
 use crate::output::{cve, list, or_dash, print};
@@ -71,6 +71,9 @@ async fn dispatch(arguments: Arguments, now: Timestamp) -> Result<(), Failure> {
         }
         Command::Kernel(Kernel::List(how)) => list_kernels(&data, how.format).await,
         Command::Kernel(Kernel::Cover(how)) => cover(&data, how).await,
+        Command::PollHint(PollHint::Set { seconds }) => set_poll_hint(&data, Some(seconds)).await,
+        Command::PollHint(PollHint::Off) => set_poll_hint(&data, None).await,
+        Command::PollHint(PollHint::Show(how)) => show_poll_hint(&data, how.format).await,
         Command::Support(Support::Show(how)) => show_support(&data, how.format).await,
         Command::Support(Support::Shipped) => print(support::SHIPPED),
         Command::Support(Support::Import { file }) => {
@@ -318,6 +321,21 @@ fn covered(coverage: &Coverage) -> String {
         None => format!("upgrade for {}", upgrade.cve),
     });
     upgrade.into_iter().chain(until).chain(series).collect::<Vec<_>>().join(", ")
+}
+
+async fn set_poll_hint(data: &DataDir, seconds: Option<u32>) -> Result<(), Failure> {
+    data.with_store(async |store| Ok(store.set_poll_hint(seconds).await?)).await?;
+    let what = match seconds {
+        Some(seconds) => format!("hosts ask every {seconds} s, or as often as they do by themselves"),
+        None => "hosts ask as often as they do by themselves".to_owned(),
+    };
+    print(&format!("{what}\nthey learn it with their next check\n"))
+}
+
+async fn show_poll_hint(data: &DataDir, format: Format) -> Result<(), Failure> {
+    let seconds = data.with_store(async |store| Ok(store.poll_hint_seconds().await?)).await?;
+    let rows = [vec![or_dash(seconds)]];
+    list(format, &["poll hint in seconds"], &rows, vec![json!({ "poll_hint_seconds": seconds })])
 }
 
 /// The matrix, and how many kernels of each flavour this server has livepatches for: what is said should be so.

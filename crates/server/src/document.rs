@@ -11,6 +11,9 @@ use crate::{OperatorKey, Repositories};
 pub const VALIDITY: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Largest part of a document that one patch may need, in bytes: far below what fits in an envelope.
 pub const MAX_TARGET_BYTES: usize = envelope::MAX_ENVELOPE_BYTES / 4;
+/// What hosts may be asked to wait between two checks, in seconds. Hosts take a shorter hint for a minute, and a longer
+/// one than their own interval for none.
+pub const POLL_HINT_SECONDS: std::ops::RangeInclusive<i64> = 60..=86400;
 /// How often to try when other processes sign the same document at the same time.
 const ATTEMPTS: u32 = 5;
 
@@ -49,7 +52,7 @@ fn content(facts: &DocumentFacts, tier: &Tier, vendor: Option<&VendorMetadata>) 
         version: 0,
         issued: Timestamp::UNIX_EPOCH,
         expires: Timestamp::UNIX_EPOCH,
-        poll_hint_seconds: None,
+        poll_hint_seconds: facts.poll_hint_seconds,
         target,
         withdrawn: facts.withdrawn.clone(),
         vendor: vendor.cloned(),
@@ -143,7 +146,15 @@ mod tests {
 
     fn facts(stored: Option<StoredDocument>) -> DocumentFacts {
         let kernel = livepatch_store::stories::kernel(1);
-        DocumentFacts { kernel, revision: 3, target: None, withdrawn: vec![], coverage: None, stored }
+        DocumentFacts {
+            kernel,
+            revision: 3,
+            target: None,
+            withdrawn: vec![],
+            coverage: None,
+            poll_hint_seconds: None,
+            stored,
+        }
     }
 
     fn at(hours: i64) -> Timestamp {
@@ -194,6 +205,10 @@ mod tests {
         let mut covered = later.clone();
         covered.coverage = Some(Coverage::default());
         assert_eq!(signed(&covered, at(1)).version, 2);
+
+        let mut hinted = later.clone();
+        hinted.poll_hint_seconds = Some(600);
+        assert_eq!(signed(&hinted, at(1)).version, 2);
 
         later.withdrawn.push(PatchVersion::parse("1.1").unwrap());
         assert_eq!(signed(&later, at(1)).version, 2);

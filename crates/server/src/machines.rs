@@ -36,6 +36,7 @@ pub(crate) async fn list_machines(
             vec![
                 machine.machine.to_string().chars().take(12).collect(),
                 machine.tier.to_string(),
+                or_dash(machine.cohort.clone()),
                 or_dash(said.map(|report| report.kernel.release.clone())),
                 health.word().to_owned(),
                 or_dash(said.map(|report| word(report.patch_state))),
@@ -49,14 +50,14 @@ pub(crate) async fn list_machines(
         .iter()
         .map(|(machine, health)| {
             json!({
-                "machine": machine.machine, "tier": machine.tier, "enrolled": machine.enrolled,
+                "machine": machine.machine, "tier": machine.tier, "cohort": machine.cohort, "enrolled": machine.enrolled,
                 "health": health.word(),
                 "reported": machine.report.as_ref().map(|received| received.received),
                 "report": machine.report.as_ref().map(|received| &received.report),
             })
         })
         .collect();
-    let head = ["machine", "tier", "kernel", "health", "state", "patch", "reported", "error"];
+    let head = ["machine", "tier", "cohort", "kernel", "health", "state", "patch", "reported", "error"];
     list(format, &head, &rows, objects)
 }
 

@@ -8,7 +8,7 @@ use livepatch_manifest::{
     HostAssignment, KernelDocument, SupportMatrix, VerifyingKey, assignment, document, envelope, support,
 };
 use livepatch_transparency::{Checkpoint, LogKey};
-use livepatch_types::{HostId, Redacted, Tier};
+use livepatch_types::{Cohort, HostId, Redacted, Tier};
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -73,14 +73,13 @@ impl OperatorKey {
         self.envelope(support::PAYLOAD_TYPE, &matrix.to_payload())
     }
 
-    /// The signed envelope of a host's assignment to a tier. Its version is the time, in whole seconds: of two
+    /// The signed envelope of a host's assignment to a tier, and the cohort that it asked for. Its version is the time, in whole seconds: of two
     /// assignments of a host the later one counts, and nothing needs to be remembered for that.
-    pub fn assign(&self, host: HostId, tier: &Tier, now: Timestamp) -> Vec<u8> {
+    pub fn assign(&self, host: HostId, tier: &Tier, cohort: Option<Cohort>, now: Timestamp) -> Vec<u8> {
         let issued = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let version = u64::try_from(issued.as_second()).unwrap_or(0);
         let tier = tier.clone();
-        let assignment =
-            HostAssignment { schema: 1, critical: vec![], host, tier, cohort: None, version, issued };
+        let assignment = HostAssignment { schema: 1, critical: vec![], host, tier, cohort, version, issued };
         self.envelope(assignment::PAYLOAD_TYPE, &assignment.to_payload())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use livepatch_types::{CveId, NoticeId, Redacted};
+use livepatch_types::{Cohort, CveId, NoticeId, Redacted};
 use serde::Deserialize;
 
 use crate::LogLevel;
@@ -35,9 +35,11 @@ struct Fragment {
     mode: Option<String>,
     cutoff_date: Option<String>,
     patch_delay: Option<String>,
+    patch_spread: Option<String>,
     held_cves: Option<Vec<String>>,
     held_notices: Option<Vec<String>>,
     maintenance_windows: Option<Vec<String>>,
+    cohort: Option<String>,
     telemetry: Option<TelemetrySwitch>,
     log_level: Option<String>,
 }
@@ -57,9 +59,11 @@ impl Fragment {
             mode: self.mode.or(other.mode),
             cutoff_date: self.cutoff_date.or(other.cutoff_date),
             patch_delay: self.patch_delay.or(other.patch_delay),
+            patch_spread: self.patch_spread.or(other.patch_spread),
             held_cves: self.held_cves.or(other.held_cves),
             held_notices: self.held_notices.or(other.held_notices),
             maintenance_windows: self.maintenance_windows.or(other.maintenance_windows),
+            cohort: self.cohort.or(other.cohort),
             telemetry: self.telemetry.or(other.telemetry),
             log_level: self.log_level.or(other.log_level),
         }
@@ -168,9 +172,11 @@ impl Config {
             policy: Policy {
                 cutoff: setting::<Timestamp>("cutoff-date", merged.cutoff_date)?,
                 patch_delay: duration("patch-delay", merged.patch_delay)?,
+                patch_spread: duration("patch-spread", merged.patch_spread)?,
                 held_cves: settings("held-cves", merged.held_cves, CveId::parse)?,
                 held_notices: settings("held-notices", merged.held_notices, NoticeId::parse)?,
                 windows: settings("maintenance-windows", merged.maintenance_windows, str::parse::<Window>)?,
+                cohort: setting::<Cohort>("cohort", merged.cohort)?,
                 ..Policy::default()
             },
         })
@@ -342,12 +348,15 @@ mod tests {
 
     #[test]
     fn what_the_owner_allows() {
-        let text = "mode = \"no-refresh\"\ncutoff-date = \"2026-01-01T00:00:00Z\"\npatch-delay = \"2w\"\n\
-            held-cves = [\"CVE-2026-1001\"]\nmaintenance-windows = [\"sat,sun 02:00-06:00 UTC\"]";
+        let text = "mode = \"no-refresh\"\ncutoff-date = \"2026-01-01T00:00:00Z\"\npatch-delay = \"2w\"\npatch-spread = \"4d\"\n\
+            held-cves = [\"CVE-2026-1001\"]\nmaintenance-windows = [\"sat,sun 02:00-06:00 UTC\"]\n\
+            cohort = \"databases/2\"";
         let config = Config::parse(text).unwrap();
         assert_eq!((config.mode, config.policy.mode), (Some(Mode::NoRefresh), Mode::Normal));
         assert_eq!(config.policy.patch_delay, Duration::from_secs(14 * 86400));
         assert_eq!(config.policy.cutoff, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(config.policy.patch_spread, Duration::from_secs(4 * 86400));
+        assert_eq!(config.policy.cohort, Some(Cohort::parse("databases/2").unwrap()));
         assert_eq!((config.policy.held_cves.len(), config.policy.windows.len()), (1, 1));
         let stopped = config.clone().with_mode("quiet livepatch_mode=stop", None).unwrap();
         assert_eq!(stopped.policy.mode, Mode::Stop);
@@ -371,6 +380,28 @@ mod tests {
     }
 
     /// What was healthy comes back under a file that is wrong, unless a mode may say otherwise.
+    /// The mode in a file of its own, for who manages the configuration by other means.
+    #[test]
+    fn the_file_beside_the_configuration_has_a_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, beside) = (directory.path().join("livepatch.toml"), directory.path().join("mode"));
+        for (configured, file, mode) in [
+            ("", "no-apply\n", Some((Mode::NoApply, "the mode file"))),
+            ("mode = \"stop\"", "no-refresh", Some((Mode::NoRefresh, "the mode file"))),
+            ("mode = \"stop\"", "normal", Some((Mode::Normal, "the mode file"))),
+            ("", "off", None),
+            ("", "\n", Some((Mode::Normal, "the default"))),
+        ] {
+            std::fs::write(&path, configured).unwrap();
+            std::fs::write(&beside, file).unwrap();
+            let policy = Config::read(&path).map(|config| config.policy).ok();
+            let read = policy.as_ref().map(|policy| (policy.mode, policy.mode_source.to_string()));
+            assert_eq!(read, mode.map(|(mode, source)| (mode, source.to_owned())), "{configured} {file}");
+        }
+        std::fs::remove_file(&beside).unwrap();
+        assert_eq!(Config::read(&path).unwrap().policy.mode, Mode::Normal);
+    }
+
     #[test]
     fn a_file_that_is_wrong() {
         let directory = tempfile::tempdir().unwrap();
@@ -429,10 +460,15 @@ mod tests {
             "cutoff-date = 2026-01-01",
             "patch-delay = \"-1d\"",
             "patch-delay = \"2y\"",
+            "patch-spread = \"2\"",
             "held-cves = [\"2026-1\"]",
             "held-cves = \"CVE-2026-1001\"",
             "held-notices = [\"CVE-2026-1001\"]",
             "maintenance-windows = [\"daily\"]",
+            "cohort = \"\"",
+            "cohort = \"Site Berlin\"",
+            "cohort = \"databases/x\"",
+            "cohort = 1",
             "=",
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

@@ -8,9 +8,9 @@ mod window;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use livepatch_manifest::Target;
-use livepatch_types::{CveId, NoticeId, plural};
+use jiff::{SignedDuration, Timestamp};
+use livepatch_manifest::{Place, Target};
+use livepatch_types::{Cohort, CveId, NoticeId, PatchVersion, plural};
 
 pub use mode::{Mode, ModeError, ModeSource};
 pub use window::{Window, WindowError};
@@ -26,12 +26,17 @@ pub struct Policy {
     pub cutoff: Option<Timestamp>,
     /// How old a livepatch must be.
     pub patch_delay: Duration,
+    /// How long it takes from then until a livepatch has come to all hosts, each at its place; none at all: it comes to all
+    /// at once.
+    pub patch_spread: Duration,
     /// Livepatches with a fix for one of these are not applied.
     pub held_cves: Vec<CveId>,
     /// Livepatches with what one of these notices is about are not applied.
     pub held_notices: Vec<NoticeId>,
     /// When something new may be applied; empty: at any time.
     pub windows: Vec<Window>,
+    /// The cohort that this host asks its operator for. The one that counts is the one that the operator signed.
+    pub cohort: Option<Cohort>,
     /// The settings cannot be read: nothing new is applied, whoever asks.
     pub unusable: bool,
 }
@@ -71,7 +76,14 @@ impl Policy {
     }
 
     /// Whether this livepatch may be applied now; else the reason that lasts longest.
-    pub fn permits(&self, target: &Target, asker: Asker, now: Timestamp) -> Result<(), Waiting> {
+    /// `place` is that of this host for this livepatch; none: it has none, and waits for none.
+    pub fn permits(
+        &self,
+        target: &Target,
+        place: Option<Place>,
+        asker: Asker,
+        now: Timestamp,
+    ) -> Result<(), Waiting> {
         self.permits_applying()?;
         if self.unusable {
             let message = "nothing new is applied while the configuration cannot be used".to_owned();
@@ -113,6 +125,9 @@ impl Policy {
             return Ok(());
         }
         let old_enough = target.released.checked_add(self.patch_delay).unwrap_or(Timestamp::MAX);
+        if let Some((until, message)) = place.and_then(|place| self.before(place, version, old_enough, now)) {
+            return Err(Waiting { code: "patch-spread", message, until: Some(until) });
+        }
         // Without a delay a clock that is a little behind the server's must not make one.
         if !self.patch_delay.is_zero() && now < old_enough {
             let message = format!(
@@ -131,6 +146,32 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// When a livepatch that comes to the first host at `begins` comes to the one at this place, and what it waits for, if
+    /// that is still to come.
+    fn before(
+        &self,
+        place: Place,
+        version: PatchVersion,
+        begins: Timestamp,
+        now: Timestamp,
+    ) -> Option<(Timestamp, String)> {
+        // At most a year, as the settings have it.
+        let spread = i64::try_from(self.patch_spread.as_secs()).unwrap_or(i64::MAX / 10_000);
+        let wait = SignedDuration::from_secs(spread.saturating_mul(place.hundredths().into()) / 10_000);
+        let reached = begins.checked_add(wait).unwrap_or(Timestamp::MAX);
+        if wait.is_zero() || now >= reached {
+            return None;
+        }
+        let passed = now.duration_since(begins).as_secs().max(0).saturating_mul(100) / spread;
+        let message = format!(
+            "livepatch {version} has come to {passed} % of the hosts; to this one, at {place}, it comes {}",
+            minute(reached)
+        );
+        Some((reached, message))
+    }
+}
+
 fn minute(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
@@ -138,7 +179,7 @@ fn minute(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use livepatch_manifest::{CveEntry, ModuleObject};
-    use livepatch_types::{CveCoverage, PatchVersion, Rating, Sha256Digest};
+    use livepatch_types::{CveCoverage, HostId, Rating, Sha256Digest};
 
     use super::*;
 
@@ -171,6 +212,14 @@ mod tests {
             windows: texts.iter().map(|text| text.parse().unwrap()).collect(),
             ..Policy::default()
         };
+        let spread =
+            |days: u64, delay: Policy| Policy { patch_spread: Duration::from_secs(days * 86400), ..delay };
+        // This host stands at 25.57 %.
+        let place = Place::of(
+            &HostId::from_bytes([1; 16]),
+            Cohort::parse("databases").ok().as_ref(),
+            "113.1".parse().unwrap(),
+        );
         let mode = |mode| Policy { mode, mode_source: ModeSource::File, ..Policy::default() };
         let unusable = Policy { unusable: true, ..Policy::default() };
         let both =
@@ -206,6 +255,22 @@ mod tests {
                 noon,
                 "maintenance-window 2026-11-21T18:00:00Z",
             ),
+            // 25.57 % of four days are 24 hours, 32 minutes and 49 seconds.
+            (&spread(4, none.clone()), timer, noon, "patch-spread 2026-11-21T12:32:49Z"),
+            (&spread(4, none.clone()), timer, "1970-01-01T00:00:00Z", "patch-spread 2026-11-21T12:32:49Z"),
+            (&spread(4, none.clone()), timer, "2026-11-21T12:32:48Z", "patch-spread 2026-11-21T12:32:49Z"),
+            (&spread(4, none.clone()), timer, "2026-11-21T12:32:49Z", ""),
+            (&spread(4, none.clone()), root, noon, ""),
+            (&spread(4, delay(24)), timer, noon, "patch-spread 2026-11-22T12:32:49Z"),
+            (&spread(4, delay(24)), root, noon, ""),
+            (&spread(366, none.clone()), timer, noon, "patch-spread 2027-02-22T02:04:07Z"),
+            (
+                &spread(4, windows(&["daily 02:00-04:00 UTC"])),
+                timer,
+                "2026-11-21T12:32:49Z",
+                "maintenance-window 2026-11-22T02:00:00Z",
+            ),
+            (&spread(4, held("CVE-2026-1001")), timer, noon, "held-cve -"),
             (&unusable, timer, noon, "configuration -"),
             (&unusable, root, noon, "configuration -"),
             (&mode(Mode::NoRefresh), timer, noon, ""),
@@ -216,7 +281,7 @@ mod tests {
             (&both, timer, noon, "patch-delay 2026-11-22T12:00:00Z"),
             (&both, timer, "2026-11-22T12:00:00Z", "maintenance-window 2026-11-23T02:00:00Z"),
         ] {
-            let said = match policy.permits(&target(), asker, now.parse().unwrap()) {
+            let said = match policy.permits(&target(), Some(place), asker, now.parse().unwrap()) {
                 Ok(()) => String::new(),
                 Err(Waiting { code, until, .. }) => {
                     format!("{code} {}", until.map_or_else(|| "-".into(), |at| at.to_string()))
@@ -233,10 +298,24 @@ mod tests {
             patch_delay: Duration::from_secs(3600),
             ..Policy::default()
         };
-        let said = policy.permits(&target(), Asker::Timer, RELEASED.parse().unwrap()).unwrap_err();
+        let said = policy.permits(&target(), None, Asker::Timer, RELEASED.parse().unwrap()).unwrap_err();
         assert_eq!(said.message, "livepatch 7.1 has fixes of 1 CVE held here: CVE-2026-1001");
         let policy = Policy { held_cves: vec![], ..policy };
-        let said = policy.permits(&target(), Asker::Timer, RELEASED.parse().unwrap()).unwrap_err();
+        let spread = Policy { patch_spread: Duration::from_secs(4 * 86400), ..policy.clone() };
+        let place = Place::of(
+            &HostId::from_bytes([1; 16]),
+            Cohort::parse("databases").ok().as_ref(),
+            "113.1".parse().unwrap(),
+        );
+        let said = |now: &str| {
+            spread.permits(&target(), Some(place), Asker::Timer, now.parse().unwrap()).unwrap_err()
+        };
+        assert_eq!(
+            said("2026-11-21T10:30:00Z").message,
+            "livepatch 7.1 has come to 22 % of the hosts; to this one, at 25.57 %, it comes 2026-11-21 13:32 UTC"
+        );
+        assert!(said(RELEASED).message.starts_with("livepatch 7.1 has come to 0 % of the hosts"));
+        let said = policy.permits(&target(), None, Asker::Timer, RELEASED.parse().unwrap()).unwrap_err();
         assert_eq!(
             said.message,
             "livepatch 7.1 is younger than patch-delay allows until 2026-11-20 13:00 UTC"

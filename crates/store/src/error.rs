@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The token was used as often as it may.
     #[error("this token has reached its limit of machines")]
     TokenExhausted,
+    /// The machine is enrolled under another id, or by a server that did not keep it.
+    #[error("this machine is not enrolled under this host id")]
+    OtherHost,
     /// No patch was ever published for this kernel.
     #[error("no patch was ever published for a kernel with build-id {0}")]
     UnknownKernel(BuildId),

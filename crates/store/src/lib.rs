@@ -25,7 +25,7 @@ pub use sqlite::SqliteStore;
 use jiff::Timestamp;
 use livepatch_api::server::Report;
 use livepatch_manifest::Coverage;
-use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 /// Where a server keeps its state. Times are kept to the second.
 #[async_trait::async_trait]
@@ -43,6 +43,13 @@ pub trait Store: TransparencyLog {
     /// Checks an enrolment token, counts its use and (re-)enrols a machine: its former machine token is worth nothing
     /// from then on. A machine that enrols again with the token it has used before is not counted again.
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Tier, StoreError>;
+    /// Puts a machine that is enrolled under this id into another cohort, or none; its tier.
+    async fn set_cohort(
+        &self,
+        machine: &Sha256Digest,
+        host: &HostId,
+        cohort: Option<&Cohort>,
+    ) -> Result<Tier, StoreError>;
     /// The machine that a machine token belongs to.
     async fn machine_of(&self, token: &PresentedToken) -> Result<Option<Sha256Digest>, StoreError>;
     /// Makes this the machine's latest report, unless its last ones have it already; the oldest of
@@ -74,6 +81,10 @@ pub trait Store: TransparencyLog {
 
     /// Notes that something outside of the store changed which documents speak of: all are looked at again.
     async fn touch_documents(&self) -> Result<(), StoreError>;
+    /// Says how long hosts wait between two checks at most, in seconds; none: nothing is said any more.
+    async fn set_poll_hint(&self, seconds: Option<u32>) -> Result<(), StoreError>;
+    /// How long hosts are told to wait between two checks at most, in seconds.
+    async fn poll_hint_seconds(&self) -> Result<Option<u32>, StoreError>;
     /// The document as last signed, and whether something happened since; none when kernel or tier are unknown.
     async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>, StoreError>;
     /// What a document has to say now; none when kernel or tier are unknown.

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use livepatch_api::server::Report;
 use livepatch_manifest::{Coverage, PatchManifest};
-use livepatch_types::{KernelIdentity, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{Cohort, HostId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 
 use crate::StoreError;
 
@@ -75,6 +75,10 @@ pub struct Enrolment {
     pub machine: Sha256Digest,
     /// The machine token that it is going to get.
     pub machine_token: PresentedToken,
+    /// The id that it is assigned under.
+    pub host: HostId,
+    /// The cohort that it asks for.
+    pub cohort: Option<Cohort>,
     /// Now.
     pub at: Timestamp,
 }
@@ -86,6 +90,8 @@ pub struct MachineRecord {
     pub machine: Sha256Digest,
     /// Its tier.
     pub tier: Tier,
+    /// Its cohort.
+    pub cohort: Option<Cohort>,
     /// When it enrolled last.
     pub enrolled: Timestamp,
     /// Its latest report.
@@ -217,6 +223,8 @@ pub struct DocumentFacts {
     pub withdrawn: Vec<PatchVersion>,
     /// How long the kernel gets livepatches.
     pub coverage: Option<Coverage>,
+    /// How long hosts wait between two checks at most, in seconds.
+    pub poll_hint_seconds: Option<u32>,
     /// The document as last signed.
     pub stored: Option<StoredDocument>,
 }

@@ -9,7 +9,7 @@ mod reports;
 use jiff::{SignedDuration, Timestamp};
 use livepatch_manifest::{Coverage, ModuleObject, PatchManifest, sha256};
 use livepatch_types::{
-    Architecture, BuildId, KernelIdentity, KernelRelease, PatchVersion, Sha256Digest, Tier,
+    Architecture, BuildId, Cohort, HostId, KernelIdentity, KernelRelease, PatchVersion, Sha256Digest, Tier,
 };
 
 use crate::*;
@@ -19,6 +19,7 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     tokens_are_listed_and_revoked(&fresh().await).await;
     a_token_enrols_within_its_limits(&fresh().await).await;
     enrolling_again_replaces_the_machine_token(&fresh().await).await;
+    a_machine_is_in_the_cohort_that_it_asked_for_last(&fresh().await).await;
     reports::a_report_replaces_the_one_before(&fresh().await).await;
     reports::a_report_is_taken_once(&fresh().await).await;
     reports::the_last_reports_are_kept(&fresh().await).await;
@@ -27,6 +28,7 @@ pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     the_newest_patch_of_the_tier_is_the_target(&fresh().await).await;
     a_document_is_replaced_only_by_who_saw_the_latest(&fresh().await).await;
     what_is_said_of_a_kernels_cover(&fresh().await).await;
+    how_often_hosts_shall_ask(&fresh().await).await;
     an_unknown_tier_is_refused_everywhere(&fresh().await).await;
     log::what_happens_is_in_the_log_once(&fresh().await).await;
     log::what_is_refused_is_not_in_the_log(&fresh().await).await;
@@ -84,8 +86,19 @@ fn machine(byte: u8) -> Sha256Digest {
     Sha256Digest::from_bytes([byte; 32])
 }
 
+fn host(byte: u8) -> HostId {
+    HostId::from_bytes([byte; 16])
+}
+
 fn enrolment(machine_byte: u8, machine_token: PresentedToken) -> Enrolment {
-    Enrolment { token: presented(1, "secret"), machine: machine(machine_byte), machine_token, at: now() }
+    Enrolment {
+        token: presented(1, "secret"),
+        machine: machine(machine_byte),
+        machine_token,
+        host: host(machine_byte),
+        cohort: None,
+        at: now(),
+    }
 }
 
 fn patch(version_text: &str, kernel_byte: u8, module: &[u8]) -> NewPatch {
@@ -162,6 +175,34 @@ async fn enrolling_again_replaces_the_machine_token(store: &impl Store) {
     assert_eq!(store.machine_of(&first).await.unwrap(), None);
     assert_eq!(store.machine_of(&second).await.unwrap(), Some(machine(1)));
     assert_eq!(store.machines().await.unwrap().len(), 1);
+}
+
+async fn a_machine_is_in_the_cohort_that_it_asked_for_last(store: &impl Store) {
+    store.create_token(&NewToken { tier: tier("beta"), ..new_token("a") }).await.unwrap();
+    let cohort = |text: &str| Some(Cohort::parse(text).unwrap());
+    let cohorts = async || {
+        let machines = store.machines().await.unwrap();
+        machines.into_iter().map(|machine| machine.cohort).collect::<Vec<_>>()
+    };
+    let in_cohort =
+        |byte, text| Enrolment { cohort: cohort(text), ..enrolment(byte, presented(10 + byte, "m")) };
+    store.enrol(&in_cohort(1, "site-a")).await.unwrap();
+    store.enrol(&enrolment(2, presented(12, "m"))).await.unwrap();
+    assert_eq!(cohorts().await, [cohort("site-a"), None]);
+
+    let (first, second) = (machine(1), machine(2));
+    let changed = store.set_cohort(&first, &host(1), cohort("databases/1").as_ref()).await.unwrap();
+    assert_eq!((changed, cohorts().await), (tier("beta"), vec![cohort("databases/1"), None]));
+    for (machine, host) in [(&first, &host(2)), (&second, &host(1)), (&machine(3), &host(3))] {
+        let refused = store.set_cohort(machine, host, cohort("x").as_ref()).await;
+        assert!(matches!(refused, Err(StoreError::OtherHost)), "{refused:?}");
+    }
+    assert_eq!(cohorts().await, [cohort("databases/1"), None], "a refusal changes nothing");
+    store.set_cohort(&first, &host(1), None).await.unwrap();
+    assert_eq!(cohorts().await, [None, None]);
+    // Who enrols again is in the cohort that it asks for then.
+    store.enrol(&in_cohort(2, "site-b")).await.unwrap();
+    assert_eq!(cohorts().await, [None, cohort("site-b")]);
 }
 
 async fn publishing_is_idempotent_and_never_changes_a_patch(store: &impl Store) {
@@ -272,6 +313,23 @@ async fn what_is_said_of_a_kernels_cover(store: &impl Store) {
         assert!(now.revision > before);
         assert_eq!(now.coverage.as_ref(), said);
         assert_eq!(store.kernels().await.unwrap()[0].coverage.as_ref(), said);
+    }
+}
+
+async fn how_often_hosts_shall_ask(store: &impl Store) {
+    let id = kernel(1).build_id;
+    assert_eq!(store.poll_hint_seconds().await.unwrap(), None);
+    // It may be said before there is anything to speak of.
+    store.set_poll_hint(Some(600)).await.unwrap();
+    store.publish(&patch("1.1", 1, b"one")).await.unwrap();
+    let facts = async || store.document_facts(&id, &tier("stable")).await.unwrap().unwrap();
+    assert_eq!(facts().await.poll_hint_seconds, Some(600));
+    for said in [Some(60), Some(u32::MAX), None] {
+        let before = facts().await.revision;
+        store.set_poll_hint(said).await.unwrap();
+        let now = facts().await;
+        assert!(now.revision > before, "documents are signed anew");
+        assert_eq!((now.poll_hint_seconds, store.poll_hint_seconds().await.unwrap()), (said, said));
     }
 }
 

@@ -76,6 +76,23 @@ fn an_object_is_stored_once_and_checked_when_read() {
     assert!(matches!(objects.get(&name), Err(ObjectError::TooLarge(_))));
 }
 
+/// Whoever holds the machine token of one that an earlier version enrolled cannot make the operator sign for any id.
+#[tokio::test]
+async fn a_machine_of_before_the_cohorts_enrols_again_to_be_in_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let store = SqliteStore::create(&path).await.unwrap();
+    stories::with_a_report(&store).await;
+    store.close().await;
+    stories::change_database(&path, "UPDATE machines SET host = NULL;").await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let machine = store.machines().await.unwrap().remove(0);
+    assert_eq!(machine.cohort, None);
+    let cohort = Cohort::parse("site-berlin").unwrap();
+    let refused = store.set_cohort(&machine.machine, &HostId::from_bytes([1; 16]), Some(&cohort)).await;
+    assert!(matches!(refused, Err(StoreError::OtherHost)), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_report_of_before_the_history_is_read_from_its_columns() {
     let directory = tempfile::tempdir().unwrap();

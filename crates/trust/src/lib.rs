@@ -33,7 +33,7 @@ pub use refusal::Refusal;
 pub use root::{Kind, MAX_KEYS, MAX_ROOT_BYTES, Role, RoleKeys, Root};
 pub use signed::{MAX_SIGNATURES, SignedFile};
 pub use state::State;
-pub use update::{MAX_NEW_ROOTS, TargetFile, Update, Vendor, Wanted};
+pub use update::{MAX_NEW_ROOTS, NEW_ROOTS, TargetFile, Update, Vendor, Wanted};
 
 /// Where metadata files are in a repository.
 pub const METADATA: &str = "metadata";

@@ -86,12 +86,21 @@ impl State {
         &self.root
     }
 
+    /// The file of the root that is trusted: its content and signatures, as [`State::take_root`] reads them.
+    pub fn root_bytes(&self) -> Vec<u8> {
+        self.root_file.to_bytes()
+    }
+
+    /// Whether it has a later root of the same repository.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.root, &other.root);
+        ours.repository == theirs.repository && ours.header.version > theirs.header.version
+    }
+
     /// Whether this is where a host that was given that root may be by now: it is its root, or has a later one of the same
     /// repository. A root in between was not kept, so that the names alone say so.
     pub fn continues(&self, pinned: &Self) -> bool {
-        let (ours, theirs) = (&self.root, &pinned.root);
-        ours == theirs
-            || (ours.repository == theirs.repository && ours.header.version > theirs.header.version)
+        self.root == pinned.root || self.is_newer_than(pinned)
     }
 
     /// The highest version of a role's metadata that was seen; 0: none.

@@ -11,6 +11,8 @@ use crate::{
 
 /// How many new roots are followed in one update.
 pub const MAX_NEW_ROOTS: u32 = 256;
+/// What there is too much of, when there are more.
+pub const NEW_ROOTS: &str = "new roots";
 
 /// A file that an update needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,12 @@ impl Update {
         update.finish()
     }
 
+    /// What is trusted so far. A new root counts from when it was taken (TUF 1.0.33, section 5.3.8): who keeps this need not
+    /// begin again when the rest does not come. All else counts at the end.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// The next file; none: the update is done.
     pub fn wanted(&self) -> Option<Wanted> {
         let versioned = |role: Role, file: &VersionedFile, cap: u64| Wanted {
@@ -121,7 +129,7 @@ impl Update {
         self.step = match &self.step {
             Step::Root => {
                 if self.new_roots == MAX_NEW_ROOTS {
-                    return Err(Refusal::TooMany { what: "new roots", limit: MAX_NEW_ROOTS as usize });
+                    return Err(Refusal::TooMany { what: NEW_ROOTS, limit: MAX_NEW_ROOTS as usize });
                 }
                 self.state.take_root(bytes)?;
                 self.new_roots += 1;

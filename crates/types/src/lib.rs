@@ -13,14 +13,16 @@ mod name;
 mod notice;
 mod patch;
 mod redacted;
+mod stage;
 
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use cve::{CveCoverage, CveId, Rating};
 pub use identity::{Architecture, BuildId, HostId, KernelIdentity, KernelRelease, Sha256Digest};
-pub use name::{ModuleName, Tier};
+pub use name::{Cohort, ModuleName, Tier};
 pub use notice::NoticeId;
 pub use patch::{CheckState, PatchState, PatchVersion};
 pub use redacted::Redacted;
+pub use stage::{ForbiddenTransition, Stage, StageEvent, TRANSITIONS, stage_drawing};
 
 /// Why a text is not the value it should be. `what` names the kind of value, `why` the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

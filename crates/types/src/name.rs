@@ -55,3 +55,67 @@ impl Tier {
     }
 }
 text_value!(Tier);
+
+/// What a host's place in a rollout is computed from instead of its id. Hosts with the same key have the same place, and go
+/// together: `site-berlin`. With a number behind a slash they are spread over the rollout instead and go one after the
+/// other, for they stand in for one another: `databases/0`, `databases/1`, …
+///
+/// A name of 1 to 48 lower-case letters, digits and inner `-`, `_` and `.`; the number is 0 to 9999.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cohort {
+    text: String,
+    name_bytes: usize,
+    ordinal: Option<u16>,
+}
+
+impl Cohort {
+    /// Checks a cohort key.
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let refuse = |why| InvalidValue::new("cohort", why, text);
+        let (name, ordinal) = match text.split_once('/') {
+            Some((name, ordinal)) => (name, Some(ordinal)),
+            None => (text, None),
+        };
+        if name.is_empty() || name.len() > 48 {
+            return Err(refuse("its name is empty or longer than 48 characters"));
+        }
+        let inner = |b: u8| matches!(b, b'-' | b'_' | b'.');
+        if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || inner(b)) {
+            return Err(refuse("only lower-case letters, digits, -, _ and . may stand in its name"));
+        }
+        if name.starts_with(|c: char| !c.is_ascii_alphanumeric())
+            || name.ends_with(|c: char| !c.is_ascii_alphanumeric())
+        {
+            return Err(refuse("its name starts or ends with -, _ or ."));
+        }
+        let ordinal =
+            match ordinal {
+                None => None,
+                // One way to write each number: what is signed is compared as text.
+                Some(digits) => {
+                    let number = digits.parse().ok().filter(|number: &u16| *number <= 9999);
+                    let number = number.filter(|number| number.to_string() == digits);
+                    Some(number.ok_or_else(|| {
+                        refuse("what stands behind the slash is not a number from 0 to 9999")
+                    })?)
+                }
+            };
+        Ok(Self { text: text.to_owned(), name_bytes: name.len(), ordinal })
+    }
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+    /// What stands before the slash.
+    pub fn name(&self) -> &str {
+        &self.text[..self.name_bytes]
+    }
+    /// Which of the hosts that stand in for one another this is; none: the hosts of this key go together.
+    pub fn ordinal(&self) -> Option<u16> {
+        self.ordinal
+    }
+    fn to_text(&self) -> &str {
+        &self.text
+    }
+}
+text_value!(Cohort);

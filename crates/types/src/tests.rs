@@ -18,6 +18,27 @@ fn texts_that_are_refused() {
     for text in ["", "Stable", "-a", "a-", "a/b", &"t".repeat(33)] {
         assert!(Tier::parse(text).is_err(), "{text:?}");
     }
+    for text in [
+        "",
+        "/1",
+        "a/",
+        "a/b",
+        "a/01",
+        "a/+1",
+        "a/10000",
+        "a/1/2",
+        "A",
+        "a b",
+        "-a",
+        "a.",
+        "ä",
+        "a\n",
+        "../a",
+        "a//1",
+        &"a".repeat(49),
+    ] {
+        assert!(Cohort::parse(text).is_err(), "{text:?}");
+    }
     for text in ["", "1", "0.1", "1.", ".1", "01.1", "1.01", "1.2.3", "4294967296.0", "+1.1"] {
         assert!(PatchVersion::parse(text).is_err(), "{text:?}");
     }
@@ -40,6 +61,10 @@ fn texts_that_are_taken() {
     assert!(PatchVersion::parse("9.9").unwrap() < PatchVersion::parse("10.1").unwrap());
     assert_eq!(NoticeId::parse("lsn-113-1").unwrap().to_string(), "LSN-0113-1");
     assert_eq!(NoticeId::of(PatchVersion::parse("12113.4").unwrap()).to_string(), "LSN-12113-1");
+    let parts = |text: &str| Cohort::parse(text).map(|cohort| (cohort.name().to_owned(), cohort.ordinal()));
+    assert_eq!(parts("site-berlin.2_a"), Ok(("site-berlin.2_a".to_owned(), None)));
+    assert_eq!(parts("databases/0"), Ok(("databases".to_owned(), Some(0))));
+    assert_eq!(parts(&format!("{}/9999", "a".repeat(48))), Ok(("a".repeat(48), Some(9999))));
     assert!(Rating::High.qualifies() && !Rating::Medium.qualifies());
 }
 

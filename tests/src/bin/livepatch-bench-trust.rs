@@ -304,7 +304,9 @@ impl Host {
     fn get(&mut self, path: &str, etag: Option<&str>) -> Result<Answer> {
         self.requests += 1;
         let condition = etag.map(|etag| format!("if-none-match: {etag}\r\n")).unwrap_or_default();
-        write!(self.stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n{condition}\r\n")?;
+        // What the daemon says of itself with each request.
+        let daemon = concat!("accept: */*\r\nuser-agent: livepatchd/", env!("CARGO_PKG_VERSION"), "\r\n");
+        write!(self.stream, "GET {path} HTTP/1.1\r\n{condition}{daemon}host: localhost\r\n\r\n")?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];

@@ -21,7 +21,13 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (site, host, mut repository) = with_vendor().await;
+        Self::after(|_, _| ()).await
+    }
+
+    /// The same, after something was done to the host before it was enrolled.
+    async fn after(prepare: impl FnOnce(&Site, &mut Host)) -> Self {
+        let (site, mut host, mut repository) = with_vendor().await;
+        prepare(&site, &mut host);
         publish(&site, 1, "1.1", repository.allow("1.1", &module_of("1.1")));
         let daemons = host.enabled().await;
         let scene = Self { site, host, daemons, repository };

@@ -1,6 +1,11 @@
 //! Restarts, reboots, stalls, holds: what happens to a host over time.
 
-use livepatch_kernel::{LoadRefusal, Transitions};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use livepatch_agent::Agent;
+use livepatch_api::daemon::Status;
+use livepatch_kernel::{LoadRefusal, Pause, Transitions};
 use livepatch_types::{ModuleName, PatchState, Redacted};
 
 use crate::support::*;
@@ -86,6 +91,39 @@ async fn a_stalled_transition_is_cancelled() {
     agent.refresh().await.unwrap();
     assert_eq!(host.modules(), ["livepatch_1_2"]);
     assert_eq!(agent.status().problem, None);
+}
+
+/// Looks at the status while the loader waits for the kernel.
+#[derive(Default)]
+struct Looks {
+    agent: OnceLock<Arc<Agent>>,
+    seen: Mutex<Vec<Status>>,
+}
+
+impl Pause for Looks {
+    fn pause(&self, _: Duration) {
+        self.seen.lock().unwrap().extend(self.agent.get().map(|agent| agent.status()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_fixed_stays_so_while_the_next_one_takes_over() {
+    let (site, mut host) = with_patch().await;
+    let looks = Arc::new(Looks::default());
+    host.pause(Arc::clone(&looks) as Arc<dyn Pause>);
+    host.kernel.set_transitions(Transitions::EndAfterLooks(3));
+    let daemons = host.agent();
+    daemons.start().await.unwrap();
+    looks.agent.set(Arc::clone(&daemons.agent)).ok().unwrap();
+    site.publish(&document(&kernel(1), 2, Some(site.target("1.2", &kernel(1)))));
+    daemons.refresh().await.unwrap();
+    let seen = std::mem::take(&mut *looks.seen.lock().unwrap());
+    let applying: Vec<_> = seen.iter().filter(|status| status.patch.state == PatchState::Applying).collect();
+    assert!(!applying.is_empty());
+    for status in applying {
+        assert_eq!(status.patch.version, Some(version("1.2")));
+        assert!(status.patch.cves.iter().any(|cve| cve.patched), "1.1 fixes it: {:?}", status.patch.cves);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 mod assignments;
 mod attacks;
 mod check;
+mod cohorts;
+mod cost;
 mod coverage;
 mod coverage_matrix;
 mod images;
@@ -15,6 +17,7 @@ mod mirrors;
 mod network;
 mod operator;
 mod policy;
+mod poll_hint;
 #[path = "../../../crates/loader/tests/support/repository.rs"]
 mod repository;
 #[path = "../../../crates/loader/tests/support/mod.rs"]

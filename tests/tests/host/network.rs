@@ -1,21 +1,25 @@
 //! What lies between a host and its server: proxies, broken lines, servers out of order.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use livepatch_agent::Pace;
 use livepatch_api::daemon::Reachability;
 use livepatch_types::{CheckState, PatchState, Redacted};
+use openssl::pkey::PKey;
+use openssl::ssl::{SslAcceptor, SslMethod, SslStream};
+use openssl::x509::X509;
 
 use crate::support::*;
 use crate::telemetry::told;
 
 /// A proxy on loopback; gives its port. Whom it is asked for comes out of the channel.
-fn proxy(open: fn(&mut TcpStream) -> Option<String>) -> (u16, std::sync::mpsc::Receiver<String>) {
+fn proxy(open: fn(&mut TcpStream) -> Option<String>) -> (u16, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (asked, log) = std::sync::mpsc::channel();
+    let (asked, log) = channel();
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let (mut client, asked) = (client.unwrap(), asked.clone());
@@ -34,6 +38,52 @@ fn proxy(open: fn(&mut TcpStream) -> Option<String>) -> (u16, std::sync::mpsc::R
     (port, log)
 }
 
+/// The same behind TLS, with a certificate of its own for 127.0.0.1: its port, its certificate, and whom it is asked for.
+fn https_proxy() -> (u16, String, Receiver<String>) {
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls_server()).unwrap();
+    acceptor.set_certificate(&X509::from_der(certified.cert.der()).unwrap()).unwrap();
+    let key = PKey::private_key_from_der(certified.signing_key.serialized_der()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, log) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (acceptor, asked) = (acceptor.clone(), asked.clone());
+            std::thread::spawn(move || {
+                // Who does not believe the certificate hangs up.
+                let Ok(mut client) = acceptor.accept(client.unwrap()) else { return };
+                let Some(target) = http_connect(&mut client) else { return };
+                // The test may be over.
+                let _ = asked.send(target.clone());
+                hand_on(client, TcpStream::connect(&target).unwrap());
+            });
+        }
+    });
+    (port, certified.cert.pem(), log)
+}
+
+/// Both ways by turns, since a TLS connection is not two: neither side is waited for longer than a moment.
+fn hand_on(mut client: SslStream<TcpStream>, mut server: TcpStream) {
+    let moment = Some(Duration::from_millis(5));
+    client.get_ref().set_read_timeout(moment).unwrap();
+    server.set_read_timeout(moment).unwrap();
+    // Either side may go first.
+    while hand_over(&mut client, &mut server) && hand_over(&mut server, &mut client) {}
+}
+
+/// What there is now; whether more may come.
+fn hand_over(from: &mut impl Read, to: &mut impl Write) -> bool {
+    let mut buffer = [0; 16 << 10];
+    match from.read(&mut buffer) {
+        Ok(0) => false,
+        Ok(length) => to.write_all(&buffer[..length]).is_ok(),
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
 fn pipe(mut from: TcpStream, mut to: TcpStream) {
     // Either side may go first.
     let _ = std::io::copy(&mut from, &mut to);
@@ -41,12 +91,13 @@ fn pipe(mut from: TcpStream, mut to: TcpStream) {
 }
 
 /// RFC 9110, 9.3.6. Wants the name `user` and the password `secret-word`.
-fn http_connect(client: &mut TcpStream) -> Option<String> {
-    let mut reader = BufReader::with_capacity(1, client.try_clone().unwrap());
+fn http_connect(client: &mut (impl Read + Write)) -> Option<String> {
+    let mut reader = BufReader::with_capacity(1, &mut *client);
     let (mut head, mut line) = (Vec::new(), String::new());
     while reader.read_line(&mut line).unwrap() > 2 {
         head.push(std::mem::take(&mut line).trim_end().to_owned());
     }
+    drop(reader);
     let authorization = "proxy-authorization: basic dXNlcjpzZWNyZXQtd29yZA==";
     if !head.iter().any(|line| line.eq_ignore_ascii_case(authorization)) {
         client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n").unwrap();
@@ -56,18 +107,29 @@ fn http_connect(client: &mut TcpStream) -> Option<String> {
     head.first()?.strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1").map(str::to_owned)
 }
 
-/// RFC 1928, without authentication, to an IPv4 address.
+/// RFC 1928, without authentication, to an IPv4 address or to a name, which the proxy resolves.
 fn socks5(client: &mut TcpStream) -> Option<String> {
-    let mut hello = [0; 2];
-    client.read_exact(&mut hello).unwrap();
-    client.read_exact(&mut vec![0; hello[1].into()]).unwrap();
+    let read = |client: &mut TcpStream, length: u8| {
+        let mut bytes = vec![0; length.into()];
+        client.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    let methods = read(client, 2)[1];
+    read(client, methods);
     client.write_all(&[5, 0]).unwrap();
-    let mut request = [0; 10];
-    client.read_exact(&mut request).unwrap();
-    assert_eq!(request[..4], [5, 1, 0, 1]);
+    let request = read(client, 4);
+    assert_eq!(request[..3], [5, 1, 0]);
+    let to = match request[3] {
+        1 => std::net::Ipv4Addr::from(<[u8; 4]>::try_from(read(client, 4)).unwrap()).to_string(),
+        3 => {
+            let length = read(client, 1)[0];
+            String::from_utf8(read(client, length)).unwrap()
+        }
+        kind => panic!("an address of kind {kind}"),
+    };
+    let port = u16::from_be_bytes(read(client, 2).try_into().unwrap());
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
-    let [_, _, _, _, a, b, c, d, high, low] = request;
-    Some(format!("{a}.{b}.{c}.{d}:{}", u16::from_be_bytes([high, low])))
+    Some(format!("{to}:{port}"))
 }
 
 #[tokio::test]
@@ -99,6 +161,104 @@ async fn through_proxies() {
             assert!(targets.iter().all(|target| target == address), "{targets:?}");
         }
     }
+}
+
+/// `socks5h` gives the proxy the server's name to resolve, `socks5` an address.
+#[tokio::test]
+async fn who_resolves_the_servers_name() {
+    let (socks, asked) = proxy(socks5);
+    let site = Site::new().await;
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let port = site.url.strip_prefix("https://127.0.0.1:").unwrap();
+    for (scheme, by) in [("socks5h", "localhost"), ("socks5", "127.0.0.1")] {
+        let mut host = Host::new(&site);
+        host.server(&format!("https://localhost:{port}"));
+        host.proxy(&format!("{scheme}://127.0.0.1:{socks}"), "");
+        host.enabled().await;
+        assert_eq!(host.livepatches(), ["livepatch_1_1"], "{scheme}");
+        told(&site, 4).await;
+        site.shelf.lock().unwrap().reports.clear();
+        let targets: Vec<String> = asked.try_iter().collect();
+        assert!(!targets.is_empty());
+        assert!(targets.iter().all(|target| *target == format!("{by}:{port}")), "{scheme}: {targets:?}");
+    }
+}
+
+/// A proxy that is spoken to by https has a certificate, too, which `ca-file` decides about as about the server's.
+#[tokio::test]
+async fn through_an_https_proxy() {
+    let site = Site::new().await;
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let (port, certificate, asked) = https_proxy();
+    let mut host = Host::new(&site);
+    host.proxy(&format!("https://user:secret-word@127.0.0.1:{port}"), "");
+    let refused = host.agent().enable(Redacted::new(TOKEN.into())).await;
+    let message = refused.as_ref().unwrap_err().message.clone();
+    assert!(message.contains("certificate") && !message.contains("secret-word"), "{message}");
+    assert_eq!(code(refused), "server-unreachable");
+    assert_eq!((asked.try_iter().count(), site.asked()), (0, vec![]), "it was asked for nothing");
+
+    std::fs::write(host.path().join("ca.pem"), format!("{}{certificate}", site.ca)).unwrap();
+    let daemons = host.enabled().await;
+    assert_eq!((host.livepatches(), daemons.status().problem), (vec!["livepatch_1_1".to_owned()], None));
+    told(&site, 4).await;
+    let targets: Vec<String> = asked.try_iter().collect();
+    let address = site.url.strip_prefix("https://").unwrap();
+    assert!(!targets.is_empty() && targets.iter().all(|target| target == address), "{targets:?}");
+
+    // Nor does the proxy's certificate alone say anything of the server's.
+    std::fs::write(host.path().join("ca.pem"), certificate).unwrap();
+    let daemons = host.agent();
+    daemons.start().await.unwrap();
+    assert_eq!(code(daemons.refresh().await), "server-unreachable");
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+}
+
+/// A server that does not answer when it is called is waited for as long as `dial-timeout` says; what runs stays.
+#[tokio::test]
+async fn a_server_that_does_not_take_the_call() {
+    let k1 = kernel(1);
+    let site = Site::new().await;
+    let mut host = Host::new(&site);
+    site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
+    drop(host.enabled().await);
+    site.publish(&document(&k1, 2, Some(site.target("1.2", &k1))));
+
+    // Who waits to be taken fills the queue; the kernel drops what comes after that.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let error = loop {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() < 64, "it takes every call");
+    };
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+
+    let right = site.url.clone();
+    host.server_moved(&format!("https://{address}"));
+    for seconds in [1, 3] {
+        host.dial_timeout(&format!("{seconds}s"));
+        let daemons = host.agent();
+        daemons.start().await.unwrap();
+        let start = Instant::now();
+        assert_eq!(code(daemons.refresh().await), "server-unreachable");
+        // A whole request may take 30 s.
+        let waited = start.elapsed();
+        assert!((seconds..25).contains(&waited.as_secs()), "{seconds}: {waited:?}");
+        assert!(daemons.agent.timer_round().await.failed, "it is asked again soon");
+        let status = daemons.status();
+        assert_eq!((status.patch.state, status.check.state), (PatchState::Applied, CheckState::CheckFailed));
+        assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    }
+    host.server_moved(&right);
+    let daemons = host.agent();
+    daemons.start().await.unwrap();
+    assert_eq!(code(daemons.refresh().await), "ok");
+    assert_eq!(host.livepatches(), ["livepatch_1_2"]);
 }
 
 /// A host and a server that have IPv6 and nothing else: enrolment, check, download and report go over it.
@@ -154,7 +314,9 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
 async fn a_download_that_breaks_off_goes_on() {
     let k1 = kernel(1);
     // Where each answer breaks off, whether the server knows ranges; what comes of it, after how many requests.
-    let cases: [(&[usize], bool, &str, usize); 6] = [
+    let mut drip = [1; 40];
+    drip[0] = 500;
+    let cases: [(&[usize], bool, &str, usize); 8] = [
         (&[], true, "ok", 1),
         (&[500], true, "ok", 2),
         (&[500, 100, 100], true, "ok", 4),
@@ -163,6 +325,9 @@ async fn a_download_that_breaks_off_goes_on() {
         // It comes no further: the next check tries again.
         (&[500, 0], true, "truncated-module", 2),
         (&[500, 500], false, "truncated-module", 2),
+        // It does not go on for ever.
+        (&drip[..16], true, "ok", 17),
+        (&drip, true, "truncated-module", 17),
     ];
     for (breaks, ranges, expected, requests) in cases {
         let site = Site::new().await;
@@ -264,12 +429,7 @@ async fn before_the_network_is_up() {
     site.publish(&document(&k1, 1, Some(site.target("1.1", &k1))));
     drop(host.enabled().await);
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // What is enrolled stays so: the server is in the state.
-    let state = host.path().join("state/state.json");
-    let moved =
-        std::fs::read_to_string(&state).unwrap().replace(&site.url, &format!("https://127.0.0.1:{gone}"));
-    std::fs::write(&state, moved).unwrap();
-    host.server(&format!("https://127.0.0.1:{gone}"));
+    host.server_moved(&format!("https://127.0.0.1:{gone}"));
     host.network(false);
     host.at("2026-11-24T13:00:00Z");
     let daemons = host.agent();

@@ -28,7 +28,8 @@ async fn with_root(assigns: u8) -> (Site, Host) {
     serve_root(&site, 1, FIRST);
     let first = site.shelf.lock().unwrap().operator["metadata/1.root.json"].clone();
     std::fs::write(host.path().join("operator-root.json"), first).unwrap();
-    site.shelf.lock().unwrap().assign = Some(Box::new(move |host| assign(host, "stable", 1, &pair(assigns))));
+    site.shelf.lock().unwrap().assign =
+        Some(Box::new(move |host, _| assign(host, "stable", 1, &pair(assigns))));
     (site, host)
 }
 

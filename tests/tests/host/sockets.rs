@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -33,19 +33,41 @@ async fn ask_aside(socket: &Path, method: &'static str, path: &'static str) -> (
     tokio::task::spawn_blocking(move || ask(&socket, method, path)).await.unwrap()
 }
 
+/// A host that runs 1.1, whose operator offers 1.2, with both sockets of its daemon.
+async fn offered() -> (Site, Host, Daemons, [PathBuf; 2]) {
+    let site = Site::new().await;
+    let host = Host::new(&site);
+    site.publish(&document(&kernel(1), 1, Some(site.target("1.1", &kernel(1)))));
+    let daemons = host.enabled().await;
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    site.publish(&document(&kernel(1), 2, Some(site.target("1.2", &kernel(1)))));
+    let sockets = [READ_SOCKET, PRIVILEGED_SOCKET].map(|name| host.path().join(name));
+    std::fs::set_permissions(host.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&sockets[0], "left behind").unwrap();
+    tokio::spawn(serve_reading(Arc::clone(&daemons.agent), bind(&sockets[0], 0o666).unwrap()));
+    // Wide open, so that the check of the peer is what refuses.
+    tokio::spawn(serve_privileged(Arc::clone(&daemons.agent), bind(&sockets[1], 0o666).unwrap()));
+    (site, host, daemons, sockets)
+}
+
+/// Root asks the daemon to go on, which loads what is offered.
+async fn root_refreshes(host: &Host, daemons: &Daemons, privileged: &Path) {
+    if rustix::process::getuid().is_root() {
+        assert_eq!(ask_aside(privileged, "POST", "/refresh").await.0, "HTTP/1.1 200 OK");
+    } else {
+        daemons.refresh().await.unwrap();
+    }
+    assert_eq!(host.livepatches(), ["livepatch_1_2"]);
+}
+
 /// Reading is for all, and acting for root.
 #[tokio::test]
 async fn attack_peers_on_the_daemons_sockets() {
-    let site = Site::new().await;
-    let host = Host::new(&site);
-    let agent = host.agent().agent;
-    let (reading, privileged) = (host.path().join(READ_SOCKET), host.path().join(PRIVILEGED_SOCKET));
-    std::fs::set_permissions(host.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::write(&reading, "left behind").unwrap();
-    tokio::spawn(serve_reading(Arc::clone(&agent), bind(&reading, 0o666).unwrap()));
-    // Wide open, so that the check of the peer is what refuses.
-    tokio::spawn(serve_privileged(Arc::clone(&agent), bind(&privileged, 0o666).unwrap()));
+    let (_site, host, daemons, [_, privileged]) = offered().await;
+    root_refreshes(&host, &daemons, &privileged).await;
 
+    let (site, host, daemons, [reading, privileged]) = offered().await;
+    let agent = Arc::clone(&daemons.agent);
     let (line, body) = ask_aside(&reading, "GET", "/status").await;
     assert_eq!(line, "HTTP/1.1 200 OK");
     assert_eq!(serde_json::from_str::<Status>(&body).unwrap(), agent.status());
@@ -55,18 +77,15 @@ async fn attack_peers_on_the_daemons_sockets() {
     let (line, _) = ask_aside(&reading, "POST", "/disable").await;
     assert_eq!(line, "HTTP/1.1 404 Not Found", "the socket for all has no commands");
 
-    if rustix::process::getuid().is_root() {
-        let (line, body) = ask_aside(&privileged, "POST", "/refresh").await;
-        assert_eq!(line, "HTTP/1.1 409 Conflict");
-        assert_eq!(serde_json::from_str::<Failure>(&body).unwrap().code, "not-enabled");
-    }
+    // Reports of the application may still be told; documents are asked for by nobody.
+    let documents = |site: &Site| site.asked().iter().filter(|asked| asked.starts_with("document")).count();
+    documents(&site);
     let program = host.path().join("peer");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let socket = privileged.clone();
     let output = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(program);
-        command
-            .args(["--exact", "sockets::peer", "--ignored", "--nocapture"])
-            .env(SOCKET_VARIABLE, privileged);
+        command.args(["--exact", "sockets::peer", "--ignored", "--nocapture"]).env(SOCKET_VARIABLE, socket);
         if rustix::process::getuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -77,6 +96,10 @@ async fn attack_peers_on_the_daemons_sockets() {
     assert!(output.status.success(), "{text}");
     assert_eq!(text.matches("HTTP/1.1 403 Forbidden").count(), 8, "{text}");
     assert!(text.contains("not-root"), "{text}");
+    assert_eq!((host.livepatches(), host.kernel.loads().len()), (vec!["livepatch_1_1".to_owned()], 1));
+    assert!(agent.status().enabled);
+    assert_eq!(documents(&site), 0, "the server was not asked");
+    root_refreshes(&host, &daemons, &privileged).await;
 }
 
 #[test]
@@ -160,6 +183,9 @@ async fn enable_and_disable_of_the_snap_are_answered_with_a_text() {
     daemons.start().await.unwrap();
     let put = async |path| ask_aside(&privileged, "PUT", path).await;
 
+    let (line, body) = ask_aside(&privileged, "POST", "/refresh").await;
+    assert_eq!(line, "HTTP/1.1 409 Conflict");
+    assert_eq!(serde_json::from_str::<Failure>(&body).unwrap().code, "not-enabled");
     let (line, body) = put("/disable").await;
     assert_eq!(line, "HTTP/1.1 409 Conflict");
     assert!(body.starts_with("Machine is not enabled"), "{body}");

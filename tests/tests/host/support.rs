@@ -21,7 +21,9 @@ use axum::{Json, Router};
 use http_body::Frame;
 use livepatch_agent::{Agent, Parts, Problem, Reach, sockets};
 use livepatch_api::daemon::Status;
-use livepatch_api::server::{EnrollRequest, EnrollResponse, ErrorBody, Report};
+use livepatch_api::server::{
+    AssignmentRequest, AssignmentResponse, EnrollRequest, EnrollResponse, ErrorBody, Report,
+};
 use livepatch_kernel::{FakeKernel, Kernel as _, Pause};
 use livepatch_loader::server::{bind, serve};
 use livepatch_loader::{Loader, Peers, TrustDirectories, answer_agent, answer_root};
@@ -61,6 +63,8 @@ pub(crate) struct Shelf {
     pub(crate) support: Option<Vec<u8>>,
     /// How hosts are assigned.
     pub(crate) assign: Option<Assign>,
+    /// Whether it is of a version that knew no cohorts.
+    pub(crate) before_cohorts: bool,
     /// What is answered to requests for documents instead: status, Retry-After, body.
     pub(crate) trouble: Option<(u16, Option<&'static str>, &'static str)>,
     /// After how many bytes an object breaks off, answer by answer.
@@ -82,11 +86,20 @@ pub(crate) enum Trick {
     Compressed(Bytes),
     /// Another place.
     Redirect(String),
+    /// Half of the right answer, whose head promises all of it.
+    Half,
 }
 
 impl Trick {
-    fn answer(self) -> Response {
+    async fn answer(self, right: impl Future<Output = Response>) -> Response {
         match self {
+            Self::Half => {
+                let (mut head, body) = right.await.into_parts();
+                let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+                head.headers.insert(CONTENT_LENGTH, bytes.len().into());
+                let bytes = Some(bytes.slice(..bytes.len() / 2));
+                Response::from_parts(head, Body::new(BreakingBody { bytes, breaks: true, flushed: false }))
+            }
             Self::Endless(bytes) => {
                 Body::new(Drops { drop: bytes, every: Duration::ZERO, wait: None }).into_response()
             }
@@ -128,12 +141,12 @@ async fn with_tricks(State(shelf): State<Shared>, request: Request, next: Next) 
     let path = request.uri().path();
     let trick = shelf.lock().unwrap().tricks.iter().find(|(end, _)| path.ends_with(end)).cloned();
     match trick {
-        Some((_, trick)) => trick.answer(),
+        Some((_, trick)) => trick.answer(next.run(request)).await,
         None => next.run(request).await,
     }
 }
 
-type Assign = Box<dyn Fn(HostId) -> Vec<u8> + Send>;
+type Assign = Box<dyn Fn(HostId, Option<Cohort>) -> Vec<u8> + Send>;
 type Shared = Arc<Mutex<Shelf>>;
 
 /// An operator with a server.
@@ -153,7 +166,8 @@ impl Site {
     /// One that listens on this address alone, and whose certificate is for it.
     pub(crate) async fn on(address: std::net::IpAddr) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let certified = rcgen::generate_simple_self_signed(vec![address.to_string()]).unwrap();
+        let certified =
+            rcgen::generate_simple_self_signed(vec![address.to_string(), "localhost".into()]).unwrap();
         let tls = axum_server::tls_rustls::RustlsConfig::from_der(
             vec![certified.cert.der().to_vec()],
             certified.signing_key.serialize_der(),
@@ -161,6 +175,7 @@ impl Site {
         let shelf = Shared::default();
         let routes = Router::new()
             .route("/v1/enroll", post(enroll))
+            .route("/v1/assignment", post(assign_anew))
             .route("/v1/kernels/{channel}/{build_id}", get(serve_document))
             .route("/v1/objects/{digest}", get(serve_object))
             .route("/v1/vendor/{repository}/{*path}", get(serve_vendor))
@@ -177,7 +192,8 @@ impl Site {
         let address = handle.listening().await.unwrap();
         let operator = Arc::new(Ed25519KeyPair::generate().unwrap());
         let key = Arc::clone(&operator);
-        shelf.lock().unwrap().assign = Some(Box::new(move |host| assign(host, "stable", 1, &key)));
+        shelf.lock().unwrap().assign =
+            Some(Box::new(move |host, cohort| assign_in_cohort(host, "stable", cohort, 1, &key)));
         Self { operator, shelf, url: format!("https://{address}"), ca: certified.cert.pem(), handle }
     }
 
@@ -239,8 +255,12 @@ fn error(status: StatusCode, code: &str) -> Response {
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
-    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host));
+    let assigned =
+        shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
     shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
+    if shelf.lock().unwrap().before_cohorts && request.cohort.is_some() {
+        return error(StatusCode::UNPROCESSABLE_ENTITY, "bad-request");
+    }
     match request.token.expose().as_str() {
         TOKEN => {}
         code @ ("token-expired" | "token-exhausted") => return error(StatusCode::FORBIDDEN, code),
@@ -250,6 +270,24 @@ async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>)
     let machine_token = Redacted::new("machine-token".to_owned());
     let assignment = String::from_utf8(assigned.unwrap()).unwrap();
     Json(EnrollResponse { machine_token, tier: Tier::parse("stable").unwrap(), assignment }).into_response()
+}
+
+async fn assign_anew(
+    State(shelf): State<Shared>,
+    headers: HeaderMap,
+    Json(request): Json<AssignmentRequest>,
+) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    let cohort = request.cohort.as_ref().map_or("none", Cohort::as_str);
+    shelf.asked.push(format!("assignment {cohort}"));
+    if headers.get("authorization").is_none_or(|value| value.as_bytes() != b"Bearer machine-token") {
+        return error(StatusCode::UNAUTHORIZED, "unknown-token");
+    }
+    if shelf.before_cohorts {
+        return error(StatusCode::NOT_FOUND, "not-found");
+    }
+    let assigned = shelf.assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
+    Json(AssignmentResponse { assignment: String::from_utf8(assigned.unwrap()).unwrap() }).into_response()
 }
 
 async fn serve_document(
@@ -440,6 +478,21 @@ impl Host {
     pub(crate) fn proxy(&mut self, url: &str, no_proxy: &str) {
         let config = Config::parse(&format!("https-proxy = \"{url}\"\nno-proxy = \"{no_proxy}\"")).unwrap();
         (self.config.proxy, self.config.no_proxy) = (config.proxy, config.no_proxy);
+    }
+
+    /// Bound of connecting.
+    pub(crate) fn dial_timeout(&mut self, text: &str) {
+        self.config.dial_timeout = Config::parse(&format!("dial-timeout = \"{text}\"")).unwrap().dial_timeout;
+    }
+
+    /// Its server has another address from now on: for daemons that start after this.
+    pub(crate) fn server_moved(&mut self, to: &str) {
+        // What is enrolled stays so: the server is in the state.
+        let state = self.path().join("state/state.json");
+        let from = self.config.server.clone().unwrap();
+        let moved = std::fs::read_to_string(&state).unwrap().replace(&from, to);
+        std::fs::write(&state, moved).unwrap();
+        self.server(to);
     }
 
     /// Servers that are asked when the site's own fails; their certificates are believed too.

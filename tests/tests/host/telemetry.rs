@@ -153,6 +153,53 @@ async fn what_was_missed_is_not_made_up_for() {
     assert!(!told(&site, 4).await.contains(&"after-1m"));
 }
 
+/// Before a check was tried nothing is told, and with this mode none ever is: what will not be told is not waited for.
+#[tokio::test]
+async fn a_host_that_asks_nobody_waits_for_no_report() {
+    let (site, mut host) = offered().await;
+    host.enabled().await;
+    told(&site, 4).await;
+    host.configure("", "livepatch_mode=no-refresh");
+    host.kernel.reboot(kernel(1));
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_1_1"]);
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    for (passes, next) in [(1, minutes(4)), (4, minutes(10)), (10, None)] {
+        host.kernel.pass(Duration::from_secs(60 * passes));
+        agent.agent.tell_health().await;
+        assert_eq!(agent.agent.next_health(), next);
+    }
+    assert_eq!(told(&site, 4).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_reports_of_this_host_is_in_the_status() {
+    let (site, host) = offered().await;
+    let agent = host.enabled().await;
+    told(&site, 4).await;
+    nothing_waits(&agent).await;
+    site.shelf.lock().unwrap().report_trouble = Some((403, false));
+    agent.revert().await.unwrap();
+    let noted = |expected: &'static [&str]| {
+        let agent = &agent;
+        async move {
+            let seen = async {
+                let codes = || agent.status().notes.into_iter().map(|note| note.code).collect::<Vec<_>>();
+                while codes() != expected {
+                    tokio::task::yield_now().await;
+                }
+            };
+            assert!(tokio::time::timeout(BOUND, seen).await.is_ok(), "{:?}", agent.status().notes);
+        }
+    };
+    noted(&["reports-refused"]).await;
+    assert_eq!(agent.status().problem, None, "checks and livepatches go on");
+    site.shelf.lock().unwrap().report_trouble = None;
+    agent.refresh().await.unwrap();
+    noted(&[]).await;
+}
+
 #[tokio::test]
 async fn reports_wait_while_the_host_is_offline() {
     let (site, host) = offered().await;

@@ -11,6 +11,7 @@ mod patched;
 #[path = "../client/patches.rs"]
 #[expect(dead_code, reason = "shared with the suite of the client")]
 mod patches;
+mod reboots;
 #[path = "../client/site.rs"]
 #[expect(dead_code, reason = "shared with the suite of the client")]
 mod site;

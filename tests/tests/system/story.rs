@@ -13,6 +13,9 @@ use crate::patched::{
     fixed, give_checks, kernel_of, one_and_next, patched_again, problem_of, seconds, status_of,
 };
 use crate::patches::Vendor;
+use crate::reboots::{
+    give_images, needrestart_expects_the_same_kernel, nobody_reboots, unattended_upgrades_reboots,
+};
 use crate::site::{Site, free_port};
 
 /// Where systemd looks for the earliest time that it believes a clock; otherwise that is when it was built.
@@ -59,6 +62,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     let mut machine = Machine::new(bench, kernel);
     give_client(&mut machine, &bench.package("livepatch"), &site, port, &vendor);
     give_checks(&mut machine, made.path());
+    give_images(&mut machine, kernel);
     let versions = with_versions.then(|| Versions::give(bench, &site, &vendor, &mut machine));
     let host = machine.start();
     assert_eq!(host.shell("uname -r"), kernel.tree.release());
@@ -78,6 +82,8 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     assert_eq!(kernel_of(&host), fixed(1, 1));
     let status = host.expect("su user -c 'livepatch status'", 0);
     assert!(status.contains("1.1 applied since "), "{status}");
+    systemctl_says(&host, "livepatch 1.1 is applied; next check in ");
+    full_disk(&host);
     if let Some(versions) = versions {
         versions.come_and_go(&host, kernel_of);
     }
@@ -125,6 +131,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     // Reverted, it stays so, until somebody says otherwise.
     host.expect("livepatch revert", 0);
     assert_eq!(kernel_of(&host), fixed(0, 2));
+    systemctl_says(&host, "livepatch 2.1 is not applied; ");
     let (host, before) = if is_long() { (reverted_again(&machine, host), 0) } else { (host, 2) };
     host.expect("livepatch refresh", 0);
     assert_eq!(kernel_of(&host), fixed(0, before));
@@ -140,11 +147,15 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
         host = patched_again(&machine, 2);
     }
 
+    nobody_reboots(&host);
     raise_floor(&host, &site, &build_id);
+    unattended_upgrades_reboots(&host);
+    needrestart_expects_the_same_kernel(&host, kernel);
 
     // Disabled and purged, nothing is left.
     soak(&host);
     host.shell("livepatch disable");
+    systemctl_says(&host, "not enabled");
     assert_eq!(kernel_of(&host), fixed(0, 1));
     host.shell(&format!("{APT} purge livepatch"));
     host.note_files("after");
@@ -160,6 +171,29 @@ fn later() -> Timestamp {
 
 fn set_clock(host: &Running, to: Timestamp) {
     host.shell(&format!("date --utc --set=@{}", to.as_second()));
+}
+
+/// What a command changed, `systemctl status` says without waiting for the timer.
+fn systemctl_says(host: &Running, beginning: &str) {
+    let text = "systemctl show --value --property=StatusText livepatchd";
+    host.wait_for(&format!("{text} | grep -c '^{beginning}'"), "1");
+}
+
+/// Nobody can write to the disk, root neither: what is asked is answered, the check succeeds, and what runs stays.
+fn full_disk(host: &Running) {
+    let before = kernel_of(host);
+    // What root has in reserve goes, too.
+    host.shell("fallocate -l $(df --output=avail -B1 / | tail -n 1) /full; dd if=/dev/zero of=/full.root bs=1M 2>/dev/null || true");
+    host.expect("echo more than nothing >/full.more", 1);
+    let status = host.expect("su user -c 'timeout 5 livepatch status'", 0);
+    assert!(status.contains("1.1 applied since "), "{status}");
+    host.expect("livepatch refresh", 0);
+    host.expect("timeout 5 livepatch check", 0);
+    host.shell("kill -STOP $(systemctl show --value --property=MainPID livepatchd)");
+    host.expect("su user -c 'timeout 5 livepatch status' | grep -q '1.1 applied since '", 0);
+    host.shell("kill -CONT $(systemctl show --value --property=MainPID livepatchd)");
+    assert_eq!(kernel_of(host), before);
+    host.shell("rm /full*");
 }
 
 /// A daemon that hangs is started again by systemd, and nothing else changes.

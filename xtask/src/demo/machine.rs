@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use livepatch_vm::{BootSpec, Command, Guest, Initramfs, KernelTree, USER};
+use livepatch_vm::{BootSpec, Command, Firmware, Guest, Initramfs, KernelTree, USER};
 
 use super::report::Verdict;
 use super::session::Session;
@@ -12,6 +12,7 @@ use crate::error::Error;
 
 /// What systemd makes for the daemon.
 const DIRECTORIES: &str = "/run/livepatch /var/lib/livepatch";
+const EFIVARS: &str = "/sys/firmware/efi/efivars";
 const SHORT: Duration = Duration::from_secs(60);
 /// Download, verification and transition, under emulation.
 const LONG: Duration = Duration::from_secs(180);
@@ -47,9 +48,14 @@ impl<'a> Machine<'a> {
         tree: &KernelTree,
         fixes: &'a [Fix],
         content: &Content,
+        firmware: Firmware,
         transcript: &Path,
     ) -> Result<Self, Error> {
         let mut initramfs = Initramfs::with_network(tree)?;
+        let has_variables = !matches!(firmware, Firmware::Bios);
+        if has_variables {
+            initramfs.kernel_modules(tree, &["efivarfs"])?;
+        }
         for fix in fixes {
             let needs = fix.needs.iter().chain([&fix.object]).map(|word| word.as_str());
             let modules: Vec<&str> = needs.filter(|name| *name != "vmlinux").collect();
@@ -69,7 +75,10 @@ impl<'a> Machine<'a> {
             initramfs.file(file.path, file.mode, file.bytes.clone())?;
         }
         let spec = BootSpec::new(tree.vmlinuz(), initramfs.build());
-        let guest = Guest::boot(&BootSpec { transcript: Some(transcript.into()), ..spec })?;
+        let guest = Guest::boot(&BootSpec { transcript: Some(transcript.into()), firmware, ..spec })?;
+        if has_variables {
+            guest.check(&Command::new("mount").args(["-t", "efivarfs", "efivarfs", EFIVARS]), SHORT)?;
+        }
         // As the package has it: observer and loader as root, the daemon as a user without rights.
         guest.spawn("livepatch-observer", &Command::new("livepatch-observer"))?;
         guest.wait_for(
@@ -153,6 +162,33 @@ impl<'a> Machine<'a> {
             Ok(self.guest.check(&Command::shell("livepatch status | grep -A 1 ^problem:"), SHORT)?)
         })?;
         session.say(&status);
+        Ok(())
+    }
+
+    /// Runs `livepatch`, which must refuse in these words.
+    pub(crate) fn says_no(&self, arguments: &str, words: &str, session: &mut Session) -> Result<(), Error> {
+        let (output, _) = session.step(&format!("guest# livepatch {arguments}"), |_| {
+            Ok(self.guest.run(&Command::new("livepatch").args(arguments.split(' ')), LONG)?)
+        })?;
+        let said = format!("{}{}", output.text(), output.error_text());
+        session.say(&said);
+        if !output.success() && said.contains(words) {
+            return Ok(());
+        }
+        Err(Error::Check {
+            what: format!("livepatch {arguments}"),
+            seen: if output.success() { "done".into() } else { "another refusal".into() },
+            expected: format!("refused: {words}"),
+            transcript: self.transcript.clone(),
+        })
+    }
+
+    /// Shows what the machine takes modules of.
+    pub(crate) fn secure_boot(&self, session: &mut Session) -> Result<(), Error> {
+        let (output, _) = session.step("guest# livepatch secure-boot status", |_| {
+            Ok(self.guest.run(&Command::new("livepatch").args(["secure-boot", "status"]), SHORT)?)
+        })?;
+        session.say(&output.text());
         Ok(())
     }
 

@@ -85,6 +85,9 @@ pub(crate) struct FixReport {
     pub(crate) check_after_disable: Verdict,
     /// Without a server, from the bundle that root carried to the host.
     pub(crate) check_after_bundle: Verdict,
+    /// The same on a machine with Secure Boot that does not know the vendor's certificate, and on one that does.
+    pub(crate) check_with_secure_boot_and_unknown_key: Verdict,
+    pub(crate) check_with_secure_boot_and_enrolled_key: Verdict,
 }
 
 /// What took how long, for both livepatches together.
@@ -165,6 +168,8 @@ mod tests {
             check_after_reapply: Verdict::Fixed,
             check_after_disable: Verdict::Vulnerable,
             check_after_bundle: Verdict::Fixed,
+            check_with_secure_boot_and_unknown_key: Verdict::Vulnerable,
+            check_with_secure_boot_and_enrolled_key: Verdict::Fixed,
         };
         let report = Report {
             schema: 1,
@@ -188,6 +193,8 @@ mod tests {
             ("check_while_vendor_refuses", "fixed"),
             ("check_after_reapply", "fixed"),
             ("check_after_bundle", "fixed"),
+            ("check_with_secure_boot_and_unknown_key", "vulnerable"),
+            ("check_with_secure_boot_and_enrolled_key", "fixed"),
         ] {
             assert_eq!(json[field], value);
             assert_eq!(json["fixes"][0][field], value);

@@ -22,6 +22,8 @@ pub(crate) struct Story {
     /// What the checks said before, with the first livepatch, while the second was not allowed, with the second, without, with
     /// it again, when the host left its server, and with it from a bundle.
     pub(crate) verdicts: [Vec<Verdict>; 8],
+    /// The bundle that was carried.
+    pub(crate) carried: Vec<u8>,
     pub(crate) applying: f64,
     pub(crate) republishing: f64,
     pub(crate) upgrading: f64,
@@ -76,13 +78,16 @@ impl Site<'_> {
 
         machine.leave(session)?;
         let left = machine.check(|_| Verdict::Vulnerable, session)?;
-        session.step("the bundle gets what a host without a server needs, and is carried there", |_| {
-            machine.put("/root/carried.lpb", &self.host.carried(second, &self.vendor)?)
+        let what = "the bundle gets what a host without a server needs, and is carried there";
+        let (carried, _) = session.step(what, |_| {
+            let carried = self.host.carried(second, &self.vendor)?;
+            machine.put("/root/carried.lpb", &carried)?;
+            Ok(carried)
         })?;
         machine.livepatch("apply --bundle /root/carried.lpb", Some(second), session)?;
-        let carried = machine.check(|_| Verdict::Fixed, session)?;
+        let from_bundle = machine.check(|_| Verdict::Fixed, session)?;
         machine.is_well(session)?;
-        let verdicts = [before, with_first, refused, applied, reverted, reapplied, left, carried];
-        Ok(Story { verdicts, applying, republishing, upgrading })
+        let verdicts = [before, with_first, refused, applied, reverted, reapplied, left, from_bundle];
+        Ok(Story { verdicts, carried, applying, republishing, upgrading })
     }
 }

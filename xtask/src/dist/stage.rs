@@ -4,14 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::control::{Maintainer, Version};
 use super::packages::{Keys, Package};
 use super::{Profile, changelog};
 use crate::error::Error;
 use crate::fetch::make_directory;
+use crate::pem::der_of_pem;
 use crate::process::{command, output};
 
 /// Where a package's parts come from.
@@ -59,7 +57,7 @@ impl<'a> Stage<'a> {
         if self.package.keys == Keys::Carried
             && let Some(keys) = self.origin.keys
         {
-            self.carry(keys)?;
+            carry(keys, &self.root.join("usr/share/livepatch/keys"))?;
         }
         self.documents()?;
         for page in files(&self.root.join("usr/share/man"))? {
@@ -73,24 +71,6 @@ impl<'a> Stage<'a> {
         for path in files(&self.root.join("usr/bin"))? {
             if let (true, Some(name)) = (path.is_symlink(), path.file_name()) {
                 copy_tree(&self.origin.manual.join(name), self.root)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The keys that hosts trust, the certificate in both of its forms, and of roots and the log's key what there is.
-    fn carry(&self, keys: &Path) -> Result<(), Error> {
-        let directory = self.root.join("usr/share/livepatch/keys");
-        copy(&keys.join("operator.pub"), &directory.join("operator.pub"), 0o644)?;
-        let path = keys.join("vendor.pem");
-        let pem = fs::read_to_string(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
-        let der = der_of_pem(&pem).ok_or(Error::NoCertificate { path })?;
-        write(&directory.join("vendor.pem"), pem.as_bytes())?;
-        write(&directory.join("vendor.x509"), &der)?;
-        for optional in ["vendor-root.json", "operator-root.json", "log.vkey"] {
-            let path = keys.join(optional);
-            if path.exists() {
-                copy(&path, &directory.join(optional), 0o644)?;
             }
         }
         Ok(())
@@ -115,6 +95,23 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// The keys that hosts trust, the certificate in both of its forms, and of roots and the log's key what there is.
+fn carry(keys: &Path, directory: &Path) -> Result<(), Error> {
+    copy(&keys.join("operator.pub"), &directory.join("operator.pub"), 0o644)?;
+    let path = keys.join("vendor.pem");
+    let pem = fs::read_to_string(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
+    let der = der_of_pem(&pem).ok_or(Error::NoCertificate { path })?;
+    write(&directory.join("vendor.pem"), pem.as_bytes())?;
+    write(&directory.join("vendor.x509"), &der)?;
+    for optional in ["vendor-root.json", "operator-root.json", "log.vkey"] {
+        let path = keys.join(optional);
+        if path.exists() {
+            copy(&path, &directory.join(optional), 0o644)?;
+        }
+    }
+    Ok(())
+}
+
 /// DEP 5, with the short licence in full and the long one by its place in every Debian.
 fn copyright(mit: &str) -> String {
     let line = mit.lines().find(|line| line.starts_with("Copyright")).unwrap_or("Copyright its authors");
@@ -130,13 +127,6 @@ fn copyright(mit: &str) -> String {
          License: MIT\n{indented}\n\
          License: Apache-2.0\n On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.\n"
     )
-}
-
-/// The bytes in the first PEM block.
-fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
-    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
-    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
-    STANDARD.decode(body.split_whitespace().collect::<String>()).ok()
 }
 
 /// Debug information and symbols stay with whoever builds.
@@ -229,9 +219,29 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_taken_out_of_its_armour() {
-        let pem = "x\n-----BEGIN CERTIFICATE-----\nAQI\nD\n-----END CERTIFICATE-----\n";
-        assert_eq!(der_of_pem(pem), Some(vec![1, 2, 3]));
-        assert_eq!(der_of_pem("AQID"), None);
+    fn a_package_carries_what_keys_there_are() {
+        let (keys, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let carried = || {
+            carry(keys.path(), made.path())?;
+            let names = files(made.path())?.into_iter().filter_map(|path| path.file_name().map(Into::into));
+            Ok::<Vec<PathBuf>, Error>(names.collect())
+        };
+        for (name, text) in [("operator.pub", "a key"), ("vendor.pem", "none")] {
+            assert!(matches!(carried(), Err(Error::Io { .. })), "without {name}");
+            fs::write(keys.path().join(name), text).unwrap();
+        }
+        assert!(matches!(carried(), Err(Error::NoCertificate { .. })));
+        let pem = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+        fs::write(keys.path().join("vendor.pem"), pem).unwrap();
+        let mut expected = vec!["operator.pub", "vendor.pem", "vendor.x509"];
+        assert_eq!(carried().unwrap(), expected.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(fs::read(made.path().join("vendor.x509")).unwrap(), [1, 2, 3]);
+        for name in ["log.vkey", "operator-root.json", "vendor-root.json"] {
+            fs::write(keys.path().join(name), name).unwrap();
+            expected.push(name);
+            expected.sort_unstable();
+            assert_eq!(carried().unwrap(), expected.iter().map(PathBuf::from).collect::<Vec<_>>());
+            assert_eq!(fs::read_to_string(made.path().join(name)).unwrap(), name);
+        }
     }
 }

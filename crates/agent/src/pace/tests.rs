@@ -92,6 +92,36 @@ fn what_a_step_of_the_clock_changes() {
 }
 
 #[test]
+fn what_a_command_changes() {
+    let now = seconds(1000);
+    let well = Pace::default();
+    let failed = |wait: Option<u64>| Pace { failed: true, retry_after: wait.map(seconds) };
+    let hour = Some(seconds(3600));
+    // What the livepatch waited for, what the command's check said, what it waits for now; how long is left.
+    for (before, pace, after, left) in [
+        (None, None, None, 7200),
+        (None, Some(well), None, 7200),
+        (None, Some(failed(None)), None, 15),
+        (None, Some(failed(Some(600))), None, 600),
+        (None, Some(failed(Some(9999))), None, 9999),
+        // A livepatch that it found waits for a time; or does no more, since it was applied or taken back.
+        (None, Some(well), Some(seconds(900)), 901),
+        (hour, Some(well), None, 7200),
+        (hour, None, None, 7200),
+        (None, None, Some(seconds(900)), 901),
+        // Not before the server wants.
+        (None, Some(failed(Some(1200))), Some(seconds(900)), 1200),
+    ] {
+        let schedule = Schedule::new(now, seconds(7200), well, before, 0);
+        let told = schedule.after_command(now, pace, after);
+        assert_eq!(told.left(now), seconds(left), "{before:?} {pace:?} {after:?}");
+    }
+    // It does not push away what is due sooner.
+    let soon = Schedule::new(now, seconds(10), well, None, 0);
+    assert_eq!(soon.after_command(now, Some(failed(None)), None).left(now), seconds(10));
+}
+
+#[test]
 fn what_is_due_first() {
     let left = |delay, retry_after, waits: Option<u64>| {
         let pace = Pace { failed: false, retry_after };

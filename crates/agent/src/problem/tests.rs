@@ -5,9 +5,11 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 
+use livepatch_loader_api::View;
+
 use super::*;
 use crate::server::problems::{Odd, bad_ca_file, bad_proxy, bad_tls, odd, refusal_of, too_large};
-use crate::{agent, log, sockets, state, vendor};
+use crate::{agent, cohort, log, sockets, state, vendor};
 
 /// As the client prints it: a line, and what to do. Each is in the style of the house.
 fn said(problems: impl IntoIterator<Item = Problem>) -> String {
@@ -63,6 +65,46 @@ fn of_the_host() {
     the loader's answer is not understood: so it is (loader-unreachable)
     hint: agent and loader may differ in version: restart both
     "#);
+}
+
+#[test]
+fn of_the_cohort() {
+    let cohort = |text: &str| livepatch_types::Cohort::parse(text).ok();
+    let host = Some(livepatch_types::HostId::from_bytes([1; 16]));
+    let view = |text: &str| View { enabled: true, host, cohort: cohort(text), ..View::default() };
+    let refused =
+        Problem::new("server-refused", "the server refuses (404 Not Found, not-found): no", "a hint");
+    let unreachable =
+        Problem::new("server-unreachable", "the server does not answer", "look whether it is up");
+    let before = View { host: None, ..view("") };
+    let not_assigned = |view: &View, wanted: &str, why: Option<&Problem>| {
+        cohort::not_assigned(view, cohort(wanted).as_ref(), why)
+    };
+    for (view, wanted) in [(view(""), ""), (view("a/1"), "a/1"), (View { enabled: false, ..view("") }, "a")] {
+        assert_eq!(not_assigned(&view, wanted, None), None);
+    }
+    let all = [
+        not_assigned(&view("a/1"), "a/2", None).unwrap(),
+        not_assigned(&view("a"), "", Some(&unreachable)).unwrap(),
+        not_assigned(&view(""), "a", Some(&refused)).unwrap(),
+        not_assigned(&before, "a", None).unwrap(),
+        cohort::refused_with_cohort(refused),
+        cohort::refused_with_cohort(unreachable),
+    ];
+    insta::assert_snapshot!(said(all), @"
+    this host is in cohort a/1 until the operator assigns it to cohort a/2 (cohort-not-assigned)
+    hint: `livepatch refresh` asks the server for it now
+    this host is in cohort a until the operator assigns it to no cohort: the server does not answer (cohort-not-assigned)
+    hint: look whether it is up
+    this host is in no cohort until the operator assigns it to cohort a: the server refuses (404 Not Found, not-found): no (cohort-not-assigned)
+    hint: the server is of an earlier version, or one enrolled this host: upgrade it, and enrol this host anew with `livepatch disable` and `livepatch enable`
+    this host is in no cohort until the operator assigns it to cohort a (cohort-not-assigned)
+    hint: the server is of an earlier version, or one enrolled this host: upgrade it, and enrol this host anew with `livepatch disable` and `livepatch enable`
+    the server refuses (404 Not Found, not-found): no (server-refused)
+    hint: a server of an earlier version knows no cohorts: upgrade it, or take `cohort` out of /etc/livepatch/livepatch.toml, and restart the daemon
+    the server does not answer (server-unreachable)
+    hint: look whether it is up
+    ");
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Excluded {
         let option = match waiting.code.as_str() {
             "after-cutoff" => "cutoff-date",
             "patch-delay" => "patch-delay",
+            "patch-spread" => "patch-spread",
             "held-cve" => "held-cves",
             "held-notice" => "held-notices",
             _ => return None,

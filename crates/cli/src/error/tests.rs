@@ -19,7 +19,8 @@ fn each() -> Vec<CliError> {
         CliError::Setting { key: "a-key".into(), why: why.clone() },
         CliError::Write { path: path.clone(), why: why.clone() },
         CliError::NotConfirmed,
-        CliError::Bundle { path, why: why.clone() },
+        CliError::Bundle { path: path.clone(), why: why.clone() },
+        CliError::Import { path, why: why.clone() },
         CliError::VendorCertificate(why.clone()),
         CliError::NoUefi,
         CliError::NoMokutil,
@@ -83,6 +84,10 @@ fn what_stderr_gets() {
     error: cannot read the bundle /the/file: so it is
 
     hint: `livepatch-build trust attach` makes it: one file, of a livepatch
+    ---
+    error: cannot import /the/file: so it is
+
+    hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
     ---
     error: cannot read the certificate of who signs livepatches: so it is
 

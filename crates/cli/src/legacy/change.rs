@@ -16,7 +16,7 @@ const CERTIFICATES: &str = "ca-certs.pem";
 
 /// Certificates that alone are believed for the server, and where they go.
 #[derive(Debug)]
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     path: PathBuf,
     pem: String,
 }
@@ -27,15 +27,20 @@ impl Certificates {
         Ok(Self { path: configuration.with_file_name(CERTIFICATES), pem: format!("{pem}\n") })
     }
 
+    /// Whether they are there already.
+    pub(crate) fn are_there(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|there| there == self.pem)
+    }
+
     /// Everybody may read them: livepatchd is not root.
-    pub(super) fn write(&self) -> Result<(), CliError> {
+    pub(crate) fn write(&self) -> Result<(), CliError> {
         replace_file(&self.path, &self.pem)
     }
 }
 
 /// Sets a key, or clears it with an empty value; certificates are still to be written to the file beside the
 /// configuration in `path` that the document names now. The error says why not.
-pub(super) fn change(
+pub(crate) fn change(
     document: &mut DocumentMut,
     key: &str,
     new: &str,

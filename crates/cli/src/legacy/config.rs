@@ -21,7 +21,7 @@ const RESTART_HINT: &str = "hint: `systemctl restart livepatchd` makes the daemo
 
 /// How a key of the original stands in the daemon's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// The same text under another name.
     Text(&'static str),
     /// A URL of a proxy.
@@ -119,8 +119,14 @@ pub(super) fn parse(text: &str) -> Result<DocumentMut, String> {
     text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())
 }
 
+/// All keys.
+#[cfg(test)]
+pub(crate) fn all_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(key, _)| *key)
+}
+
 /// What a key means; the error says which keys there are.
-pub(super) fn meaning(key: &str) -> Result<Meaning, String> {
+pub(crate) fn meaning(key: &str) -> Result<Meaning, String> {
     let found = KEYS.iter().find(|(known, _)| *known == key).map(|(_, meaning)| *meaning);
     found.ok_or_else(|| {
         let known: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();

@@ -18,6 +18,11 @@ use livepatch_kernel::machine_texts;
 pub use arguments::Arguments;
 pub use message::message;
 
+pub(crate) use change::{Certificates, change};
+#[cfg(test)]
+pub(crate) use config::all_keys;
+pub(crate) use config::meaning;
+
 use crate::act::Daemons;
 use crate::status::{Source, read};
 use crate::{CliError, Exit, token};

@@ -421,6 +421,7 @@ fn help() {
       wait                     Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time
       hold                     Hold back livepatches with a fix for a CVE or from a notice on, by the daemon's configuration; none: show what is held
       unhold                   Hold them back no longer
+      config                   The settings of this host: those of the original client are imported once
       refresh                  Ask the server now, and wait until what it offers is applied
       revert                   Disable and unload the livepatch; it is held back until `apply` or another version
       apply                    Apply what is offered: at once, and even if it was reverted here or a host went down with it
@@ -458,6 +459,22 @@ fn help() {
     Options:
           --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
           --token-file <FILE>          File with the token, or - for standard input
+          --loader-dir <LOADER_DIR>    Directory of the loader's sockets [default: /run/livepatch-loader]
+      -q, --quiet                      Print nothing but errors; the exit code tells
+      -h, --help                       Print help
+    ");
+    insta::assert_snapshot!(help(&["config", "import", "--help"]), @r"
+    Take over what `canonical-livepatch config` of the original printed: all of it, or nothing and why
+
+    Usage: livepatch config import [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>  The file, or - for standard input
+
+    Options:
+          --dry-run                    Only say what would become of each setting
+          --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
+          --config <CONFIG>            Configuration of the daemon [default: /etc/livepatch/livepatch.toml]
           --loader-dir <LOADER_DIR>    Directory of the loader's sockets [default: /run/livepatch-loader]
       -q, --quiet                      Print nothing but errors; the exit code tells
       -h, --help                       Print help

@@ -36,6 +36,37 @@ fn what_the_next_one_waits_for() {
 }
 
 #[test]
+fn the_place_in_a_rollout() {
+    let said = |status: &Status| {
+        let text = explain(status).text();
+        let lines = text
+            .lines()
+            .filter(|line| ["host ", "next ", "place", "     "].iter().any(|word| line.starts_with(word)));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let version = PatchVersion::parse("114.1").unwrap();
+    let mut status = status();
+    status.patch.place = Some(RolloutPlace { version, hundredths: 4907 });
+    assert!(!said(&status).contains("49.07"), "nobody asked: {}", said(&status));
+    status.cohort = Some(Cohort::parse("databases/2").unwrap());
+    insta::assert_snapshot!(said(&status), @r"
+    host     this host takes what https://livepatch.example.org offers to tier stable, as one of cohort databases/2
+    next     the server offers nothing newer
+    place    in a rollout of livepatch 114.1 this host stands at 49.07 %, the place of cohort databases/2
+    ");
+    status.cohort = None;
+    let message = "livepatch 114.1 has come to 12 % of the hosts; to this one, at 49.07 %, it comes 2026-11-28 01:00 UTC";
+    status.patch.waiting =
+        Some(Waiting { version, code: "patch-spread".into(), message: message.into(), ..waiting() });
+    insta::assert_snapshot!(said(&status), @r"
+    host     this host takes what https://livepatch.example.org offers to tier stable
+    next     livepatch 114.1 has come to 12 % of the hosts; to this one, at 49.07 %, it comes 2026-11-28 01:00 UTC
+             hint: `livepatch apply` does not wait
+    place    in a rollout of livepatch 114.1 this host stands at 49.07 %, a place of its own
+    ");
+}
+
+#[test]
 fn not_enrolled_and_not_recognised() {
     let mut status = status();
     (status.enabled, status.kernel, status.patch.state) = (false, None, PatchState::Unknown);

@@ -4,6 +4,7 @@
 mod bug_report;
 mod bundle;
 mod commands;
+mod config_import;
 mod cves_and_holds;
 mod doctor;
 mod elsewhere;

@@ -62,6 +62,20 @@ fn lines_of_the_plugin() {
     expect(Level::Warning, line(pending(None)));
     expect(Level::Warning, line(pending(hours(30))));
     expect(Level::Critical, line(pending(hours(30 * 24))));
+    // Never reached: counted from the enrolment.
+    let never = |enrolled: Option<Timestamp>, state: CheckState| {
+        move |s: &mut Status| (s.enabled_at, s.check.at, s.check.state) = (enrolled, None, state)
+    };
+    expect(Level::Warning, line(never(hours(71), CheckState::CheckFailed)));
+    expect(Level::Critical, line(never(hours(72), CheckState::CheckFailed)));
+    expect(Level::Critical, line(never(hours(100), CheckState::NeedsCheck)));
+    expect(
+        Level::Critical,
+        line(|s| {
+            pending(None)(s);
+            s.enabled_at = hours(72);
+        }),
+    );
     // A month without a server, tried again a minute ago.
     expect(
         Level::Critical,
@@ -116,6 +130,10 @@ fn lines_of_the_plugin() {
     LIVEPATCH WARNING - the check is pending: the network is not up | fixed=1 open=0
     LIVEPATCH WARNING - the last check that succeeded was 30 hours ago; the check is pending: the network is not up | fixed=1 open=0 age=108000s;86400;259200
     LIVEPATCH CRITICAL - the last check that succeeded was 720 hours ago; the check is pending: the network is not up | fixed=1 open=0 age=2592000s;86400;259200
+    LIVEPATCH WARNING - no check has succeeded yet | fixed=1 open=0
+    LIVEPATCH CRITICAL - no check has succeeded since this host was enrolled, 72 hours ago | fixed=1 open=0
+    LIVEPATCH CRITICAL - no check has succeeded since this host was enrolled, 100 hours ago | fixed=1 open=0
+    LIVEPATCH CRITICAL - no check has succeeded since this host was enrolled, 72 hours ago; the check is pending: the network is not up | fixed=1 open=0
     LIVEPATCH CRITICAL - the last check that succeeded was 720 hours ago; server-unreachable / happened  | fixed=1 open=0 age=2592000s;86400;259200
     LIVEPATCH WARNING - 1 CVE is not wholly fixed by it | fixed=0 open=1 age=600s;86400;259200
     LIVEPATCH WARNING - livepatch 113.1 is not applied | fixed=1 open=0 age=600s;86400;259200

@@ -30,6 +30,7 @@ const READERS: &[(&[&str], Option<i32>)] = &[
     (&["secure-boot", "--trust-dir", "DIRECTORY", "--keys-dir", "DIRECTORY", "status"], None),
     (&["hold", "--config", "DIRECTORY/livepatch.toml"], Some(0)),
     (&["unhold", "--config", "DIRECTORY/livepatch.toml"], Some(0)),
+    (&["config", "import", "--dry-run", "DIRECTORY/none", "--config", "DIRECTORY/livepatch.toml"], Some(1)),
     (&["locks", "list"], Some(4)),
     (&["locks", "list", "--format", "json"], Some(4)),
     (&["completions", "bash"], Some(0)),

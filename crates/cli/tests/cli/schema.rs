@@ -18,6 +18,9 @@ fn full() -> Value {
     let mut status = status();
     (status.patch.waiting, status.reboot) =
         (Some(waiting()), Some(reboot("unpatchable-cve", Some("6.1.0-51-amd64"))));
+    status.cohort = Some(Cohort::parse("databases/2").unwrap());
+    status.patch.place =
+        Some(RolloutPlace { version: PatchVersion::parse("114.1").unwrap(), hundredths: 4918 });
     status.problem = Some(Failure { code: "x".into(), message: "y".into(), hints: vec!["z".into()] });
     serde_json::to_value(status).unwrap()
 }
@@ -44,6 +47,10 @@ fn every_status_fits() {
     ] {
         bare.patch.state = state;
         assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{state:?}");
+    }
+    for stage in TRANSITIONS.iter().map(|(stage, ..)| Some(*stage)).chain([None]) {
+        bare.patch.stage = stage;
+        assert!(schema.is_valid(&serde_json::to_value(&bare).unwrap()), "{stage:?}");
     }
     for state in [
         CoverageState::Unknown,
@@ -82,6 +89,7 @@ fn keys_are_exactly_those() {
         "/reboot",
         "/patch",
         "/patch/waiting",
+        "/patch/place",
         "/patch/cves/0",
         "/problem",
     ] {
@@ -110,6 +118,7 @@ fn values_are_of_their_types() {
         ("/check/document_version", json!(-1)),
         ("/patch/state", json!("fine")),
         ("/patch/version", json!(113.1)),
+        ("/patch/stage", json!("somewhere")),
         ("/coverage/state", json!("yes")),
         ("/coverage/until", json!("soon")),
         ("/reboot/code", json!("why-not")),

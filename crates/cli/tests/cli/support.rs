@@ -21,7 +21,9 @@ pub(crate) fn status() -> Status {
         schema: 1,
         client_version: "0.1.0".into(),
         enabled: true,
+        enabled_at: None,
         tier: Some(Tier::parse("stable").unwrap()),
+        cohort: None,
         server: Some("https://livepatch.example.org".into()),
         kernel: Some(KernelIdentity {
             architecture: Architecture::Amd64,
@@ -47,10 +49,12 @@ pub(crate) fn status() -> Status {
         patch: Patch {
             state: PatchState::Applied,
             version: Some(PatchVersion::parse("113.1").unwrap()),
+            stage: None,
             applied_at: Some("2026-11-24T11:00:00Z".parse().unwrap()),
             held: false,
             waiting: None,
             cutoff_date: None,
+            place: None,
             cves: vec![
                 cve("CVE-2026-0001", Rating::High, CveCoverage::Whole, true, "net: a use after free"),
                 cve("CVE-2026-123456", Rating::Critical, CveCoverage::Partial, false, "bad\u{1b}[31mtitle"),

@@ -70,10 +70,12 @@ fn a_status_before_anything() {
     status.patch = Patch {
         state: PatchState::Unknown,
         version: None,
+        stage: None,
         applied_at: None,
         held: false,
         waiting: None,
         cutoff_date: None,
+        place: None,
         cves: vec![],
     };
     insta::assert_snapshot!(status_text(&status), @r"
@@ -84,6 +86,44 @@ fn a_status_before_anything() {
     last check  none since the daemon started
     covered     not known yet
     livepatch   not known yet
+    ");
+}
+
+#[test]
+fn the_words_of_each_stage() {
+    let mut all = String::new();
+    for stage in [
+        Stage::Absent,
+        Stage::Downloaded,
+        Stage::Verified,
+        Stage::Inserting,
+        Stage::Transition,
+        Stage::Soaking,
+        Stage::Healthy,
+        Stage::WithBug,
+        Stage::Reverting,
+        Stage::Failed,
+        Stage::Waiting,
+        Stage::Blocked,
+    ] {
+        let mut status = status();
+        status.patch.stage = Some(stage);
+        all += status_text(&status).lines().find(|line| line.starts_with("stage")).unwrap_or("no line");
+        all += "\n";
+    }
+    insta::assert_snapshot!(all, @"
+    no line
+    stage       downloaded, looked at next
+    stage       verified, loaded next
+    stage       inserting
+    stage       transition: the kernel moves its tasks to it
+    stage       soaking: in force, and not for long enough to be healthy
+    stage       healthy
+    stage       with bug: not applied again by itself
+    stage       reverting: the kernel moves its tasks from it
+    stage       failed: tried again later
+    stage       waiting: tried once more when the operator still wants it
+    stage       blocked: not applied again by itself
     ");
 }
 

@@ -12,7 +12,7 @@ use livepatch_transparency::Refusal as LogRefusal;
 use livepatch_trust::{Kind, Refusal, RepositoryName, Role};
 use livepatch_types::{
     Architecture, BuildId, HostId, KernelIdentity, KernelRelease, ModuleName, PatchVersion, Sha256Digest,
-    Tier,
+    Stage, StageEvent, Tier,
 };
 
 use super::*;
@@ -133,7 +133,15 @@ fn of_assignments() {
         AssignmentError::Rollback { offered: 1, seen: 2 },
     ];
     let all = envelopes().map(AssignmentError::from).into_iter().chain(others).map(Problem::from);
-    let ours = [assignment::not_assigned(), assignment::host_copied(), assignment::no_randomness()];
+    let cohort = livepatch_types::Cohort::parse("databases/2").unwrap();
+    let ours = [
+        assignment::not_assigned(),
+        assignment::host_copied(),
+        assignment::no_randomness(),
+        assignment::other_cohort(None, Some(&cohort)),
+        assignment::other_cohort(Some(&cohort), None),
+        assignment::cohort_unknown(),
+    ];
     insta::assert_snapshot!(said(all.chain(ours)), @r#"
     the document is not signed by a trusted key; its signers are ab (assignment-wrong-signer)
     hint: compare what is pinned in the trust directory (operator-root.json, or operator.pub) with what the server's operator gives out
@@ -157,6 +165,12 @@ fn of_assignments() {
     hint: `livepatch disable`, then `livepatch enable` with a token enrols it by itself
     the kernel gives no random bytes (no-randomness)
     hint: see the kernel's log (`dmesg`)
+    the operator assigned this host to no cohort, but its configuration asks for cohort databases/2 (assignment-wrong-cohort)
+    hint: restart the daemons if `cohort` in /etc/livepatch/livepatch.toml was just changed; else tell the server's operator
+    the operator assigned this host to cohort databases/2, but its configuration asks for no cohort (assignment-wrong-cohort)
+    hint: restart the daemons if `cohort` in /etc/livepatch/livepatch.toml was just changed; else tell the server's operator
+    the operator's assignment is not taken while the configuration cannot be used (configuration)
+    hint: `journalctl -u livepatch-loader` says what is wrong in it
     "#);
 }
 
@@ -271,6 +285,9 @@ fn of_bundles() {
         ["wrong-module", "log-wrong-signer", "log-bad-proof"]
             .map(|code| bundle::of_a_bundle(Problem::new(code, "it is wrong", ""))),
     );
+    // What is wrong on the host itself is set right there, whoever brings the bundle.
+    let here = vendor::other_root(&repository("debian-12-6.1"), &repository("debian-12-5.10"));
+    assert_eq!(bundle::of_a_bundle(here.clone()), here);
     let text = said(all.chain(ours)) + "---\n" + &said(carried);
     let servers = text.lines().filter(|line| line.starts_with("hint: ") && line.contains("server"));
     let servers: Vec<&str> = servers.collect();
@@ -441,6 +458,7 @@ fn of_the_vendors_repository() {
         vendor::root_unreadable(&Refusal::WrongKind(Kind::Vendor)),
         vendor::root_missing(&was),
         vendor::other_root(&was, &is),
+        vendor::newer_root_pinned(&was, 3, 5),
         vendor::not_wanted(),
         vendor::behind(&was),
         vendor::unseen(&was),
@@ -517,6 +535,9 @@ fn of_the_vendors_repository() {
     hint: or `livepatch trust reset`: from then on the vendor's certificate alone counts
     vendor-root.json is that of repository another, and this host is held to debian-12-6.1 (vendor-other-repository)
     hint: `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
+    vendor-root.json is version 5 of debian-12-6.1, which does not follow from version 3, the last that was seen (vendor-root-newer-pinned)
+    hint: `livepatch refresh` fetches those in between; if it stays so, the server or a mirror holds them back: tell its operator
+    hint: or `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
     no file of the vendor's repository is wanted (metadata-not-wanted)
     hint: the next check begins anew
     the operator names newer metadata of the vendor's repository debian-12-6.1 than was seen (vendor-behind)
@@ -533,6 +554,7 @@ fn of_the_operators_root() {
         operator::root_unreadable(&Refusal::WrongKind(Kind::Operator)),
         operator::root_missing(&was),
         operator::other_root(&was, &is),
+        operator::newer_root_pinned(&was, 3, 5),
         operator::root_not_pinned(),
         operator::of_the_operator(Refusal::BadRole { role: Role::Documents, why: operator::ONE_SIGNATURE }),
         trust::missing(Path::new("/the/file"), &io_error()),
@@ -605,6 +627,9 @@ fn of_the_operators_root() {
     hint: or `livepatch trust reset`: from then on the key in operator.pub alone counts
     operator-root.json is that of another, and this host is held to example-fleet (operator-other-root)
     hint: `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
+    operator-root.json is version 5 of example-fleet, which does not follow from version 3, the last that was seen (operator-root-newer-pinned)
+    hint: `livepatch refresh` fetches those in between; if it stays so, the server holds them back: tell its operator
+    hint: or `livepatch trust reset` begins anew from the pinned root (docs/trust.md); what runs stays
     no root of the operator's is pinned on this host (operator-root-not-pinned)
     hint: nothing is to be done; the key in operator.pub counts
     the operator's root: the role documents is wrong: one signature must do, for envelopes have one (operator-bad-root)
@@ -810,8 +835,11 @@ fn of_requests_and_the_state() {
         loader::not_enabled(),
         state::unreadable(path, "so it is"),
         state::missing(path),
+        state::state_set_aside(&state::missing(path)),
         state::not_written(path, &io_error()),
         state::not_written(path, &state::write_capped(path, b"abc", 2, &Unwatched).unwrap_err()),
+        state::too_many_withdrawn(1025),
+        state::full(3_145_729),
     ];
     insta::assert_snapshot!(said(ours), @"
     the request cannot be read: it ends after 3 of 9 bytes (bad-request)
@@ -821,13 +849,19 @@ fn of_requests_and_the_state() {
     this host is not enrolled (not-enabled)
     hint: `livepatch enable --token-file FILE` enrols it
     cannot use /the/file: so it is (state-unreadable)
-    hint: `livepatch disable` and `livepatch enable` set the file aside and begin anew; a livepatch that runs stays until the next boot
+    hint: `livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays
     /the/file is gone, and this host had one (state-missing)
-    hint: `livepatch disable` and `livepatch enable` begin anew; a livepatch that runs stays until the next boot
+    hint: `livepatch trust reset` sets it aside and begins anew (docs/trust-reset.md); a livepatch that runs stays
+    /the/file is gone, and this host had one; it is set aside, and this host is not enrolled any more (state-set-aside)
+    hint: `livepatch disable`, then `livepatch enable --token-file FILE` enrols it; a livepatch that runs stays until the next boot
     cannot write /the/file: so it is (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
     cannot write /the/file: it would have 3 bytes where 2 are allowed (state-not-written)
     hint: the loader needs its state directory: free space, mount it writable, run as root
+    with this document 1025 livepatches of this kernel are withdrawn where 1024 are remembered (document-withdraws-too-many)
+    hint: tell the server's operator: their key may be stolen; what it said ends when they take it away (docs/trust.md)
+    with this document the loader's state has 3145729 bytes where 3145728 are kept for documents (state-full)
+    hint: tell the server's operator: their key may be stolen; what it said ends when they take it away (docs/trust.md)
     ");
 }
 
@@ -851,7 +885,7 @@ fn of_a_host_that_went_down() {
         Blocked { record: Some("/var/lib/systemd/pstore/1".into()), ..never(Phase::Soaking) },
         Blocked { complaint: Some("BUG: it is so".into()), ..never(Phase::Soaking) },
     ];
-    let transition = guard::Stage::Absent.check(guard::Event::Panicked).unwrap_err();
+    let transition = Problem::from(Stage::Absent.next(StageEvent::Panicked).unwrap_err());
     insta::assert_snapshot!(said(all.iter().map(guard::crash_problem).chain([transition])), @"
     this host went down while livepatch 1.2 was being inserted; it is not applied again by itself (crash-guard)
     hint: look for a panic in the logs of the boot before (pstore, kdump)

@@ -133,6 +133,21 @@ impl Kept {
         Self { state, expires, kernels }.pruned()
     }
 
+    /// With the next root, which root or a package pinned.
+    pub(super) fn followed_by(&self, pinned: &Self) -> Result<Self, Refusal> {
+        let mut state = self.state.clone();
+        state.take_root(&pinned.state.root_bytes())?;
+        Ok(self.with_root_of(state))
+    }
+
+    /// With a later root. What keys of the former one allowed must be asked for anew, for it was not verified by those of
+    /// the later one.
+    pub(super) fn with_root_of(&self, state: State) -> Self {
+        let seen = ROLES.iter().any(|role| state.seen(*role) > 0);
+        let expires = if seen { self.expires.clone() } else { BTreeMap::new() };
+        Self { state, expires, kernels: vec![] }.with_withdrawals_of(self)
+    }
+
     /// Withdrawals are final: what was withdrawn before the host began anew stays so.
     pub(super) fn with_withdrawals_of(mut self, before: &Self) -> Self {
         let only_withdrawn = |of: &OfKernel| OfKernel { targets: 0, allowance: None, ..of.clone() };

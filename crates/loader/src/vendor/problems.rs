@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use livepatch_trust::{Refusal, RepositoryName};
+use livepatch_trust::{NEW_ROOTS, Refusal, RepositoryName};
 
 use super::ROOT_FILE;
 use crate::Problem;
@@ -60,6 +60,20 @@ pub(crate) fn root_missing(repository: &RepositoryName) -> Problem {
 pub(crate) fn other_root(was: &RepositoryName, is: &RepositoryName) -> Problem {
     let message = format!("{ROOT_FILE} is that of repository {is}, and this host is held to {was}");
     Problem::new("vendor-other-repository", message, RESET)
+}
+
+/// What a host says that cannot follow to the pinned root.
+pub(crate) const NEWER_ROOT_PINNED: &str = "vendor-root-newer-pinned";
+
+/// It is a later one of the same repository, and the way there is not known.
+pub(crate) fn newer_root_pinned(repository: &RepositoryName, seen: u64, pinned: u64) -> Problem {
+    let message = format!(
+        "{ROOT_FILE} is version {pinned} of {repository}, which does not follow from version {seen}, the last that was seen"
+    );
+    let hint = "`livepatch refresh` fetches those in between; if it stays so, the server or a mirror holds them back: tell its operator";
+    let mut problem = Problem::new(NEWER_ROOT_PINNED, message, hint);
+    problem.hints.push(format!("or {RESET}"));
+    problem
 }
 
 /// The agent brings what nobody asked for.
@@ -128,6 +142,9 @@ impl From<Refusal> for Problem {
             }
             Refusal::WrongLength { .. } | Refusal::WrongHash { .. } | Refusal::Missing(_) => {
                 "`livepatch refresh` fetches it again; if it stays so, tell the server's operator"
+            }
+            Refusal::TooMany { what: NEW_ROOTS, .. } => {
+                "those that were taken are kept: `livepatch refresh` goes on from there"
             }
             Refusal::TooLong { .. }
             | Refusal::TooMany { .. }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, TargetFile, Update, Vendor, Wanted};
+use livepatch_trust::{KernelAllowance, Refusal, RepositoryName, Role, TargetFile, Update, Vendor, Wanted};
 use livepatch_types::KernelIdentity;
 
 use super::{Kept, problems};
@@ -29,7 +29,7 @@ struct Inner {
     update: Option<Step>,
 }
 
-/// How far an update is. It lives in memory alone: what was not taken to its end changes nothing.
+/// How far an update is. It lives in memory alone: what was not taken to its end changes nothing but the root.
 #[derive(Debug)]
 enum Step {
     Metadata { from: Kept, update: Box<Update> },
@@ -87,6 +87,24 @@ impl Vendors {
                 Some(problems::other_root(kept.repository(), pinned.repository()))
             }
             // A newer root of the same repository may have come with a package: the chain of roots counts.
+            (Some(kept), Some(pinned), _) if pinned.state.is_newer_than(&kept.state) => {
+                match kept.followed_by(&pinned) {
+                    Ok(next) => match self.write(&next) {
+                        Ok(()) => {
+                            tracing::info!(repository = %next.repository(), "the vendor's next root is pinned");
+                            // One that is under way has come to it, or would have.
+                            inner.update = inner.update.take().and_then(|_| Step::begin(next.clone()).ok());
+                            inner.kept = Some(next);
+                            None
+                        }
+                        Err(problem) => Some(problem),
+                    },
+                    Err(_) => {
+                        let [seen, pinned] = [kept, &pinned].map(|kept| kept.state.seen(Role::Root));
+                        Some(problems::newer_root_pinned(kept.repository(), seen, pinned))
+                    }
+                }
+            }
             (Some(_), Some(_), _) => None,
         };
         Gate { kept: inner.kept.clone(), problem }
@@ -94,8 +112,7 @@ impl Vendors {
 
     /// Begins an update; one that was under way is forgotten.
     pub(super) fn begin(&self, from: Kept) -> Result<(), Problem> {
-        let update = Box::new(Update::new(from.state.clone())?);
-        self.lock().update = Some(Step::Metadata { from, update });
+        self.lock().update = Some(Step::begin(from)?);
         Ok(())
     }
 
@@ -115,16 +132,21 @@ impl Vendors {
         Err(Refusal::TooLong { what: wanted.path, limit: wanted.limit_bytes }.into())
     }
 
-    /// Takes the wanted file. A refusal ends the update; what is kept changes at its end, as a whole.
+    /// Takes the wanted file. A refusal ends the update. A new root is kept at once, and all else at the end, as a whole.
     pub(super) fn take(&self, bytes: &[u8], kernel: &KernelIdentity) -> Result<(), Problem> {
         let mut inner = self.lock();
         let step = inner.update.take().ok_or_else(problems::not_wanted)?;
         let (from, vendor, kernel, allowance) = match step {
-            Step::Metadata { from, mut update } => {
+            Step::Metadata { mut from, mut update } => {
                 if bytes.is_empty() {
                     update.absent()?
                 } else {
                     update.take(bytes)?
+                }
+                if update.state().is_newer_than(&from.state) {
+                    let kept = from.with_root_of(update.state().clone());
+                    self.exchange(&mut inner, &from, kept.clone())?;
+                    from = kept;
                 }
                 if update.wanted().is_some() {
                     inner.update = Some(Step::Metadata { from, update });
@@ -175,14 +197,18 @@ impl Vendors {
         kernel: &KernelIdentity,
         allowance: Option<KernelAllowance>,
     ) -> Result<(), Problem> {
+        self.exchange(inner, from, from.updated(vendor, kernel, allowance))?;
+        tracing::info!(repository = %from.repository(), "the vendor's metadata is up to date");
+        Ok(())
+    }
+
+    fn exchange(&self, inner: &mut Inner, from: &Kept, to: Kept) -> Result<(), Problem> {
         // Root may have reset it meanwhile: what began before does not come back.
         if inner.kept.as_ref() != Some(from) {
             return Err(problems::not_wanted());
         }
-        let kept = from.updated(vendor, kernel, allowance);
-        self.write(&kept)?;
-        tracing::info!(repository = %kept.repository(), "the vendor's metadata is up to date");
-        inner.kept = Some(kept);
+        self.write(&to)?;
+        inner.kept = Some(to);
         Ok(())
     }
 
@@ -227,6 +253,11 @@ impl Vendors {
 }
 
 impl Step {
+    fn begin(from: Kept) -> Result<Self, Refusal> {
+        let update = Box::new(Update::new(from.state.clone())?);
+        Ok(Self::Metadata { from, update })
+    }
+
     fn wanted(&self) -> Option<Wanted> {
         match self {
             Self::Metadata { update, .. } => update.wanted(),

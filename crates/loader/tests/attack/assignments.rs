@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use livepatch_loader_api::RootRequest;
-use livepatch_types::{HostId, Sha256Digest, Tier};
+use livepatch_types::{Cohort, HostId, Sha256Digest, Tier};
 
 use crate::signing::*;
 use crate::stage::*;
@@ -32,9 +32,19 @@ fn unattacked() {
     stage.is_untouched();
 }
 
-/// An assignment that is refused so: the host is in no channel, and nothing is loaded whatever is offered.
-fn refused(expected: &str, attack: impl FnOnce(&Stage, HostId) -> Vec<u8>) {
+/// An assignment that is refused so. A host that runs a livepatch stays in its channel and runs it; a host that was not
+/// assigned yet is in no channel, and nothing is loaded whatever is offered.
+fn refused(expected: &str, attack: impl Fn(&Stage, HostId) -> Vec<u8>) {
     unattacked();
+    let stage = Stage::running();
+    let envelope = attack(&stage, stage.view().host.unwrap());
+    assert_eq!(stage.assign(&envelope), expected);
+    assert_eq!(stage.view().channel, Some(Tier::parse("stable").unwrap()));
+    let document = document_in(&stage, "beta", 2, "1.2");
+    assert_eq!(stage.note(&document), "document-wrong-channel");
+    stage.insist(&document, &good("1.2"));
+    stage.is_untouched();
+
     let (stage, host) = enabled();
     let envelope = attack(&stage, host);
     assert_eq!(stage.assign(&envelope), expected);
@@ -163,6 +173,86 @@ fn attack_enrolment_copied_to_another_machine() {
     assert_eq!(stage.view().problem, None);
     assert_ne!(stage.view().host, Some(host));
     assert_eq!((stage.note(&document), stage.apply(&good("1.2"))), ("ok".into(), "ok".into()));
+}
+
+/// A machine whose disk becomes an image forgets who it is; what it saw of others stays, so that no clone goes back.
+#[test]
+fn attack_clone_of_an_image_goes_back() {
+    unattacked();
+    let mut stage = Stage::running();
+    let (old, next) = (stage.document(2, "1.2", &good("1.2")), good("1.3"));
+    assert_eq!(
+        (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
+    let (state, aside) = (stage.directory.path().join("state"), "state.json.unreadable");
+    std::fs::write(state.join(aside), "{").unwrap();
+    let host = stage.view().host;
+    assert_eq!(code(&root(&stage.roots, RootRequest::PrepareImage)), "ok");
+    let left = |directory: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(state.join(directory)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!((left(""), left("objects")), (vec!["objects".to_owned(), "state.json".into()], vec![]));
+    // On the clone: nothing runs, and it is nobody yet.
+    stage.machine = Some(Sha256Digest::from_bytes([2; 32]));
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    let view = stage.view();
+    assert_eq!((view.enabled, view.host, view.applied, view.problem), (false, None, None, None));
+    assert_eq!((stage.livepatches(), stage.note(&old)), (vec![], "not-enabled".into()));
+    stage.enable();
+    assert_ne!(stage.view().host, host);
+    assert_eq!(stage.note(&old), "document-rollback");
+    stage.insist(&old, &good("1.2"));
+    assert_eq!(stage.livepatches(), [""; 0]);
+    assert_eq!(
+        (stage.note(&stage.document(3, "1.3", &next)), stage.apply(&next)),
+        ("ok".into(), "ok".into())
+    );
+}
+
+/// The place of a host in a rollout is its owner's and its operator's to say: both must say the same.
+#[test]
+fn attack_assignment_to_another_cohort() {
+    let cohort = |text: &str| Cohort::parse(text).ok();
+    for (wanted, assigned) in
+        [("", "early"), ("late", "early"), ("late", ""), ("late/1", "late/0"), ("late", "late/0")]
+    {
+        let (mut stage, host) = enabled();
+        stage.policy.cohort = cohort(wanted);
+        stage.restart();
+        let envelope = assign_in_cohort(host, "beta", cohort(assigned), 8, &stage.operator);
+        assert_eq!(stage.assign(&envelope), "assignment-wrong-cohort", "{wanted:?} {assigned:?}");
+        let document = document_in(&stage, "beta", 1, "1.1");
+        assert_eq!((stage.view().channel, stage.note(&document)), (None, "not-assigned".into()));
+        stage.insist(&document, &good("1.1"));
+        assert_eq!((stage.kernel.loads().len(), stage.view().cohort), (0, None));
+        // Unattacked: what was refused did not count as seen.
+        assert_eq!(stage.assign(&assign_in_cohort(host, "beta", cohort(wanted), 7, &stage.operator)), "ok");
+        assert_eq!((stage.note(&document), stage.apply(&good("1.1"))), ("ok".into(), "ok".into()));
+        assert_eq!(stage.view().cohort, cohort(wanted));
+        // It stays until root asks for another one and the operator signs that.
+        assert_eq!(stage.assign(&envelope), "assignment-wrong-cohort");
+        stage.policy.cohort = cohort("next");
+        stage.restart();
+        assert_eq!(stage.view().cohort, cohort(wanted));
+        assert_eq!(stage.assign(&assign_in_cohort(host, "beta", cohort("next"), 9, &stage.operator)), "ok");
+        assert_eq!(
+            (stage.view().cohort, stage.livepatches()),
+            (cohort("next"), vec!["livepatch_1_1".to_owned()])
+        );
+    }
+}
+
+/// What root asks for is not known while the configuration is wrong.
+#[test]
+fn no_assignment_is_taken_under_a_configuration_that_is_wrong() {
+    let (mut stage, host) = enabled();
+    stage.policy.unusable = true;
+    stage.restart();
+    assert_eq!(stage.assign(&assign(host, "beta", 7, &stage.operator)), "configuration");
+    assert_eq!(stage.view().channel, None);
 }
 
 /// A host that an earlier version enabled has its channel, and no id.

@@ -94,6 +94,15 @@ fn a_bundle_is_applied_without_any_server() {
     // The same once more changes nothing.
     assert_eq!(apply(&stage, &good_bundle("1.1", repository.files())), "ok");
     assert_eq!(stage.kernel.loads().len(), 2);
+    // Nothing is asked for of an agent, not even what is missing after the next one.
+    std::fs::remove_dir_all(stage.directory.path().join("state/objects")).unwrap();
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!((stage.view().wants, stage.apply(&good("1.1"))), (None, "module-not-wanted".into()));
+    assert_eq!(apply(&stage, &good_bundle("1.1", repository.files())), "ok");
+    stage.kernel.reboot(kernel(1));
+    stage.restart();
+    assert_eq!((stage.kernel.loads().len(), stage.livepatches()), (4, vec!["livepatch_1_1".into()]));
     // Root reverts it; from then on it is held, until root brings it again.
     assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "ok");
     assert_eq!((stage.livepatches(), stage.view().held), (vec![], Some(version("1.1"))));
@@ -138,6 +147,30 @@ fn the_settings_of_the_host_count_and_a_refusal_clears_no_hold() {
     assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
     assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "not-enabled");
     assert_eq!((apply(&stage, &next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+/// Whatever keeps a livepatch back, root can clear it where there is no server.
+#[test]
+fn every_lock_is_cleared_without_any_server() {
+    let build_id = kernel(1).build_id;
+    let stalled = serde_json::json!({
+        "version": "1.2", "build_id": build_id, "boot_id": "00000000-0000-4000-8000-000000000001",
+        "times": 1, "at": NOW,
+    });
+    let blocked = serde_json::json!([{ "version": "1.2", "build_id": build_id, "phase": "transition" }]);
+    for (member, lock) in [("held", "1.2".into()), ("stalled", stalled), ("blocked", blocked)] {
+        let (mut stage, _) = running();
+        assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "not-enabled", "there is nothing to clear");
+        let path = stage.directory.path().join("state/state.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        state[member] = lock;
+        std::fs::write(&path, state.to_string()).unwrap();
+        stage.restart();
+        assert_eq!(stage.view().locks.len(), 1, "{member}");
+        assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok", "{member}");
+        assert_eq!(stage.view().locks, [], "{member}");
+        stage.is_untouched();
+    }
 }
 
 #[test]

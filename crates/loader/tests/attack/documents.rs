@@ -1,6 +1,7 @@
 //! Documents that are not for this host, not of today, or not the operator's.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
+use livepatch_kernel::Transitions;
 use livepatch_loader_api::RootRequest;
 use livepatch_manifest::KernelDocument;
 use livepatch_types::Tier;
@@ -36,6 +37,7 @@ fn attack_document_replayed() {
 
 #[test]
 fn attack_document_replayed_after_a_restart() {
+    unattacked();
     let mut stage = Stage::running();
     let (first, next) = (good("1.1"), good("1.2"));
     let older = stage.document(2, "1.2", &next);
@@ -200,4 +202,45 @@ fn attack_livepatch_that_root_reverted() {
     // Root lets it.
     assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
     assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_1_1".into()]));
+}
+
+/// A revert that the kernel does not let happen changes nothing, also not what root held back before.
+#[test]
+fn a_revert_that_fails_keeps_the_hold_of_one_before() {
+    for held in [None, Some(version("1.1"))] {
+        let mut stage = Stage::running();
+        // As a loader leaves it that died between the hold and the kernel.
+        let path = stage.directory.path().join("state/state.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        state["held"] = serde_json::json!(held);
+        std::fs::write(&path, state.to_string()).unwrap();
+        stage.restart();
+        stage.kernel.set_transitions(Transitions::NeverDisable);
+        assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "transition-stalled");
+        assert_eq!(stage.view().held, held);
+        stage.is_untouched();
+    }
+}
+
+/// Windows and delays are the owner's: a document that comes at another hour waits, whatever the agent asks for, until root
+/// asks.
+#[test]
+fn attack_application_outside_of_the_windows() {
+    unattacked();
+    let (mut stage, next) = (Stage::running(), good("1.2"));
+    stage.policy.windows = vec!["daily 02:00-03:00 UTC".parse().unwrap()];
+    stage.restart();
+    let envelope = stage.document(2, "1.2", &next);
+    assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), "module-not-wanted".into()));
+    stage.insist(&envelope, &next);
+    stage.is_untouched();
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+    // What root asked for is forgotten with the loader.
+    let last = good("1.3");
+    stage.restart();
+    let envelope = stage.document(3, "1.3", &last);
+    assert_eq!((stage.note(&envelope), stage.apply(&last)), ("ok".into(), "module-not-wanted".into()));
+    stage.at("2026-11-25T02:30:00Z");
+    assert_eq!((stage.apply(&last), stage.livepatches()), ("ok".into(), vec!["livepatch_1_3".into()]));
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use livepatch_kernel::LoadedModule;
+use livepatch_kernel::{Kernel as _, LoadRefusal, LoadedModule};
 use livepatch_loader::step::{Step, Steps};
 use livepatch_loader_api::{AgentRequest, RootRequest};
 use livepatch_types::{BuildId, ModuleName};
@@ -129,6 +129,52 @@ fn attack_module_cut_short_and_module_with_more_behind() {
     assert_eq!(names, ["livepatch_1_1", "livepatch_1_2"]);
 }
 
+/// The agent is told where each livepatch is; nothing that it brings skips a stage.
+#[test]
+fn the_stages_of_livepatches() {
+    let stages = |stage: &Stage| -> Vec<String> {
+        stage
+            .view()
+            .stages
+            .iter()
+            .map(|staged| format!("{} {}", staged.version, staged.stage.words()))
+            .collect()
+    };
+    let mut stage = Stage::new();
+    assert_eq!(stages(&stage), [""; 0]);
+    stage.enable();
+    let first = good("1.1");
+    assert_eq!(stage.note(&stage.document(1, "1.1", &first)), "ok");
+    assert_eq!(stages(&stage), ["1.1 absent"]);
+    // The kernel says no.
+    stage.kernel.refuse_loads(Some(LoadRefusal::NotAModule));
+    assert_ne!(stage.apply(&first), "ok");
+    assert_eq!(stages(&stage), ["1.1 failed"]);
+    // What is in memory alone is forgotten with the loader that knew it.
+    stage.kernel.refuse_loads(None);
+    stage.restart();
+    assert_eq!(stages(&stage), ["1.1 healthy"], "it is tried again, from the cache");
+    // What is no module of the vendor's fails, and what runs stays where it is.
+    let forged = module(&info("1.2", &kernel(1)));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &forged)), "ok");
+    assert_eq!(stages(&stage), ["1.1 healthy", "1.2 absent"]);
+    assert_ne!(stage.apply(&forged), "ok");
+    assert_eq!(stages(&stage), ["1.1 healthy", "1.2 failed"]);
+    assert_eq!(code(&root(&stage.roots, RootRequest::Clear)), "ok");
+    assert_eq!(stages(&stage), ["1.1 healthy", "1.2 absent"]);
+    // Another one takes the place of both.
+    let next = good("1.3");
+    assert_eq!(stage.note(&stage.document(3, "1.3", &next)), "ok");
+    assert_eq!(stage.apply(&next), "ok");
+    assert_eq!(stages(&stage), ["1.3 healthy"]);
+    // Somebody else takes it away.
+    stage.kernel.set_enabled(&"livepatch_1_3".parse().unwrap(), false).unwrap();
+    assert_eq!(stages(&stage), ["1.3 absent"]);
+    assert_eq!((stage.converge(), stages(&stage)), ("ok".into(), vec!["1.3 healthy".into()]));
+    assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "ok");
+    assert_eq!(stages(&stage), ["1.3 absent"]);
+}
+
 #[test]
 fn attack_namesake_of_a_patched_module() {
     let (ours, other) = (BuildId::from_bytes(&[2; 20]).unwrap(), BuildId::from_bytes(&[3; 20]).unwrap());
@@ -161,6 +207,20 @@ fn attack_namesake_of_a_patched_module() {
     the livepatch is for module cls_u32, but modprobe would load updates/dkms/cls_u32.ko (foreign-module)
     hint: the module is not the one of the kernel's package (dkms, a driver of somebody else): this livepatch cannot go with it; remove the module, or install the fixed kernel and reboot
     ");
+}
+
+/// What is here is not asked for again: the next round takes it from the cache.
+#[test]
+fn a_module_that_the_kernel_did_not_take_is_kept() {
+    let (stage, next) = (Stage::running(), good("1.2"));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    assert_eq!(stage.converge(), "ok", "it waits for the module");
+    stage.kernel.refuse_loads(Some(LoadRefusal::Busy));
+    assert_ne!(stage.apply(&next), "ok");
+    assert_eq!((stage.view().wants, stage.apply(&next)), (None, "module-not-wanted".into()));
+    stage.is_untouched();
+    stage.kernel.refuse_loads(None);
+    assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }
 
 #[test]
@@ -240,29 +300,34 @@ impl Steps for Swapper {
 fn attack_module_swapped_after_verification() {
     unattacked();
     // Versions that no other test has in memory.
-    let (module, other) = (good("7.1"), VENDOR.sign(&module(&info("7.2", &kernel(1)))));
-    assert_eq!(module.len(), other.len());
+    let [first, next, other] = ["7.1", "7.2", "7.3"].map(good);
+    assert_eq!(next.len(), other.len());
     let swapper = Arc::new(Swapper::default());
     let mut stage = Stage::new();
     stage.steps = Arc::clone(&swapper) as _;
     stage.restart();
     stage.enable();
     let objects = stage.directory.path().join("state/objects");
-    *swapper.swap.lock().unwrap() = Some(Swap { verified: module.clone(), other, objects });
-    assert_eq!(stage.note(&stage.document(1, "7.1", &module)), "ok");
-    assert_eq!(stage.apply(&module), "ok");
-    assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
+    assert_eq!(stage.note(&stage.document(1, "7.1", &first)), "ok");
+    assert_eq!((stage.apply(&first), stage.livepatches()), ("ok".into(), vec!["livepatch_7_1".into()]));
+    // What was verified is what the kernel gets, whatever is done meanwhile.
+    *swapper.swap.lock().unwrap() = Some(Swap { verified: next.clone(), other, objects });
+    assert_eq!(stage.note(&stage.document(2, "7.2", &next)), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_7_2".into()]));
     let ended = std::mem::take(&mut *swapper.ended.lock().unwrap());
     assert_eq!(ended, [io::ErrorKind::PermissionDenied; 2], "the memory was found, and is sealed");
 
-    // After a boot the cache has the other one: it is not what was applied, and nothing is loaded.
-    stage.kernel.reboot(kernel(1));
+    // The cache has the other one now: what runs stays, also when the loader starts anew.
     stage.restart();
-    assert_eq!(stage.livepatches(), [""; 0]);
-    // From the cache, once it is right again: what is loaded is what was read and verified.
-    assert_eq!(stage.apply(&module), "ok");
-    assert_eq!(stage.livepatches(), ["livepatch_7_1"]);
+    assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec!["livepatch_7_2".into()]));
+    // After a boot it is refused for not being what was applied, it is thrown away, and nothing is loaded.
+    stage.kernel.reboot(kernel(1));
+    for refusal in ["tampered-module", "module-not-cached"] {
+        assert_eq!((stage.converge(), stage.livepatches()), (refusal.into(), vec![]));
+    }
+    // Brought once more: what is loaded is what was read and verified.
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_7_2".into()]));
     assert_eq!(*swapper.ended.lock().unwrap(), [io::ErrorKind::PermissionDenied; 2]);
-    let loads = stage.kernel.loads();
-    assert!(loads.iter().all(|name| name.as_str() == "livepatch_7_1"), "{loads:?}");
+    let loads: Vec<_> = stage.kernel.loads().iter().map(|name| name.to_string()).collect();
+    assert_eq!(loads, ["livepatch_7_1", "livepatch_7_2", "livepatch_7_2"]);
 }

@@ -1,8 +1,9 @@
 //! The operator's root: online keys are exchanged by it without touching a host, and nobody else can exchange them.
 
 use livepatch_loader_api::{AgentRequest, RootRequest};
-use livepatch_manifest::KernelDocument;
+use livepatch_manifest::{CveEntry, KernelDocument};
 use livepatch_trust::{Role, RoleKeys, Root};
+use livepatch_types::Tier;
 
 use crate::repository::{OPERATOR_KEYS as ROOT_KEYS, Repository, key, operator_root, pair, role_keys, sign};
 use crate::signing::*;
@@ -189,6 +190,126 @@ fn attack_fast_forward_by_a_stolen_key() {
     assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
 }
 
+/// A document by a key that withdraws these.
+fn withdrawing(number: u64, withdrawn: &[&str]) -> KernelDocument {
+    let mut document = document(&kernel(1), number, None);
+    document.withdrawn = withdrawn.iter().map(|of| version(of)).collect();
+    document
+}
+
+/// What a stolen key withdrew is withdrawn while the key stands, and no longer. What the vendor withdrew stays so.
+#[test]
+fn attack_withdrawals_by_a_stolen_key() {
+    unattacked();
+    let mut stage = running();
+    let mut repository = Repository::new();
+    std::fs::write(stage.directory.path().join("vendor-root.json"), repository.root_file()).unwrap();
+    repository.allow("1.1", &good("1.1")).allow("1.2", &good("1.2"));
+    repository.allowance.withdrawn = vec![version("1.4")];
+    assert_eq!(stage.update(&repository.files()), "ok");
+    // All that will come.
+    assert_eq!(stage.note(&by(DOCUMENTS, &withdrawing(2, &["1.2", "1.3"]))), "ok");
+    // While one of its keys stands, all counts that the operator said.
+    let beside = operator_root(2, &[DOCUMENTS, NEXT], &[ASSIGNMENTS]);
+    assert_eq!(bring(&stage, &sign(&beside, &ROOT_KEYS)), "ok");
+    for (number, seed) in [(3, DOCUMENTS), (4, NEXT)] {
+        let envelope = by(seed, &offer(number, "1.2"));
+        assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "withdrawn-livepatch".into()));
+        stage.insist(&envelope, &good("1.2"));
+        stage.is_untouched();
+        stage.restart();
+    }
+    // The operator takes both keys away.
+    assert_eq!(bring(&stage, &sign(&operator_root(3, &[36], &[ASSIGNMENTS]), &ROOT_KEYS)), "ok");
+    stage.restart();
+    stage.is_untouched();
+    let vendors = by(36, &offer(1, "1.4"));
+    assert_eq!((stage.note(&vendors), stage.converge()), ("ok".into(), "withdrawn-livepatch".into()));
+    stage.insist(&vendors, &good("1.4"));
+    stage.is_untouched();
+    assert_eq!(
+        (stage.note(&by(36, &offer(2, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+    // And what the operator itself withdraws counts as ever.
+    assert_eq!(stage.note(&by(36, &withdrawing(3, &["1.2"]))), "ok");
+    assert_eq!((stage.converge(), stage.livepatches()), ("ok".into(), vec![]));
+}
+
+/// So it is where root exchanges the one key by hand: with the first document of the next one.
+#[test]
+fn attack_withdrawals_by_a_stolen_one_key() {
+    crate::stage::unattacked();
+    let mut stage = Stage::running();
+    let next = good("1.2");
+    assert_eq!(stage.note(&stage.sign(&withdrawing(2, &["1.2"]))), "ok");
+    let envelope = stage.document(3, "1.2", &next);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "withdrawn-livepatch".into()));
+    // A reset exchanges no key.
+    assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
+    stage.insist(&envelope, &next);
+    stage.is_untouched();
+    std::fs::write(stage.directory.path().join("operator.pub"), public(&pair(NEXT)).to_text()).unwrap();
+    stage.restart();
+    assert_eq!(stage.note(&envelope), "document-wrong-signer");
+    stage.is_untouched();
+    assert_eq!((stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&next)), ("ok".into(), "ok".into()));
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+}
+
+/// A stolen key withdraws without end, in as many channels as it likes: a limit of each kernel and one of all together keep
+/// room for what root says, also of the longest livepatch that there can be.
+#[test]
+fn attack_state_filled_by_withdrawals() {
+    crate::stage::unattacked();
+    let stage = Stage::new();
+    stage.enable();
+    let module = good("1.1");
+    let mut long = target_of("1.1", &module);
+    long.cves = vec![CveEntry { title: String::new(), ..long.cves[0].clone() }; 2_700];
+    let envelope = stage.sign(&document(&kernel(1), 1, Some(long)));
+    assert!((240 << 10..256 << 10).contains(&envelope.len()), "{}", envelope.len());
+    assert_eq!((stage.note(&envelope), stage.apply(&module)), ("ok".into(), "ok".into()));
+    stage.is_untouched();
+
+    let withdrawn = |count: u32| (0..count).map(|n| version(&format!("{}.4294967295", u32::MAX - n)));
+    let mut flood = document(&kernel(1), 2, None);
+    flood.withdrawn = withdrawn(1_025).collect();
+    assert_eq!(stage.note(&stage.sign(&flood)), "document-withdraws-too-many");
+    flood.withdrawn = withdrawn(1_024).collect();
+    assert_eq!(stage.note(&stage.sign(&flood)), "ok");
+    flood.version = 3;
+    flood.withdrawn.push(version("1.2"));
+    assert_eq!(stage.note(&stage.sign(&flood)), "document-withdraws-too-many");
+    flood.withdrawn.pop();
+    let host = stage.view().host.unwrap();
+    let last = (2..200).find_map(|number| {
+        let tier = format!("tier-{number}");
+        assert_eq!(stage.assign(&assign(host, &tier, number, &stage.operator)), "ok");
+        flood.channel = Tier::parse(&tier).unwrap();
+        Some(stage.note(&stage.sign(&flood))).filter(|answer| answer != "ok")
+    });
+    assert_eq!(last.as_deref(), Some("state-full"));
+    let bytes = std::fs::metadata(stage.directory.path().join("state/state.json")).unwrap().len();
+    assert!((5 << 19..3 << 20).contains(&bytes), "{bytes}");
+    stage.is_untouched();
+
+    // Root's word counts.
+    assert_eq!(code(&root(&stage.roots, RootRequest::Revert)), "ok");
+    assert_eq!((stage.livepatches(), stage.view().held), (vec![], Some(version("1.1"))));
+    // And with another key all is as it was.
+    std::fs::write(stage.directory.path().join("operator.pub"), public(&pair(NEXT)).to_text()).unwrap();
+    assert_eq!(stage.assign(&assign(host, "stable", 1_000, &pair(NEXT))), "ok");
+    assert_eq!(
+        (stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+    let bytes = std::fs::metadata(stage.directory.path().join("state/state.json")).unwrap().len();
+    assert!(bytes < 64 << 10, "{bytes}");
+}
+
 #[test]
 fn attack_freeze_until_the_operators_root_expires() {
     unattacked();
@@ -253,6 +374,78 @@ fn attack_operators_root_removed() {
     assert_eq!(stage.note(&stage.document(1, "1.2", &good("1.2"))), "ok");
     assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "operator-root-not-pinned");
     assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+fn pin(stage: &Stage, root: &[u8]) {
+    std::fs::write(stage.directory.path().join("operator-root.json"), root).unwrap();
+}
+
+/// The server holds the next root back, and root pins it by hand, or a package brings it: the key that it takes away is not
+/// believed any more.
+#[test]
+fn attack_newer_pinned_root_withheld() {
+    unattacked();
+    let mut stage = running();
+    pin(&stage, &sign(&next_root(), &ROOT_KEYS));
+    for _ in 0..2 {
+        let envelope = by(DOCUMENTS, &offer(2, "1.2"));
+        assert_eq!(stage.note(&envelope), "document-wrong-signer");
+        stage.insist(&envelope, &good("1.2"));
+        assert_eq!(stage.view().operator.unwrap().root, 2);
+        stage.is_untouched();
+        stage.restart();
+    }
+    assert_eq!(
+        (stage.note(&by(NEXT, &offer(2, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
+    // The file of before, put back, changes nothing.
+    pin(&stage, &first_root());
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(3, "1.1"))), "document-wrong-signer");
+    assert_eq!(stage.view().operator.unwrap().root, 2);
+}
+
+/// One that does not follow from the one that is known is not believed by itself: nothing new, and root is told.
+#[test]
+fn attack_newer_pinned_root_that_does_not_follow() {
+    const EXPECTED: &str = "operator-root-newer-pinned";
+    unattacked();
+    let last = || operator_root(3, &[NEXT], &[ASSIGNMENTS]);
+    let mut strangers = next_root();
+    strangers.keys.extend([20, 21].map(|seed| (key(seed).id(), key(seed))));
+    strangers.roles.insert(Role::Root, role_keys(&[20, 21], 2));
+    for (root_file, between) in [
+        (sign(&last(), &ROOT_KEYS), Some(sign(&next_root(), &ROOT_KEYS))),
+        (sign(&strangers, &[20, 21]), None),
+    ] {
+        let mut stage = running();
+        pin(&stage, &root_file);
+        let envelope = by(DOCUMENTS, &offer(2, "1.2"));
+        for _ in 0..2 {
+            assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), EXPECTED.into()));
+            assert_eq!(stage.view().operator_problem.unwrap().code, EXPECTED);
+            stage.insist(&envelope, &good("1.2"));
+            stage.is_untouched();
+            stage.restart();
+        }
+        match between {
+            // The server gives it: from there the pinned one is the next.
+            Some(root) => assert_eq!(bring(&stage, &root), "ok"),
+            None => assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok"),
+        }
+        assert_eq!(stage.note(&envelope), "document-wrong-signer");
+        stage.is_untouched();
+        // What the key said that was taken away is forgotten.
+        assert_eq!(
+            (stage.note(&by(NEXT, &offer(1, "1.2"))), stage.apply(&good("1.2"))),
+            ("ok".into(), "ok".into())
+        );
+        assert_eq!(
+            (stage.view().operator_problem, stage.livepatches()),
+            (None, vec!["livepatch_1_2".into()])
+        );
+    }
 }
 
 /// A host that was held to one key gets a root that names it: what was seen stays seen, and the key can be exchanged.

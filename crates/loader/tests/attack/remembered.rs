@@ -29,6 +29,15 @@ fn asked() -> (Stage, Repository) {
     (stage, repository)
 }
 
+/// What livepatch 1.2 comes to on such a host when nobody attacks.
+fn both_allow() {
+    let (stage, mut repository) = asked();
+    let next = good("1.2");
+    assert_eq!(stage.update(&repository.allow("1.2", &next).files()), "ok");
+    assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
 fn boot(stage: &mut Stage, running: KernelIdentity) {
     stage.kernel.reboot(running);
     stage.restart();
@@ -77,26 +86,47 @@ fn who_is_behind() {
 /// What is allowed on one kernel says nothing of another; what was withdrawn on each stays withdrawn.
 #[test]
 fn attack_word_on_one_kernel_for_another() {
+    both_allow();
     let (mut stage, mut repository) = asked();
     repository.allowance.withdrawn = vec![version("1.3")];
-    assert_eq!(stage.update(&repository.release().files()), "ok");
+    assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
     let vendor = |stage: &Stage| {
         let vendor = stage.view().vendor.unwrap();
         (vendor.knows_this_kernel, vendor.allowed, vendor.withdrawn)
     };
-    assert_eq!(vendor(&stage), (true, vec![version("1.1")], vec![version("1.3")]));
+    assert_eq!(vendor(&stage), (true, vec![version("1.1"), version("1.2")], vec![version("1.3")]));
 
+    // Of the other kernel nothing is known, and nothing is loaded there.
     boot(&mut stage, kernel(2));
     assert_eq!(vendor(&stage), (false, vec![], vec![]));
-    let mut document = document(&kernel(2), 1, None);
-    document.vendor = Some(repository.named());
-    assert_eq!(stage.note(&stage.sign(&document)), "ok");
+    let there = |of: &str| VENDOR.sign(&module(&info(of, &kernel(2))));
+    let offer = |stage: &Stage, number: u64, of: &str, repository: &Repository| {
+        let mut document = document(&kernel(2), number, Some(target_of(of, &there(of))));
+        document.vendor = Some(repository.named());
+        stage.sign(&document)
+    };
+    let envelope = offer(&stage, 1, "1.2", &repository);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-unseen".into()));
     assert!(stage.view().vendor.unwrap().behind, "it must ask about this kernel");
+    stage.insist(&envelope, &there("1.2"));
+    assert_eq!((stage.livepatches(), stage.kernel.loads().len()), (vec![], 1));
+
+    // The vendor allows 1.1 there, which runs; 1.2 it allows on the first kernel alone.
     let mut other = repository.clone();
     (other.kernel, other.allowance.kernel) = (kernel(2), kernel(2));
-    (other.allowance.allowed, other.allowance.withdrawn) = (vec![], vec![version("2.1")]);
+    other.allowance.allowed = vec![allowed("1.1", &there("1.1"))];
+    other.allowance.withdrawn = vec![version("2.1")];
     assert_eq!(stage.update(&other.release().files()), "ok");
-    assert_eq!(vendor(&stage), (true, vec![], vec![version("2.1")]));
+    assert_eq!(vendor(&stage), (true, vec![version("1.1")], vec![version("2.1")]));
+    assert_eq!(stage.note(&offer(&stage, 2, "1.1", &other)), "ok");
+    assert_eq!(
+        (stage.apply(&there("1.1")), stage.livepatches()),
+        ("ok".into(), vec!["livepatch_1_1".into()])
+    );
+    let envelope = offer(&stage, 3, "1.2", &other);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "vendor-not-allowed".into()));
+    stage.insist(&envelope, &there("1.2"));
+    assert_eq!((stage.livepatches(), stage.kernel.loads().len()), (vec!["livepatch_1_1".into()], 2));
 
     // Back on the first one, whose last word is older than the newest targets.
     boot(&mut stage, kernel(1));
@@ -108,6 +138,8 @@ fn attack_word_on_one_kernel_for_another() {
         stage.insist(&envelope, &next);
         assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
     }
+    let loads = stage.kernel.loads();
+    assert!(loads.iter().all(|name| name.as_str() == "livepatch_1_1"), "{loads:?}");
 }
 
 /// A root alone has no versions and no expiries of others; it is no reason for complaints, and stays so after a restart.
@@ -137,20 +169,32 @@ fn attack_expiries_cut_from_what_is_remembered() {
         ("all but one", |expires| drop(expires.remove("timestamp"))),
         ("one more", |expires| drop(expires.insert("root".into(), "2027-11-23T00:00:00Z".into()))),
     ];
-    let (mut stage, _) = asked();
+    both_allow();
+    let (mut stage, mut repository) = asked();
+    let next = good("1.2");
+    // It is learnt before the file is cut: by what was there, 1.2 would be loaded.
+    assert_eq!(stage.update(&repository.allow("1.2", &next).files()), "ok");
+    let envelope = stage.document(2, "1.2", &next);
     let path = stage.directory.path().join("state/vendor.json");
-    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     for (what, change) in rows {
-        let mut file = good.clone();
+        let mut file = whole.clone();
         change(file["expires"].as_object_mut().unwrap());
         std::fs::write(&path, file.to_string()).unwrap();
         stage.restart();
         assert_eq!(problem(&stage), Some("trust-state-unreadable".into()), "{what}");
+        assert_eq!(stage.update(&repository.files()), "trust-state-unreadable", "{what}");
+        assert_eq!(stage.note(&envelope), "ok", "{what}");
+        assert_eq!(stage.converge(), "trust-state-unreadable", "{what}");
+        assert_eq!(stage.apply(&next), "module-not-wanted", "{what}");
+        stage.insist(&envelope, &next);
+        stage.is_untouched();
     }
-    std::fs::write(&path, good.to_string()).unwrap();
+    std::fs::write(&path, whole.to_string()).unwrap();
     stage.restart();
     assert_eq!(problem(&stage), None);
     stage.is_untouched();
+    assert_eq!((stage.apply(&next), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
 }
 
 fn reset(stage: &Stage) -> String {
@@ -234,6 +278,7 @@ fn attack_older_document_after_two_keys_became_one_root() {
 /// in any case.
 #[test]
 fn attack_withdrawn_livepatch_after_a_reset() {
+    both_allow();
     let (mut stage, mut repository) = asked();
     let old = repository.files();
     repository.allowance.withdrawn = vec![version("1.2")];
@@ -266,41 +311,62 @@ fn attack_withdrawn_livepatch_after_a_reset() {
     assert_eq!(std::fs::read(stage.directory.path().join("state/vendor.json")).unwrap(), kept);
 }
 
-/// The loader's own state is lost while the vendor's is there: nothing new, until root acts.
+/// The loader's own state is lost or corrupt while the vendor's is there: nothing new, until root acts. It is kept aside, and
+/// what the vendor withdrew stays so.
 #[test]
 fn attack_lost_state() {
     unattacked();
-    let (mut stage, mut repository) = asked();
-    let state = stage.directory.path().join("state/state.json");
-    std::fs::remove_file(&state).unwrap();
-    stage.restart();
     let next = good("1.2");
-    repository.allow("1.2", &next);
-    for _ in 0..2 {
-        assert_eq!(stage.view().problem.unwrap().code, "state-missing");
-        let envelope = stage.document(2, "1.2", &next);
-        assert_eq!(stage.note(&envelope), "state-missing");
-        for command in [RootRequest::Revert, RootRequest::Clear, RootRequest::ResetTrust] {
-            assert_eq!(code(&root(&stage.roots, command)), "state-missing", "{command:?}");
+    for (damage, expected) in [(None, "state-missing"), (Some("{"), "state-unreadable")] {
+        for (command, answer) in [(RootRequest::Disable, "ok"), (RootRequest::ResetTrust, "state-set-aside")]
+        {
+            let (mut stage, mut repository) = asked();
+            repository.allowance.withdrawn = vec![version("1.3")];
+            assert_eq!(stage.update(&repository.allow("1.2", &next).files()), "ok");
+            let state = stage.directory.path().join("state/state.json");
+            match damage {
+                None => std::fs::remove_file(&state).unwrap(),
+                Some(text) => std::fs::write(&state, text).unwrap(),
+            }
+            stage.restart();
+            let envelope = stage.document(2, "1.2", &next);
+            for _ in 0..2 {
+                assert_eq!(stage.view().problem.unwrap().code, expected);
+                assert_eq!(stage.note(&envelope), expected);
+                for command in [RootRequest::Revert, RootRequest::Clear] {
+                    assert_eq!(code(&root(&stage.roots, command)), expected, "{command:?}");
+                }
+                stage.insist(&envelope, &next);
+                stage.is_untouched();
+                assert_eq!(std::fs::read_to_string(&state).ok().as_deref(), damage, "it is let alone");
+                stage.restart();
+            }
+            // A reset is whole, or nothing is set aside.
+            let pinned = stage.directory.path().join("vendor-root.json");
+            if command == RootRequest::ResetTrust {
+                std::fs::write(&pinned, "{").unwrap();
+                assert_eq!(reset(&stage), "trust-unreadable");
+                assert_eq!(stage.view().problem.unwrap().code, expected);
+                std::fs::write(&pinned, repository.root_file()).unwrap();
+            }
+            // Root begins anew. What runs counts as somebody else's until the next boot.
+            assert_eq!(code(&root(&stage.roots, command)), answer);
+            let aside = std::fs::read_to_string(state.with_extension("json.unreadable"));
+            assert_eq!(aside.ok().as_deref(), damage);
+            stage.restart();
+            let view = stage.view();
+            assert_eq!((view.problem, view.enabled), (None, false));
+            assert_eq!(view.vendor.unwrap().withdrawn, [version("1.3")]);
+            assert_eq!(stage.note(&envelope), "not-enabled");
+            stage.insist(&envelope, &next);
+            stage.is_untouched();
+            stage.enable();
+            stage.kernel.reboot(kernel(1));
+            stage.restart();
+            assert_eq!((stage.note(&envelope), stage.apply(&next)), ("ok".into(), "ok".into()));
+            assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
         }
-        stage.insist(&envelope, &next);
-        stage.is_untouched();
-        assert!(!state.exists(), "it is not made anew by itself");
-        stage.restart();
     }
-    // Root begins anew. What runs counts as somebody else's until the next boot.
-    assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
-    stage.restart();
-    assert_eq!(stage.view().problem, None);
-    stage.enable();
-    stage.kernel.reboot(kernel(1));
-    stage.restart();
-    assert_eq!(stage.update(&repository.files()), "ok");
-    assert_eq!(
-        (stage.note(&stage.document(2, "1.2", &next)), stage.apply(&next)),
-        ("ok".into(), "ok".into())
-    );
-    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
 }
 
 /// A host boots many kernels in its life: what is remembered of them stays small, and what was withdrawn is known.

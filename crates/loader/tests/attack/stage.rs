@@ -149,8 +149,8 @@ impl Stage {
     /// Brings the vendor's files as they are wanted; what is not there is absent.
     pub(crate) fn update(&self, files: &BTreeMap<String, Vec<u8>>) -> String {
         let mut answer = agent(&self.agents, AgentRequest::Update, &[]);
-        // Two roots at most, and four files.
-        for _ in 0..8 {
+        // As many roots as one update follows, one that is not there, and four files; with room.
+        for _ in 0..264 {
             let view = answer.view.as_ref().unwrap();
             match view.vendor.as_ref().and_then(|vendor| vendor.wants.as_ref()) {
                 Some(wanted) if answer.failure.is_none() => {

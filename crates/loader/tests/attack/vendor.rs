@@ -1,7 +1,7 @@
 //! The vendor's metadata, as a hostile agent, server or mirror brings it: beside the operator's word, the vendor's counts.
 
 use livepatch_loader_api::{AgentRequest, RootRequest};
-use livepatch_trust::{AllowedPatch, FileMeta, RoleKeys, SignedFile, Targets};
+use livepatch_trust::{AllowedPatch, FileMeta, Role, RoleKeys, SignedFile, Targets};
 
 use crate::repository::*;
 use crate::signing::*;
@@ -388,6 +388,115 @@ fn attack_vendors_root_removed() {
     // And a root that is given back is pinned again.
     std::fs::write(&path, pinned).unwrap();
     assert_eq!(stage.view().vendor.unwrap().repository.as_str(), "debian-12-6.1");
+}
+
+/// The vendor's root of this version, by which another key releases.
+fn after_the_theft(repository: &Repository, number: u64) -> Repository {
+    const NEXT: u8 = 7;
+    let mut next = repository.clone();
+    next.root.header.version = number;
+    next.root.keys.insert(key(NEXT).id(), key(NEXT));
+    for role in [Role::Snapshot, Role::Timestamp] {
+        next.root.roles.insert(role, role_keys(&[NEXT], 1));
+    }
+    next.online_key = NEXT;
+    next
+}
+
+/// A key was stolen, and the server goes on with what it signed. Root pins the next root, or a package brings it: what was
+/// seen by the former one installs nothing new.
+#[test]
+fn attack_newer_pinned_root_of_the_vendor_withheld() {
+    both_allow();
+    let (mut stage, mut repository) = running();
+    let path = stage.directory.path().join("vendor-root.json");
+    repository.allowance.withdrawn = vec![version("1.3")];
+    assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
+    let next = after_the_theft(&repository, 2);
+    std::fs::write(&path, next.root_file()).unwrap();
+    for _ in 0..2 {
+        let vendor = stage.view().vendor.unwrap();
+        assert_eq!((vendor.knows_this_kernel, vendor.withdrawn), (false, vec![version("1.3")]));
+        assert_eq!(stage.update(&repository.files()), "vendor-threshold");
+        offered(&stage, "vendor-unseen");
+        stage.restart();
+    }
+    assert_eq!(stage.update(&next.files()), "ok");
+    assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+/// One that does not follow from the one that is known: nothing new, until those in between are there or root resets.
+#[test]
+fn attack_newer_pinned_root_of_the_vendor_that_does_not_follow() {
+    const EXPECTED: &str = "vendor-root-newer-pinned";
+    both_allow();
+    for reset in [false, true] {
+        let (mut stage, mut repository) = running();
+        repository.allowance.withdrawn = vec![version("1.3")];
+        assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
+        let (second, mut third) = (after_the_theft(&repository, 2), after_the_theft(&repository, 3));
+        std::fs::write(stage.directory.path().join("vendor-root.json"), third.root_file()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(stage.view().vendor_problem.unwrap().code, EXPECTED);
+            assert!(stage.view().vendor.unwrap().behind, "it asks for those in between");
+            assert_eq!(stage.update(&repository.release().files()), "ok");
+            offered(&stage, EXPECTED);
+            stage.restart();
+        }
+        third.versions = repository.versions;
+        let mut files = third.files();
+        if reset {
+            assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
+            offered(&stage, "vendor-unseen");
+        } else {
+            files.extend(second.files().into_iter().filter(|(path, _)| path.ends_with("2.root.json")));
+        }
+        assert_eq!(stage.update(&files), "ok");
+        let view = stage.view();
+        assert_eq!((view.vendor_problem, view.vendor.unwrap().withdrawn), (None, vec![version("1.3")]));
+        assert_eq!(
+            (stage.apply(&good("1.2")), stage.livepatches()),
+            ("ok".into(), vec!["livepatch_1_2".into()])
+        );
+    }
+}
+
+/// The server gives the next root and holds the rest back: what the stolen key signed does not count any more.
+#[test]
+fn attack_update_broken_off_after_a_root() {
+    both_allow();
+    let (mut stage, mut repository) = running();
+    assert_eq!(stage.update(&repository.allow("1.2", &good("1.2")).files()), "ok");
+    let next = after_the_theft(&repository, 2);
+    let root_alone = next.files().into_iter().filter(|(path, _)| path.ends_with(".root.json")).collect();
+    assert_eq!(stage.update(&root_alone), "vendor-mismatch");
+    for _ in 0..2 {
+        assert_eq!(stage.view().vendor.unwrap().seen[0].version, 2);
+        assert_eq!(stage.update(&repository.files()), "vendor-threshold");
+        offered(&stage, "vendor-unseen");
+        stage.restart();
+    }
+    assert_eq!(stage.update(&next.files()), "ok");
+    assert_eq!((stage.apply(&good("1.2")), stage.livepatches()), ("ok".into(), vec!["livepatch_1_2".into()]));
+}
+
+/// More new roots than one update follows: the next one goes on from there.
+#[test]
+fn a_host_that_is_far_behind() {
+    let (stage, mut repository) = running();
+    let mut roots = Files::new();
+    for number in 2..=300 {
+        repository.root.header.version = number;
+        roots.insert(format!("metadata/{number}.root.json"), repository.root_file());
+    }
+    let mut files = repository.allow("1.2", &good("1.2")).files();
+    files.extend(roots);
+    let seen = |stage: &Stage| stage.view().vendor.unwrap().seen[0].version;
+    assert_eq!((stage.update(&files), seen(&stage)), ("vendor-oversized".into(), 257));
+    assert_eq!((stage.update(&files), seen(&stage)), ("ok".into(), 300));
+    assert_eq!(stage.note(&stage.document(2, "1.2", &good("1.2"))), "ok");
+    assert_eq!(stage.apply(&good("1.2")), "ok");
+    assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
 }
 
 #[test]

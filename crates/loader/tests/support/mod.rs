@@ -143,10 +143,20 @@ pub(crate) fn sign_payload(payload: &[u8], key: &Ed25519KeyPair) -> Vec<u8> {
 
 /// The assignment of a host to a tier, in an envelope.
 pub(crate) fn assign(host: HostId, tier: &str, version: u64, key: &Ed25519KeyPair) -> Vec<u8> {
+    assign_in_cohort(host, tier, None, version, key)
+}
+
+/// The same with a cohort.
+pub(crate) fn assign_in_cohort(
+    host: HostId,
+    tier: &str,
+    cohort: Option<Cohort>,
+    version: u64,
+    key: &Ed25519KeyPair,
+) -> Vec<u8> {
     let tier = Tier::parse(tier).unwrap();
     let issued = NOW.parse().unwrap();
-    let assignment =
-        HostAssignment { schema: 1, critical: vec![], host, tier, cohort: None, version, issued };
+    let assignment = HostAssignment { schema: 1, critical: vec![], host, tier, cohort, version, issued };
     let payload = assignment.to_payload();
     let sig = key.sign(&signing_input(assignment::PAYLOAD_TYPE, &payload)).as_ref().to_vec();
     assemble(assignment::PAYLOAD_TYPE, &payload, &[(public(key).key_id(), sig)])

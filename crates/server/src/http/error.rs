@@ -51,6 +51,7 @@ impl From<StoreError> for ApiError {
             StoreError::UnknownToken => (StatusCode::UNAUTHORIZED, "unknown-token"),
             StoreError::TokenExpired => (StatusCode::FORBIDDEN, "token-expired"),
             StoreError::TokenExhausted => (StatusCode::FORBIDDEN, "token-exhausted"),
+            StoreError::OtherHost => (StatusCode::CONFLICT, "other-host"),
             _ => return Self::internal(error),
         };
         Self::new(status, code, error.to_string())

@@ -65,6 +65,7 @@ pub fn router(app: App, time_limit: Duration) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/v1/enroll", post(routes::enroll))
+        .route("/v1/assignment", post(routes::assignment))
         .route("/v1/kernels/{channel}/{build_id}", get(routes::kernel_document))
         .route("/v1/objects/{sha256}", get(routes::object))
         .route("/v1/vendor/{repository}/{*path}", get(routes::vendor_file))

@@ -5,7 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use livepatch_api::server::{EnrollRequest, EnrollResponse, Report};
+use livepatch_api::server::{AssignmentRequest, AssignmentResponse, EnrollRequest, EnrollResponse, Report};
 use livepatch_manifest::sha256;
 use livepatch_store::Enrolment;
 use livepatch_trust::{RepositoryName, TargetName};
@@ -33,16 +33,44 @@ pub(super) async fn enroll(
     let Some(machine_token) = Token::generate() else {
         return Err(ApiError::internal(anyhow::anyhow!("the system has no randomness")));
     };
-    let enrolment =
-        Enrolment { token, machine, machine_token: machine_token.stored.clone(), at: app.clock.now() };
-    let at = enrolment.at;
+    let at = app.clock.now();
+    let enrolment = Enrolment {
+        token,
+        machine,
+        machine_token: machine_token.stored.clone(),
+        host: request.host,
+        cohort: request.cohort.clone(),
+        at,
+    };
     let tier = app.store.enrol(&enrolment).await.inspect_err(|error| {
         tracing::info!(reason = %error, "enrolment refused");
     })?;
     tracing::info!(%tier, "machine enrolled");
-    let assignment = app.key.assign(request.host, &tier, at);
+    let assignment = app.key.assign(request.host, &tier, request.cohort, at);
     let assignment = String::from_utf8(assignment).map_err(ApiError::internal)?;
     Ok(Json(EnrollResponse { machine_token: machine_token.text, tier, assignment }))
+}
+
+/// Signs an enrolled machine's assignment to another cohort.
+pub(super) async fn assignment(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Result<Json<AssignmentRequest>, JsonRejection>,
+) -> Result<Json<AssignmentResponse>, ApiError> {
+    let machine = machine_of(&app, &headers).await?;
+    let Json(AssignmentRequest { host, cohort }) = body?;
+    let tier = app.store.set_cohort(&machine, &host, cohort.as_ref()).await?;
+    tracing::info!(%tier, "machine assigned to another cohort");
+    let assignment = app.key.assign(host, &tier, cohort, app.clock.now());
+    Ok(Json(AssignmentResponse { assignment: String::from_utf8(assignment).map_err(ApiError::internal)? }))
+}
+
+/// The machine whose token is shown.
+async fn machine_of(app: &App, headers: &HeaderMap) -> Result<Sha256Digest, ApiError> {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = shown.and_then(|value| value.strip_prefix("Bearer ")).and_then(present);
+    let token = token.ok_or_else(ApiError::unknown_token)?;
+    app.store.machine_of(&token).await?.ok_or_else(ApiError::unknown_token)
 }
 
 pub(super) async fn kernel_document(
@@ -162,10 +190,7 @@ pub(super) async fn report(
     headers: HeaderMap,
     body: Result<Json<Report>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|value| value.strip_prefix("Bearer ")).and_then(present);
-    let token = token.ok_or_else(ApiError::unknown_token)?;
-    let machine = app.store.machine_of(&token).await?.ok_or_else(ApiError::unknown_token)?;
+    let machine = machine_of(&app, &headers).await?;
     let Json(report) = body?;
     reports::check(&report).map_err(ApiError::bad_request)?;
     // One that is known already was taken, and its answer was lost.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::support::*;
-use livepatch_api::server::{EnrollResponse, ErrorBody, MAX_REQUEST_BYTES, PublishedKernel, Report};
+use livepatch_api::server::{
+    AssignmentResponse, EnrollResponse, ErrorBody, MAX_REQUEST_BYTES, PublishedKernel, Report,
+};
 use livepatch_manifest::{HostAssignment, KernelDocument, sha256};
 use livepatch_server::listener::Limits;
 use livepatch_types::*;
@@ -112,6 +114,71 @@ async fn a_host_enrols_and_reports() {
     let former = send_report(&server, &first, &json!(report())).await;
     assert_eq!(error(former, StatusCode::UNAUTHORIZED).await, "unknown-token", "replaced");
     assert_eq!(send_report(&server, second, &json!(report())).await.status(), StatusCode::NO_CONTENT);
+}
+
+/// The operator signs the cohort that a host asks for, at its enrolment and later, and lists it.
+#[tokio::test]
+async fn a_host_asks_for_its_cohort() {
+    let site = Site::new();
+    let token = site.token(&[]);
+    let server = site.serve().await;
+    let host = HostId::parse(HOST).unwrap();
+    let enrol = async |cohort: &Value| {
+        let mut body = json!({ "token": token, "machine": MACHINE, "host": HOST });
+        if !cohort.is_null() {
+            body["cohort"] = cohort.clone();
+        }
+        server.client.post(server.url("/v1/enroll")).json(&body).send().await.unwrap()
+    };
+    let ask = async |token: &str, body: &Value| {
+        let request = server.client.post(server.url("/v1/assignment"));
+        request.bearer_auth(token).json(body).send().await.unwrap()
+    };
+    let signed =
+        |envelope: &str| HostAssignment::open(envelope.as_bytes(), &[site.operator()], &host, 0).unwrap();
+    let listed = || {
+        let text = site.good(&["machine", "list", "--format", "json"]);
+        serde_json::from_str::<Value>(&text).unwrap()[0]["cohort"].clone()
+    };
+    for wrong in [json!(""), json!("Site Berlin"), json!("a/b"), json!(1), json!("a".repeat(49))] {
+        let refused = enrol(&wrong).await;
+        assert_eq!(error(refused, StatusCode::UNPROCESSABLE_ENTITY).await, "bad-request", "{wrong}");
+    }
+    let enrolled: EnrollResponse = enrol(&json!("databases/2")).await.json().await.unwrap();
+    let assignment = signed(&enrolled.assignment);
+    let cohort = |text: &str| Some(Cohort::parse(text).unwrap());
+    assert_eq!((&assignment.tier, &assignment.cohort), (&stable(), &cohort("databases/2")));
+    assert_eq!(listed(), "databases/2");
+    assert!(site.good(&["machine", "list"]).contains("databases/2"));
+
+    server.clock.advance_hours(1);
+    let machine_token = enrolled.machine_token.expose();
+    for (body, expected) in [
+        (json!({ "host": HOST, "cohort": "site-berlin" }), cohort("site-berlin")),
+        (json!({ "host": HOST }), None),
+    ] {
+        let answer: AssignmentResponse = ask(machine_token, &body).await.json().await.unwrap();
+        let next = signed(&answer.assignment);
+        assert_eq!((&next.tier, &next.cohort), (&stable(), &expected));
+        assert!(next.version > assignment.version);
+        assert_eq!(listed(), json!(expected));
+    }
+    // Nobody is assigned by whoever is not enrolled, nor under the id of another host.
+    for guess in ["", "x", token.as_str(), &format!("{machine_token}0")] {
+        let refused = ask(guess, &json!({ "host": HOST, "cohort": "early" })).await;
+        assert_eq!(error(refused, StatusCode::UNAUTHORIZED).await, "unknown-token");
+    }
+    let other = ask(machine_token, &json!({ "host": "00".repeat(16), "cohort": "early" })).await;
+    assert_eq!(error(other, StatusCode::CONFLICT).await, "other-host");
+    for wrong in [json!({ "host": HOST, "tier": "edge" }), json!({ "host": HOST, "cohort": "A" }), json!({})]
+    {
+        let refused = ask(machine_token, &wrong).await;
+        assert_eq!(error(refused, StatusCode::UNPROCESSABLE_ENTITY).await, "bad-request", "{wrong}");
+    }
+    assert_eq!(listed(), Value::Null, "what is refused changes nothing");
+    // Who does not ask for one, as clients of before do, is in none.
+    let enrolled: EnrollResponse = enrol(&Value::Null).await.json().await.unwrap();
+    assert_eq!(signed(&enrolled.assignment).cohort, None);
 }
 
 #[tokio::test]
@@ -245,9 +312,53 @@ async fn a_document_changes_with_its_content_and_is_renewed_in_time() {
         ("/v1/kernels/stable/..%2f..".into(), StatusCode::BAD_REQUEST, "bad-request"),
         ("/v1/kernels/stable".into(), StatusCode::NOT_FOUND, "not-found"),
         ("/v1/enroll".into(), StatusCode::METHOD_NOT_ALLOWED, "bad-request"),
+        ("/v1/assignment".into(), StatusCode::METHOD_NOT_ALLOWED, "bad-request"),
     ] {
         assert_eq!(error(server.get(&path).await, status).await, code, "{path}");
     }
+}
+
+/// How often hosts ask stands in what the operator's key signs, for every kernel and channel, as soon as it is said.
+#[tokio::test]
+async fn a_document_says_how_often_to_ask() {
+    let site = Site::new();
+    let show = |expected: &str| {
+        let json = site.good(&["poll-hint", "show", "--format", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.to_string(), format!(r#"[{{"poll_hint_seconds":{expected}}}]"#));
+    };
+    show("null");
+    site.publish(&VENDOR.bundle("1.1", &kernel(), b"module"), &[]);
+    let server = site.serve().await;
+    let (silent, _) = document(&server, &site).await;
+    assert_eq!(silent.poll_hint_seconds, None);
+
+    let said = site.good(&["poll-hint", "set", "600"]);
+    assert_eq!(
+        said,
+        "hosts ask every 600 s, or as often as they do by themselves\nthey learn it with their next check\n"
+    );
+    show("600");
+    assert_eq!(site.good(&["poll-hint", "show"]), "POLL HINT IN SECONDS\n600\n");
+    let (hinted, _) = document(&server, &site).await;
+    assert_eq!((hinted.poll_hint_seconds, hinted.version), (Some(600), 2));
+    // What is out of its bounds, or no number, changes nothing.
+    for seconds in ["59", "86401", "-1", "10m"] {
+        assert_eq!(
+            site.bad(&["poll-hint", "set", seconds]).0,
+            livepatch_server::Exit::Usage as i32,
+            "{seconds}"
+        );
+    }
+    show("600");
+    for seconds in ["60", "86400"] {
+        site.good(&["poll-hint", "set", seconds]);
+        show(seconds);
+    }
+    site.good(&["poll-hint", "off"]);
+    show("null");
+    assert_eq!(site.good(&["poll-hint", "show"]), "POLL HINT IN SECONDS\n-\n");
+    assert_eq!(document(&server, &site).await.0.poll_hint_seconds, None);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use livepatch_api::server::Report;
 use livepatch_manifest::{Coverage, sha256};
 use livepatch_transparency::{BundleEvent, Entry, Event, ReleaseEvent, WithdrawalEvent};
-use livepatch_types::{BuildId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
+use livepatch_types::{BuildId, Cohort, HostId, KernelIdentity, PatchVersion, Sha256Digest, Tier};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -30,11 +30,13 @@ use crate::{
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Version, name and text of each migration. Add below, never change.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "transparency log", include_str!("../../migrations/0002_transparency_log.sql")),
     (3, "report history", include_str!("../../migrations/0003_report_history.sql")),
     (4, "coverage", include_str!("../../migrations/0004_coverage.sql")),
+    (5, "cohorts", include_str!("../../migrations/0005_cohorts.sql")),
+    (6, "poll hint", include_str!("../../migrations/0006_poll_hint.sql")),
 ];
 
 /// How long to wait for another process that writes.
@@ -239,6 +241,17 @@ async fn coverage_of(connection: &mut SqliteConnection, build_id: &BuildId) -> R
     row.map_or(Ok(None), |row| rows::coverage(&row, "body"))
 }
 
+async fn poll_hint_seconds(connection: &mut SqliteConnection) -> Result<Option<u32>> {
+    let row = query("SELECT seconds FROM poll_hint").fetch_optional(connection).await?;
+    row.map(|row| rows::unsigned(&row, "seconds")).transpose()
+}
+
+/// All documents are looked at again.
+async fn touch_documents(connection: &mut SqliteConnection) -> Result<()> {
+    query("UPDATE kernels SET revision = revision + 1").execute(connection).await?;
+    Ok(())
+}
+
 /// SQLite's integers are signed; versions and revisions count up from 1 and never come near the end.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -315,10 +328,11 @@ impl Store for SqliteStore {
                 .await?;
         }
         query(
-            "INSERT INTO machines (machine, token_id, token_sha256, enrolled_with, tier, enrolled)
-             VALUES (?, ?, ?, ?, ?, ?)
+            "INSERT INTO machines (machine, token_id, token_sha256, enrolled_with, tier, enrolled, host, cohort)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (machine) DO UPDATE SET token_id = excluded.token_id, token_sha256 = excluded.token_sha256,
-                 enrolled_with = excluded.enrolled_with, tier = excluded.tier, enrolled = excluded.enrolled",
+                 enrolled_with = excluded.enrolled_with, tier = excluded.tier, enrolled = excluded.enrolled,
+                 host = excluded.host, cohort = excluded.cohort",
         )
         .bind(enrolment.machine.to_string())
         .bind(enrolment.machine_token.id.as_str())
@@ -326,10 +340,27 @@ impl Store for SqliteStore {
         .bind(enrolment.token.id.as_str())
         .bind(token.tier.as_str())
         .bind(enrolment.at.as_second())
+        .bind(enrolment.host.to_string())
+        .bind(enrolment.cohort.as_ref().map(Cohort::as_str))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
         Ok(token.tier)
+    }
+
+    async fn set_cohort(
+        &self,
+        machine: &Sha256Digest,
+        host: &HostId,
+        cohort: Option<&Cohort>,
+    ) -> Result<Tier> {
+        let row = query("UPDATE machines SET cohort = ? WHERE machine = ? AND host = ? RETURNING tier")
+            .bind(cohort.map(Cohort::as_str))
+            .bind(machine.to_string())
+            .bind(host.to_string())
+            .fetch_optional(&self.writer)
+            .await?;
+        rows::value(&row.ok_or(StoreError::OtherHost)?, "tier")
     }
 
     async fn machine_of(&self, token: &PresentedToken) -> Result<Option<Sha256Digest>> {
@@ -548,9 +579,25 @@ impl Store for SqliteStore {
 
     async fn touch_documents(&self) -> Result<()> {
         let mut transaction = self.write().await?;
-        query("UPDATE kernels SET revision = revision + 1").execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(())
+        touch_documents(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn set_poll_hint(&self, seconds: Option<u32>) -> Result<()> {
+        let mut transaction = self.write().await?;
+        query("DELETE FROM poll_hint").execute(&mut *transaction).await?;
+        if let Some(seconds) = seconds {
+            query("INSERT INTO poll_hint (only, seconds) VALUES (1, ?)")
+                .bind(seconds)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        touch_documents(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn poll_hint_seconds(&self) -> Result<Option<u32>> {
+        poll_hint_seconds(&mut *self.readers.acquire().await?).await
     }
 
     async fn document(&self, build_id: &BuildId, tier: &Tier) -> Result<Option<DocumentState>> {
@@ -590,6 +637,7 @@ impl Store for SqliteStore {
             target: target.transpose()?,
             withdrawn: withdrawn.iter().map(rows::version).collect::<Result<_>>()?,
             coverage: coverage_of(&mut snapshot, build_id).await?,
+            poll_hint_seconds: poll_hint_seconds(&mut snapshot).await?,
             stored: stored_document(&mut snapshot, build_id, tier).await?,
         }))
     }

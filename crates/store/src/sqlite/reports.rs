@@ -75,7 +75,7 @@ pub(super) async fn of_machine(
 
 pub(super) async fn machines(connection: &mut SqliteConnection) -> Result<Vec<MachineRecord>> {
     let rows = query(
-        "SELECT m.machine, m.tier, m.enrolled, r.received, r.architecture, r.release, r.build_id,
+        "SELECT m.machine, m.tier, m.cohort, m.enrolled, r.received, r.architecture, r.release, r.build_id,
                 r.client_version, r.at, r.check_state, r.patch_state, r.patch_version, r.error, r.body
          FROM machines m LEFT JOIN reports r USING (machine) ORDER BY m.machine",
     )

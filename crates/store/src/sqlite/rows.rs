@@ -25,6 +25,10 @@ pub(super) fn value<T: FromStr<Err: Display>>(row: &SqliteRow, column: &str) -> 
     row.try_get::<&str, _>(column)?.parse().map_err(corrupt)
 }
 
+pub(super) fn value_if_any<T: FromStr<Err: Display>>(row: &SqliteRow, column: &str) -> Result<Option<T>> {
+    row.try_get::<Option<&str>, _>(column)?.map(str::parse).transpose().map_err(corrupt)
+}
+
 pub(super) fn unsigned<T: TryFrom<i64, Error: Display>>(row: &SqliteRow, column: &str) -> Result<T> {
     row.try_get::<i64, _>(column)?.try_into().map_err(corrupt)
 }
@@ -90,6 +94,7 @@ pub(super) fn machine(row: &SqliteRow) -> Result<MachineRecord> {
     Ok(MachineRecord {
         machine: value(row, "machine")?,
         tier: value(row, "tier")?,
+        cohort: value_if_any(row, "cohort")?,
         enrolled: time(row, "enrolled")?,
         report,
     })

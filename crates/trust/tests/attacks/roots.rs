@@ -25,6 +25,29 @@ fn exchange(root: &mut Root, role: Role, seeds: &[u8], threshold: usize) {
     root.keys.retain(|id, _| used.contains(id));
 }
 
+/// Whether a host that has a root may have begun from another one: from itself, and from an older one of its repository.
+#[test]
+fn what_a_root_may_have_come_from() {
+    let pin = |root: &Root| State::pin(&sign(root, &[1, 2, 3])).unwrap();
+    let state = pin(&root(2));
+    let renamed = |version: u64| {
+        let mut root = root(version);
+        root.repository = RepositoryName::parse("another").unwrap();
+        root
+    };
+    let rows = [
+        ("itself", root(2), true),
+        ("an older one", root(1), true),
+        ("a later one", root(3), false),
+        ("another one of the same version", next(|root| root.header.expires = at(400)), false),
+        ("an older one of another repository", renamed(1), false),
+        ("one of the same version of another repository", renamed(2), false),
+    ];
+    for (what, pinned, expected) in rows {
+        assert_eq!(state.continues(&pin(&pinned)), expected, "{what}");
+    }
+}
+
 #[test]
 fn attack_rollback_of_the_root() {
     let state = follow(&sign(&root(2), &[1, 2])).unwrap();

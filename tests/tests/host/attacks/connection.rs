@@ -1,13 +1,15 @@
 //! Who is between the host and its server.
 
-use std::io::{ErrorKind, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use livepatch_types::Redacted;
 use openssl::pkey::PKey;
-use openssl::ssl::{SslAcceptor, SslMethod, SslOptions, SslVersion};
+use openssl::ssl::{SslAcceptor, SslConnector, SslMethod, SslOptions, SslStream, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
 
 use super::*;
@@ -72,6 +74,14 @@ async fn attack_endless_answers() {
     }
 }
 
+/// Half of what is right is not believed; the rest of a module is asked for (`a_download_that_breaks_off_goes_on`).
+#[tokio::test]
+async fn attack_half_an_answer() {
+    for end in [DOCUMENT, TIMESTAMP, ".snapshot.json", ".targets.json"] {
+        tricked(end, Trick::Half, "server-unreachable").await;
+    }
+}
+
 /// It takes as long as a request may.
 #[tokio::test]
 async fn attack_slow_answers() {
@@ -128,40 +138,111 @@ async fn attack_decompression_bomb() {
     }
 }
 
-/// The same server, with a certificate that the host believes: only the version of TLS differs.
+/// The same server and a certificate that the host believes: only the version of TLS differs.
 #[tokio::test]
 async fn attack_old_versions_of_tls() {
-    let site = Site::new().await;
-    for (version, agreed) in
-        [(SslVersion::TLS1, false), (SslVersion::TLS1_1, false), (SslVersion::TLS1_2, true)]
-    {
-        let (url, ca, accepting) = tls_server(version);
-        let mut host = Host::new(&site);
-        host.server(&url);
-        std::fs::write(host.path().join("ca.pem"), ca).unwrap();
-        let enrolled = host.agent().enable(Redacted::new(TOKEN.into())).await;
-        assert_eq!(code(enrolled), "server-unreachable");
-        assert_eq!(accepting.join().unwrap(), agreed, "{version:?}");
-        assert_eq!(host.kernel.loads(), []);
+    let (mut scene, door) = behind_a_door().await;
+    scene.offer();
+    scene.loaded().await;
+    assert_eq!(door.refused.load(Ordering::SeqCst), 0);
+
+    let (mut scene, door) = behind_a_door().await;
+    scene.offer();
+    for version in [SslVersion::TLS1, SslVersion::TLS1_1] {
+        *door.speaks.lock().unwrap() = version;
+        let before = door.refused.load(Ordering::SeqCst);
+        scene.refused("server-unreachable").await;
+        assert!(door.refused.load(Ordering::SeqCst) > before, "{version:?} was offered, and not taken");
+    }
+    *door.speaks.lock().unwrap() = SslVersion::TLS1_2;
+    scene.loaded().await;
+}
+
+/// A host that runs 1.1 and reaches its server through a door that speaks TLS 1.2.
+async fn behind_a_door() -> (Scene, Door) {
+    let mut door = None;
+    let scene = Scene::after(|site, host| {
+        let opened = door.insert(Door::of(site));
+        host.server(&opened.url);
+        std::fs::write(host.path().join("ca.pem"), &opened.ca).unwrap();
+    });
+    (scene.await, door.unwrap())
+}
+
+/// In front of a site: speaks one version of TLS, and hands on what is asked and answered.
+struct Door {
+    url: String,
+    ca: String,
+    speaks: Arc<Mutex<SslVersion>>,
+    /// How many handshakes came to nothing.
+    refused: Arc<AtomicUsize>,
+}
+
+impl Door {
+    fn of(site: &Site) -> Self {
+        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let door = Self {
+            url: format!("https://{}", listener.local_addr().unwrap()),
+            ca: certified.cert.pem(),
+            speaks: Arc::new(Mutex::new(SslVersion::TLS1_2)),
+            refused: Arc::default(),
+        };
+        let (certificate, key) = (certified.cert.der().to_vec(), certified.signing_key.serialize_der());
+        let (speaks, refused) = (Arc::clone(&door.speaks), Arc::clone(&door.refused));
+        let inside = site.url.strip_prefix("https://").unwrap().to_owned();
+        // They end with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let acceptor = acceptor(*speaks.lock().unwrap(), &certificate, &key);
+                let (refused, inside) = (Arc::clone(&refused), inside.clone());
+                std::thread::spawn(move || match acceptor.accept(client.unwrap()) {
+                    Ok(client) => hand_on(client, &inside),
+                    Err(_) => {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        door
     }
 }
 
-/// A server that speaks this version alone, hears one greeting and hangs up: its URL, its certificate, and whether a
-/// handshake came to its end.
-fn tls_server(version: SslVersion) -> (String, String, std::thread::JoinHandle<bool>) {
-    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+/// Speaks this version alone.
+fn acceptor(version: SslVersion, certificate: &[u8], key: &[u8]) -> SslAcceptor {
     let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls_server()).unwrap();
     acceptor.clear_options(SslOptions::NO_TLSV1 | SslOptions::NO_TLSV1_1);
     acceptor.set_min_proto_version(Some(version)).unwrap();
     acceptor.set_max_proto_version(Some(version)).unwrap();
     // OpenSSL itself would not do it otherwise.
     acceptor.set_cipher_list("ALL:@SECLEVEL=0").unwrap();
-    acceptor.set_certificate(&X509::from_der(certified.cert.der()).unwrap()).unwrap();
-    let key = PKey::private_key_from_der(certified.signing_key.serialized_der()).unwrap();
-    acceptor.set_private_key(&key).unwrap();
-    let acceptor = acceptor.build();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    let accepting = std::thread::spawn(move || acceptor.accept(listener.accept().unwrap().0).is_ok());
-    (url, certified.cert.pem(), accepting)
+    acceptor.set_certificate(&X509::from_der(certificate).unwrap()).unwrap();
+    acceptor.set_private_key(&PKey::private_key_from_der(key).unwrap()).unwrap();
+    acceptor.build()
+}
+
+/// One request, as it is but for that the server hangs up afterwards, and its answer.
+fn hand_on(client: SslStream<TcpStream>, inside: &str) {
+    let mut client = BufReader::new(client);
+    let (mut head, mut length) = (Vec::new(), 0);
+    while !head.ends_with(b"\r\n\r\n") {
+        let from = head.len();
+        if client.read_until(b'\n', &mut head).unwrap_or(0) == 0 {
+            return;
+        }
+        let line = String::from_utf8_lossy(&head[from..]).to_lowercase();
+        length = line.strip_prefix("content-length:").map_or(length, |number| number.trim().parse().unwrap());
+    }
+    let mut body = vec![0; length];
+    client.read_exact(&mut body).unwrap();
+    head.truncate(head.len() - 2);
+    // Who asks is believed by the host's own certificate; this way inside is the test's.
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    connector.set_verify(SslVerifyMode::NONE);
+    let mut site = connector.build().connect("127.0.0.1", TcpStream::connect(inside).unwrap()).unwrap();
+    site.write_all(&[&head[..], b"connection: close\r\n\r\n", &body[..]].concat()).unwrap();
+    // Either side may hang up first.
+    let mut client = client.into_inner();
+    let _ = std::io::copy(&mut site, &mut client);
+    let _ = client.shutdown();
 }
