@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use livepatch_api::daemon::{EnableRequest, Status};
 use livepatch_loader_api::{AskError, ROOT_SOCKET, RootRequest, View};
-use livepatch_types::Redacted;
+use livepatch_types::{PatchState, Redacted};
 
 use crate::CliError;
-use crate::client::{ask, request};
+use crate::client::{ask, no_thread, request};
 use crate::error::Daemon;
-use crate::status::READ_DEADLINE;
+use crate::status::{READ_DEADLINE, ask_daemon};
+use crate::text::note_text;
 
 /// Commands wait for the network and for the kernel's transition.
 const ACT_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -26,6 +27,22 @@ pub(crate) struct Daemons<'a> {
     pub(crate) loader: &'a Path,
 }
 
+/// What came of a command that did what it was asked for.
+pub(crate) struct Done {
+    /// How the host is then, without what is noted; none: it was done, and the agent does not say.
+    pub(crate) status: Option<Status>,
+    /// What is wrong besides, for stderr: a line and hints.
+    pub(crate) note: Option<String>,
+}
+
+impl Done {
+    /// What is wrong with the host is not what is wrong with the command.
+    pub(crate) fn of(mut status: Status) -> Self {
+        let note = status.problem.take().map(|problem| note_text(&problem));
+        Self { status: Some(status), note }
+    }
+}
+
 impl Daemons<'_> {
     /// Enrols this host.
     pub(crate) fn enable(&self, token: Redacted<String>) -> Result<Status, CliError> {
@@ -36,9 +53,19 @@ impl Daemons<'_> {
     }
 
     /// Reverts what is applied and forgets the enrolment.
-    pub(crate) fn disable(&self) -> Result<Status, CliError> {
+    pub(crate) fn disable(&self) -> Result<(), CliError> {
+        // A host that has a bundle and no server is not enrolled. A loader that does not say keeps nobody from leaving.
+        let has_livepatch =
+            self.view().is_ok_and(|view| view.applied.is_some() || view.in_progress.is_some());
         self.loader(RootRequest::Disable)?;
-        self.agent("/disable", "")
+        match self.agent("/disable", "") {
+            Err(CliError::Refused(failure)) if has_livepatch && failure.code == "not-enabled" => {
+                // It is reverted; what the agent shows is its own affair.
+                let _ = self.agent("/look", "");
+                Ok(())
+            }
+            done => done.map(drop),
+        }
     }
 
     /// Forgets all that is of this machine.
@@ -53,15 +80,36 @@ impl Daemons<'_> {
     }
 
     /// Reverts what is applied, and holds it back.
-    pub(crate) fn revert(&self) -> Result<Status, CliError> {
+    pub(crate) fn revert(&self) -> Result<Done, CliError> {
         self.loader(RootRequest::Revert)?;
-        self.agent("/look", "")
+        // That is all that was asked for: the agent only tells.
+        Ok(match self.agent("/look", "") {
+            Ok(status) => Done::of(status),
+            Err(error) => Done { status: None, note: Some(error.to_note()) },
+        })
     }
 
-    /// Clears what holds a livepatch back, and asks the server.
-    pub(crate) fn apply(&self) -> Result<Status, CliError> {
+    /// Clears what holds a livepatch back, and asks the server. Without the server it is done if what is offered is in force.
+    pub(crate) fn apply(&self) -> Result<Done, CliError> {
         self.loader(RootRequest::Clear)?;
-        self.refresh()
+        match self.refresh() {
+            Err(CliError::Refused(failure)) => match self.in_force() {
+                Some(status) => Ok(Done {
+                    status: Some(Status { problem: None, ..status }),
+                    note: Some(note_text(&failure)),
+                }),
+                None => Err(CliError::Refused(failure)),
+            },
+            refreshed => refreshed.map(Done::of),
+        }
+    }
+
+    /// The status, if the livepatch that the operator offers, by the last document that was believed, is in force.
+    fn in_force(&self) -> Option<Status> {
+        let offered = self.view().ok()?.document?.target?.version;
+        let status = ask_daemon(self.agent).ok()?;
+        let patch = &status.patch;
+        (patch.state == PatchState::Applied && patch.version == Some(offered)).then_some(status)
     }
 
     /// Applies the livepatch of a bundle; how the loader sees the host then. The agent is told to look, if there is one.
@@ -91,11 +139,14 @@ impl Daemons<'_> {
         let socket = self.loader.join(ROOT_SOCKET);
         let (sender, receiver) = mpsc::sync_channel(1);
         let (path, body) = (socket.clone(), body.to_owned());
-        std::thread::spawn(move || {
+        let unreachable = |socket, why| CliError::Unreachable { daemon: Daemon::Loader, socket, why };
+        let asking = std::thread::Builder::new().spawn(move || {
             // The receiver is gone when the deadline is over.
             let _ = sender.send(livepatch_loader_api::ask(&path, request, &body, deadline));
         });
-        let unreachable = |socket, why| CliError::Unreachable { daemon: Daemon::Loader, socket, why };
+        if let Err(error) = asking {
+            return Err(unreachable(socket, no_thread(&error)));
+        }
         let late = || format!("no answer within {} ms", deadline.as_millis());
         let answer = match receiver.recv_timeout(deadline) {
             Err(_) => return Err(unreachable(socket, late())),

@@ -23,12 +23,13 @@ pub(crate) fn ask<T: DeserializeOwned>(
 ) -> Result<T, CliError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let path = socket.to_owned();
-    std::thread::spawn(move || {
+    let unreachable =
+        |why: String| CliError::Unreachable { daemon: Daemon::Agent, socket: socket.to_owned(), why };
+    let asking = std::thread::Builder::new().spawn(move || {
         // The receiver is gone when the deadline is over.
         let _ = sender.send(exchange(&path, &request));
     });
-    let unreachable =
-        |why: String| CliError::Unreachable { daemon: Daemon::Agent, socket: socket.to_owned(), why };
+    asking.map_err(|error| unreachable(no_thread(&error)))?;
     let answer = match receiver.recv_timeout(deadline) {
         Err(_) => return Err(unreachable(format!("no answer within {} ms", deadline.as_millis()))),
         Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => return Err(CliError::NotPermitted),
@@ -42,6 +43,11 @@ pub(crate) fn ask<T: DeserializeOwned>(
     } else {
         Err(CliError::Refused(serde_json::from_slice::<Failure>(body).map_err(not_json)?))
     }
+}
+
+/// Why nobody was asked on a machine that has no room for a thread: what can be said without one is said all the same.
+pub(crate) fn no_thread(error: &std::io::Error) -> String {
+    format!("no thread can be made to ask it: {error}")
 }
 
 /// The bytes of a request; with a body, a JSON one.

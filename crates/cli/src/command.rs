@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use livepatch_api::daemon::Status;
 use livepatch_types::CveId;
 use serde::Serialize;
 
-use crate::act::Daemons;
+use crate::act::{Daemons, Done};
 use crate::cves::cves;
 use crate::explain::explain;
 use crate::file::replace_file;
@@ -17,10 +18,10 @@ use crate::hold::{Change, Holdable};
 use crate::locks::Locks;
 use crate::secure_boot::SecureBoot;
 use crate::settings::CONFIGURATION;
-use crate::status::{Source, read, read_left};
+use crate::status::{Source, read, read_left, takes_part};
 use crate::text::open_text;
 use crate::trust::Trust;
-use crate::verdict::{Ages, Level, motd, plugin_line, verdict};
+use crate::verdict::{Ages, Level, motd, plugin_line, unknown_line, verdict};
 use crate::wait::{Until, wait};
 use crate::{
     CliError, Exit, bug_report, bundle, doctor, hold, import, reboot_required, status_text, telemetry, token,
@@ -231,10 +232,66 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Runs a command; its output goes to `out`. `now` is the wall-clock time.
-pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result<Exit, CliError> {
-    let mut nowhere = std::io::sink();
-    let out = if arguments.quiet { &mut nowhere } else { out };
+impl Arguments {
+    /// Reads a command line, the program's name first. Help, the version and what is wrong are printed; what the program then ends
+    /// with is the error.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        Self::try_parse_from(&words).map_err(|error| {
+            // Nobody is there to be told that nobody can be told.
+            let _ = error.print();
+            if error.exit_code() == 0 {
+                Exit::Ok
+            } else if is_check(&words) {
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let _ = std::io::stdout().write_all(unknown_line(why).as_bytes());
+                Exit::Check(Level::Unknown)
+            } else {
+                Exit::Usage
+            }
+        })
+    }
+
+    /// What the program ends with after an error: for monitoring, 1 and 2 are levels, which are not known then.
+    pub fn exit_after(&self, error: &CliError) -> Exit {
+        match self.command {
+            Command::Check { .. } => Exit::Check(Level::Unknown),
+            _ => error.exit(),
+        }
+    }
+}
+
+/// Whether the command is `check`, in a command line that is wrong: the first word that is neither an option nor the value of one.
+fn is_check(words: &[OsString]) -> bool {
+    let command = Arguments::command();
+    let takes_value = |word: &str| {
+        let named = |argument: &&clap::Arg| {
+            argument.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
+        };
+        command.get_arguments().filter(named).any(|argument| argument.get_action().takes_values())
+    };
+    let mut words = words.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        if takes_value(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return word == "check";
+        }
+    }
+    false
+}
+
+/// Runs a command; its output goes to `out`, what is worth knowing besides to `err`. `now` is the wall-clock time.
+pub fn run(
+    arguments: &Arguments,
+    now: Timestamp,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, CliError> {
+    let (mut nowhere, mut nowhere_else) = (std::io::sink(), std::io::sink());
+    let (out, err): (&mut dyn Write, &mut dyn Write) =
+        if arguments.quiet { (&mut nowhere, &mut nowhere_else) } else { (out, err) };
     let runtime_dir = &arguments.runtime_dir;
     let root = &arguments.system_root;
     let daemons = Daemons { agent: runtime_dir, loader: &arguments.loader_dir };
@@ -271,11 +328,12 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                 (_, Some(path)) => token::read(path)?,
                 (token, None) => token::check(token.as_deref().unwrap_or_default())?,
             };
-            done(&daemons.enable(token)?, now, out)
+            // It is enrolled, whatever came of the first check.
+            show_done(&Done::of(daemons.enable(token)?), now, out, err)
         }
         Command::Disable => {
             daemons.disable()?;
-            writeln!(out, "This host is not enrolled any more, and no livepatch of it is applied.")?;
+            writeln!(out, "This host is not enrolled, and no livepatch of it is applied.")?;
             Ok(Exit::Ok)
         }
         Command::PrepareImage => {
@@ -312,8 +370,8 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
         Command::Config(Settings::Import { file, dry_run, config }) => {
             import::run(file, config, *dry_run, now, out)
         }
-        Command::Refresh => done(&daemons.refresh()?, now, out),
-        Command::Revert { all: _ } => done(&daemons.revert()?, now, out),
+        Command::Refresh => show_done(&Done::of(daemons.refresh()?), now, out, err),
+        Command::Revert { all: _ } => show_done(&daemons.revert()?, now, out, err),
         Command::KernelUpgradeRequired => {
             let (status, _) = read(runtime_dir, root)?;
             if !status.enabled {
@@ -332,7 +390,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
                     let verdict = verdict(&status, ages, now);
                     (verdict.level, plugin_line(&status, &verdict, ages, now))
                 }
-                Err(error) => (Level::Unknown, format!("LIVEPATCH UNKNOWN - {error}\n")),
+                Err(error) => (Level::Unknown, unknown_line(&error.to_string())),
             };
             out.write_all(line.as_bytes())?;
             Ok(Exit::Check(level))
@@ -371,7 +429,7 @@ pub fn run(arguments: &Arguments, now: Timestamp, out: &mut dyn Write) -> Result
             Ok(Exit::Ok)
         }
         Command::Locks(locks) => locks.run(&daemons, out),
-        Command::Apply { bundle: None } => done(&daemons.apply()?, now, out),
+        Command::Apply { bundle: None } => show_done(&daemons.apply()?, now, out, err),
         Command::Apply { bundle: Some(path) } => bundle::apply(&daemons, path, out),
         Command::Inspect { bundle, format } => bundle::inspect(bundle, *format, out),
         Command::SecureBoot(secure_boot) => secure_boot.run(out),
@@ -400,18 +458,31 @@ fn pretty(value: &impl Serialize) -> Result<String, CliError> {
 
 /// What the exit code says of a status before what is in it.
 fn whose(source: Source, status: &Status) -> Exit {
-    match (source, status.enabled) {
-        (Source::File, _) => Exit::DaemonUnreachable,
-        (Source::Daemon | Source::Kernel, false) => Exit::NotEnabled,
-        (Source::Daemon | Source::Kernel, true) => Exit::Ok,
+    match source {
+        Source::File => Exit::DaemonUnreachable,
+        Source::Daemon if takes_part(status) => Exit::Ok,
+        // A livepatch that is seen in a container is that of its host.
+        Source::Daemon | Source::Kernel => Exit::NotEnabled,
     }
 }
 
-/// The status after a command; a problem in it is a failure, because the command was to solve it.
-fn done(status: &Status, now: Timestamp, out: &mut dyn Write) -> Result<Exit, CliError> {
-    out.write_all(status_text(status, now).as_bytes())?;
-    let failed = status.problem.as_ref().is_some_and(|problem| problem.code != "kernel-not-covered");
-    Ok(if failed { Exit::Failed } else { Exit::Ok })
+/// What is shown of a command that did what it was asked for.
+fn show_done(
+    done: &Done,
+    now: Timestamp,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, CliError> {
+    match &done.status {
+        Some(status) => out.write_all(status_text(status, now).as_bytes())?,
+        None => writeln!(
+            out,
+            "The livepatch is reverted, and held back until `livepatch apply` or another version."
+        )?,
+    }
+    // A note that cannot be written undoes nothing.
+    let _ = err.write_all(done.note.as_deref().unwrap_or_default().as_bytes());
+    Ok(Exit::Ok)
 }
 
 /// A number with s, m, h or d.

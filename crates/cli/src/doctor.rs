@@ -12,6 +12,8 @@ use livepatch_types::{CheckState, PatchState};
 use serde::Serialize;
 
 use crate::elsewhere::{Place, container};
+use crate::explain::waiting_hint;
+use crate::status::runs_livepatch;
 use crate::text::plain;
 use crate::{CliError, Exit};
 
@@ -42,7 +44,7 @@ pub struct HostFacts {
 #[serde(rename_all = "lowercase")]
 enum Standing {
     Well,
-    /// It will be wrong.
+    /// It will be wrong, or right: something is waited for.
     Soon,
     Wrong,
 }
@@ -82,6 +84,10 @@ pub fn doctor(facts: &HostFacts) -> Diagnosis {
 
 fn well(about: &'static str, message: impl Into<String>) -> Finding {
     Finding { about, standing: Standing::Well, message: plain(&message.into()), hints: Vec::new() }
+}
+
+fn soon(about: &'static str, message: impl Into<String>, hints: &[&str]) -> Finding {
+    Finding { standing: Standing::Soon, ..wrong(about, message, hints) }
 }
 
 fn wrong(about: &'static str, message: impl Into<String>, hints: &[&str]) -> Finding {
@@ -133,26 +139,46 @@ fn daemon(facts: &HostFacts) -> Vec<Finding> {
             return vec![wrong("daemon", message, &hints)];
         }
     };
+    // The livepatch of a bundle needs no server.
+    let alone = !status.enabled && runs_livepatch(status);
     let mut findings = vec![match &status.server {
         Some(server) => well("daemon", format!("the daemon asks {server}")),
+        None if alone => well("daemon", "no server is configured, and the livepatch of a bundle needs none"),
         None => {
             let hint = "set server = \"https://…\" in /etc/livepatch/livepatch.toml, then `systemctl restart livepatchd`";
             wrong("daemon", "no server is configured", &[hint])
         }
     }];
-    if !status.enabled {
+    if alone {
+        findings.push(well("enrolment", "this host is not enrolled: it has the livepatch of a bundle"));
+    } else if !status.enabled {
         let hint = "`livepatch enable --token-file FILE` with a token of the server's operator";
         findings.push(wrong(
             "enrolment",
-            "this host is not enrolled: it asks nobody and applies nothing",
+            "this host is not enrolled: it asks nobody and applies nothing by itself",
             &[hint],
         ));
         return findings;
+    } else {
+        findings.push(well("enrolment", "this host is enrolled"));
+        findings.push(check(status));
+        findings.extend(coverage(status, facts.today));
     }
-    findings.push(well("enrolment", "this host is enrolled"));
-    findings.push(match status.check.state {
+    findings.push(livepatch(status));
+    // What is not covered was said, with the package to install.
+    let said = |code: &str| code == NOT_COVERED && status.coverage.state == CoverageState::NotCovered;
+    if let Some(problem) = status.problem.as_ref().filter(|problem| !said(&problem.code)) {
+        let hints: Vec<&str> = problem.hints.iter().map(String::as_str).collect();
+        findings.push(wrong("problem", &problem.message, &hints));
+    }
+    findings
+}
+
+/// How the last check ended. That there is no network yet is nobody's fault.
+fn check(status: &Status) -> Finding {
+    match status.check.state {
         CheckState::Checked => well("check", "the last check succeeded"),
-        CheckState::NeedsCheck if status.check.reachability == Reachability::Pending => wrong(
+        CheckState::NeedsCheck if status.check.reachability == Reachability::Pending => soon(
             "check",
             "the check is pending: the network is not up, it has no default route",
             &["bring the network up (`ip route`); the check is then repeated by itself"],
@@ -165,16 +191,7 @@ fn daemon(facts: &HostFacts) -> Vec<Finding> {
         CheckState::CheckFailed => {
             wrong("check", "the last check failed", &["`livepatch refresh` asks again"])
         }
-    });
-    findings.extend(coverage(status, facts.today));
-    findings.push(livepatch(status));
-    // What is not covered was said, with the package to install.
-    let said = |code: &str| code == NOT_COVERED && status.coverage.state == CoverageState::NotCovered;
-    if let Some(problem) = status.problem.as_ref().filter(|problem| !said(&problem.code)) {
-        let hints: Vec<&str> = problem.hints.iter().map(String::as_str).collect();
-        findings.push(wrong("problem", &problem.message, &hints));
     }
-    findings
 }
 
 /// Whether this kernel gets livepatches, for how long, and what to install otherwise; none: nothing is known yet.
@@ -220,6 +237,11 @@ fn install(kernel: &CoveredKernel) -> String {
 fn livepatch(status: &Status) -> Finding {
     let version = status.patch.version.map(|version| format!(" {version}")).unwrap_or_default();
     let explain = "`livepatch explain` says why";
+    // Its owner wants it so. What was reverted here is not waited for.
+    let waiting = status.patch.waiting.as_ref().filter(|_| !status.patch.held);
+    if let (PatchState::Unapplied, Some(waiting)) = (status.patch.state, waiting) {
+        return soon("livepatch", &waiting.message, &[waiting_hint(waiting)]);
+    }
     match status.patch.state {
         PatchState::Applied => well("livepatch", format!("livepatch{version} is applied")),
         PatchState::Applying => well("livepatch", format!("livepatch{version} is being applied")),

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use livepatch_api::daemon::Failure;
 
 use crate::Exit;
+use crate::text::note_text;
 
 /// The two daemons of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +201,15 @@ impl CliError {
             text.push_str(&format!("hint: {hint}\n"));
         }
         text
+    }
+
+    /// The same beside a command that did what it was asked for.
+    pub(crate) fn to_note(&self) -> String {
+        if let Self::Refused(failure) = self {
+            return note_text(failure);
+        }
+        let hints = self.hints().into_iter().map(|hint| format!("hint: {hint}\n"));
+        format!("note: {self}\n{}", hints.collect::<String>())
     }
 }
 

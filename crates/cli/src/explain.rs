@@ -1,6 +1,6 @@
 //! `livepatch explain`: why this host has the livepatch that it has, and what the next one waits for.
 
-use livepatch_api::daemon::{Reachability, Status};
+use livepatch_api::daemon::{Reachability, Status, Waiting};
 use livepatch_types::{CheckState, PatchState, plural};
 use serde::Serialize;
 
@@ -40,7 +40,11 @@ pub fn explain(status: &Status) -> Explanation {
         }
         _ => {
             let hint = "`livepatch enable --token-file FILE` enrols it".to_owned();
-            say("host", "this host is not enrolled: it asks nobody and applies nothing".into(), &[hint]);
+            say(
+                "host",
+                "this host is not enrolled: it asks nobody and applies nothing by itself".into(),
+                &[hint],
+            );
         }
     }
     match &status.kernel {
@@ -108,16 +112,21 @@ fn applied(status: &Status) -> String {
     }
 }
 
+/// How the owner of a host ends what a livepatch waits for.
+pub(crate) fn waiting_hint(waiting: &Waiting) -> &'static str {
+    match waiting.code.as_str() {
+        "mode" => "set the mode back to normal there, and restart the daemon",
+        "patch-delay" | "patch-spread" | "maintenance-window" => "`livepatch apply` does not wait",
+        "held-cve" | "held-notice" => "`livepatch hold` shows what is held, `livepatch unhold` ends it",
+        _ => "change it in /etc/livepatch/livepatch.toml, and restart the daemon",
+    }
+}
+
 /// What comes next, and what to do for it.
 fn next(status: &Status) -> (String, Vec<String>) {
     let patch = &status.patch;
     if let Some(waiting) = &patch.waiting {
-        let hint = match waiting.code.as_str() {
-            "mode" => "set the mode back to normal there, and restart the daemon",
-            "patch-delay" | "patch-spread" | "maintenance-window" => "`livepatch apply` does not wait",
-            _ => "change it in /etc/livepatch/livepatch.toml, and restart the daemon",
-        };
-        return (waiting.message.clone(), vec![hint.into()]);
+        return (waiting.message.clone(), vec![waiting_hint(waiting).into()]);
     }
     if patch.held {
         let hint = "`livepatch apply` clears that and applies it";

@@ -1,4 +1,4 @@
-//! Files that others read.
+//! Files that are written as a whole or not at all.
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
@@ -19,10 +19,24 @@ pub(crate) fn replace_configuration(path: &Path, text: &str) -> Result<(), CliEr
     replace(&path, text, before.as_ref())
 }
 
-fn replace(path: &Path, text: &str, before: Option<&std::fs::Metadata>) -> Result<(), CliError> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Makes a file that only its owner may read, as a whole or not at all; one that is there already stays as it is.
+pub(crate) fn create_private_file(path: &Path, text: &str) -> Result<(), CliError> {
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory_of(path))?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map(drop).map_err(|error| error.error)
+    };
+    write().map_err(|error| CliError::Write { path: path.to_owned(), why: error.to_string() })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn replace(path: &Path, text: &str, before: Option<&std::fs::Metadata>) -> Result<(), CliError> {
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(directory_of(path))?;
         file.write_all(text.as_bytes())?;
         if let Some(before) = before {
             fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;

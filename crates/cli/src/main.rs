@@ -1,6 +1,6 @@
 //! `livepatch`, the command line, and under its other name `canonical-livepatch`.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,10 +15,17 @@ fn main() -> ExitCode {
 }
 
 fn own_face() -> u8 {
-    let exit = run(&Arguments::parse(), SystemClock.now(), &mut anstream::stdout()).unwrap_or_else(|error| {
-        anstream::eprint!("{}", error.to_text());
-        error.exit()
-    });
+    let arguments = match Arguments::read(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit.code(),
+    };
+    let mut err = anstream::stderr();
+    let exit =
+        run(&arguments, SystemClock.now(), &mut anstream::stdout(), &mut err).unwrap_or_else(|error| {
+            // Where nobody can be told, the exit code tells.
+            let _ = err.write_all(error.to_text().as_bytes());
+            arguments.exit_after(&error)
+        });
     exit.code()
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use livepatch_api::daemon::{Failure, Status};
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
+use livepatch_types::PatchState;
 
 use crate::client::{ask, request};
 use crate::text::time;
@@ -31,14 +32,29 @@ pub(crate) enum Source {
 /// Asks the daemon, and reads what it left when it gives no status in time; in a container and in WSL, where nobody left
 /// anything, looks at the kernel under `root`. The error is the daemon's.
 pub(crate) fn read(runtime_dir: &Path, root: &Path) -> Result<(Status, Source), CliError> {
-    let socket = runtime_dir.join("livepatchd.sock");
-    match ask(&socket, request("GET", "/status", ""), READ_DEADLINE).and_then(known_schema) {
+    match ask_daemon(runtime_dir) {
         Ok(status) => Ok((status, Source::Daemon)),
         Err(error) => match read_file(&runtime_dir.join("status.json")) {
             Some((status, written)) => Ok((left_behind(status, written, &error), Source::File)),
             None => elsewhere::status(root).map(|status| (status, Source::Kernel)).ok_or(error),
         },
     }
+}
+
+/// The daemon's own word.
+pub(crate) fn ask_daemon(runtime_dir: &Path) -> Result<Status, CliError> {
+    let socket = runtime_dir.join("livepatchd.sock");
+    ask(&socket, request("GET", "/status", ""), READ_DEADLINE).and_then(known_schema)
+}
+
+/// Whether a livepatch of ours is in force or on its way there.
+pub(crate) fn runs_livepatch(status: &Status) -> bool {
+    matches!(status.patch.state, PatchState::Applying | PatchState::Applied | PatchState::AppliedWithBug)
+}
+
+/// Whether there is something to say of this host: it is enrolled, or has a livepatch of a bundle and no server.
+pub(crate) fn takes_part(status: &Status) -> bool {
+    status.enabled || runs_livepatch(status)
 }
 
 /// What the daemon left, without asking it: this never waits for anybody.

@@ -51,8 +51,8 @@ pub fn status_text(status: &Status, now: Timestamp) -> String {
         text.push_str(&problem_text(problem));
     }
     for note in &status.notes {
-        text.push_str(&format!("\nnote: {} ({})\n", plain(&note.message), plain(&note.code)));
-        note.hints.iter().for_each(|hint| text.push_str(&format!("hint: {}\n", plain(hint))));
+        text.push('\n');
+        text.push_str(&note_text(note));
     }
     text
 }
@@ -211,6 +211,15 @@ pub(crate) fn problem_text(problem: &Failure) -> String {
     let mut text =
         format!("{style}problem:{style:#} {} ({})\n", plain(&problem.message), plain(&problem.code));
     for hint in &problem.hints {
+        let _ = writeln!(text, "hint: {}", plain(hint));
+    }
+    text
+}
+
+/// What is worth knowing beside what was asked for: one line, and hints.
+pub(crate) fn note_text(note: &Failure) -> String {
+    let mut text = format!("note: {} ({})\n", plain(&note.message), plain(&note.code));
+    for hint in &note.hints {
         let _ = writeln!(text, "hint: {}", plain(hint));
     }
     text

@@ -30,7 +30,11 @@ pub(crate) fn read(path: &Path) -> Result<Redacted<String>, CliError> {
 
 fn read_capped(source: impl std::io::Read) -> Result<String, CliError> {
     let mut text = String::new();
-    let mut source = source.take(MAX_TOKEN_BYTES);
+    // One byte more tells a token that is cut from one that just fits.
+    let mut source = source.take(MAX_TOKEN_BYTES + 1);
     source.read_to_string(&mut text).map_err(|error| CliError::Token(error.to_string()))?;
+    if text.len() as u64 > MAX_TOKEN_BYTES {
+        return Err(CliError::Token(format!("it has more than {MAX_TOKEN_BYTES} bytes")));
+    }
     Ok(text)
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::text::plain;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use livepatch_api::daemon::{NEWER_KERNEL_INSTALLED, Reachability, Status};
 use livepatch_api::legacy::DAEMON_UNREACHABLE;
 use livepatch_types::{CheckState, PatchState, plural};
+
+use crate::status::takes_part;
+use crate::text::plain;
 
 /// How bad it is; the numbers are exit codes of monitoring plugins
 /// (<https://www.monitoring-plugins.org/doc/guidelines.html>, "Plugin Return Codes").
@@ -61,9 +63,12 @@ pub struct Verdict {
 
 /// What a status comes to at a time.
 pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
-    if !status.enabled {
-        // In a container there is nothing to enrol.
-        let elsewhere = status.problem.as_ref().filter(|p| ["container", "wsl"].contains(&p.code.as_str()));
+    // In a container there is nothing to enrol, and what is seen there is its host's.
+    let elsewhere = status
+        .problem
+        .as_ref()
+        .filter(|problem| !status.enabled && ["container", "wsl"].contains(&problem.code.as_str()));
+    if elsewhere.is_some() || !takes_part(status) {
         let reason = elsewhere.map_or_else(|| "this host is not enrolled".into(), |p| plain(&p.message));
         return Verdict { level: Level::Unknown, reasons: vec![reason] };
     }
@@ -163,6 +168,10 @@ fn problem(status: &Status) -> Option<(Level, String)> {
 }
 
 fn age(status: &Status, ages: Ages, now: Timestamp) -> Option<(Level, String)> {
+    // A host that has a bundle and no server asks nobody.
+    if !status.enabled {
+        return None;
+    }
     let Some(at) = status.check.at else {
         // As bad as if this host had reached its server last when it was enrolled.
         let enrolled = status.enabled_at.map(|at| age_seconds(at, now));
@@ -220,7 +229,12 @@ pub fn plugin_line(status: &Status, verdict: &Verdict, ages: Ages, now: Timestam
     format!("LIVEPATCH {} - {reasons} | {figures}\n", verdict.level.word())
 }
 
-/// What is said at login: nothing when all is well or this host is not enrolled.
+/// The same where nothing is known, and why.
+pub(crate) fn unknown_line(why: &str) -> String {
+    format!("LIVEPATCH UNKNOWN - {}\n", plain(why).replace('|', "/"))
+}
+
+/// What is said at login: nothing when all is well, or nothing is known.
 pub fn motd(verdict: &Verdict) -> String {
     if matches!(verdict.level, Level::Ok | Level::Unknown) {
         return String::new();

@@ -24,7 +24,7 @@ pub enum Until {
     Checked,
     /// A livepatch is applied
     Applied,
-    /// A livepatch is applied, or the server has none for this kernel
+    /// A livepatch is applied, or the server has none for this kernel, or none any more
     Settled,
 }
 
@@ -38,13 +38,16 @@ impl Until {
             Self::Checked => checked,
             Self::Applied => status.enabled && status.patch.state == PatchState::Applied,
             Self::Settled => {
-                checked && [PatchState::Applied, PatchState::NothingToApply].contains(&status.patch.state)
+                let ends =
+                    [PatchState::Applied, PatchState::NothingToApply, PatchState::KernelUpgradeRequired];
+                checked && ends.contains(&status.patch.state)
             }
         }
     }
 }
 
-/// Looks at the status until it is so. The last status and whether it was reached; an error when none could be had.
+/// Looks at the status until it is so; where there is no daemon and cannot be one, once. The last status and whether it was
+/// reached; an error when none could be had.
 pub(crate) fn wait(
     runtime_dir: &Path,
     root: &Path,
@@ -54,14 +57,11 @@ pub(crate) fn wait(
     let began = Instant::now();
     loop {
         let looked = read(runtime_dir, root);
-        if let Ok((status, Source::Daemon)) = &looked
-            && until.is_reached(status)
-        {
-            return looked.map(|(status, _)| (status, true));
-        }
+        let reached = matches!(&looked, Ok((status, Source::Daemon)) if until.is_reached(status));
+        let ends = reached || matches!(&looked, Ok((_, Source::Kernel)));
         let left = bound.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            return looked.map(|(status, _)| (status, false));
+        if ends || left.is_zero() {
+            return looked.map(|(status, _)| (status, reached));
         }
         ThreadPause.pause(PAUSE.min(left));
     }

@@ -7,7 +7,8 @@ use livepatch_cli::{Arguments, run};
 use livepatch_types::{Clock as _, SystemClock};
 
 fn main() -> ExitCode {
-    let exit = run(&Arguments::parse(), SystemClock.now(), &mut std::io::stdout()).unwrap_or_else(|error| {
+    let (arguments, mut out, mut err) = (Arguments::parse(), std::io::stdout(), std::io::stderr());
+    let exit = run(&arguments, SystemClock.now(), &mut out, &mut err).unwrap_or_else(|error| {
         eprint!("{}", error.to_text());
         error.exit()
     });

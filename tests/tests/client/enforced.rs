@@ -29,7 +29,8 @@ fn the_kernels_refusal_is_explained() {
 
     host.start();
     let output = host.enable(&token);
-    assert_eq!(output.status, 1, "enrolled, but the livepatch is not applied: {}", output.text());
+    assert_eq!(output.status, 0, "enrolled, though the livepatch is not applied: {}", output.error_text());
+    assert!(output.error_text().contains("(kernel-untrusted-key)\nhint: "), "{}", output.error_text());
     let status = host.status();
     assert_eq!((status.enabled, status.patch.state), (true, PatchState::ApplyFailed));
     let problem = status.problem.unwrap();

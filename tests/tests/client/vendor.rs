@@ -106,7 +106,8 @@ fn only_what_operator_and_vendor_say_is_loaded() {
     host.start();
 
     // The operator offers it, signed by the vendor's key. Of the vendor's repository nothing is known.
-    assert_ne!(host.enable(&token).status, 0);
+    let enabled = host.enable(&token);
+    assert_eq!((enabled.status, enabled.error_text().contains("(vendor-unseen)")), (0, true));
     let refused = |code: &str| {
         assert_eq!(host.problem().as_deref(), Some(code));
         assert_eq!((host.checks(), host.applications(MODULE)), ([1, 1], 0), "{code}");

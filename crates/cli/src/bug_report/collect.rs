@@ -22,7 +22,7 @@ pub(super) fn sections(log: Log, status: String, config_file: &Path) -> Vec<(&'s
         ("kernel", files(&["/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted"])),
         ("livepatches", livepatches()),
         ("os-release", file("/etc/os-release".as_ref())),
-        ("configuration", file(config_file)),
+        ("configuration", without_proxies(&file(config_file))),
         ("keys", keys()),
         (
             "lockdown",
@@ -65,16 +65,48 @@ fn configured_hosts(text: &str) -> Vec<String> {
         let words = line.split(|c: char| c.is_whitespace() || "\"'=,[]".contains(c)).skip(1);
         words.filter_map(move |word| {
             let url = word.split_once("://").map(|(_, rest)| rest);
-            let rest = url.unwrap_or(word);
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let authority = rest[..end].rsplit('@').next().unwrap_or_default();
-            let host = authority.split(':').next().unwrap_or_default();
+            // A password may hold what would end the name of a machine.
+            let rest = url.unwrap_or(word).rsplit('@').next().unwrap_or_default();
+            let host = rest[..rest.find(['/', '?', '#', ':']).unwrap_or(rest.len())].trim();
             let host = host.trim_start_matches("*.").trim_matches('.');
             (url.is_some() || is_list || is_name(host)).then(|| host.to_owned())
         })
     });
     // A number or a letter alone would take too much with it; addresses go anyhow.
     hosts.filter(|host| host.len() > 2 && host.contains(|c: char| c.is_ascii_alphabetic())).collect()
+}
+
+/// A configuration without the values of its proxies, also of those that are commented out: a password may hold any character,
+/// so that nothing tells where it ends.
+fn without_proxies(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    // What ends a value of several lines.
+    let mut open: Option<&str> = None;
+    for line in text.lines() {
+        if let Some(end) = open {
+            open = open.filter(|_| !line.contains(end));
+            continue;
+        }
+        match proxy(line) {
+            Some((name, value)) => {
+                shown.push_str(&format!("{name}= \"[secret]\"\n"));
+                let begins =
+                    |quotes: &&str| value.strip_prefix(*quotes).is_some_and(|v| !v.contains(*quotes));
+                open = ["\"\"\"", "'''"].into_iter().find(begins);
+            }
+            None => shown.push_str(&format!("{line}\n")),
+        }
+    }
+    shown
+}
+
+/// What stands before the value of a proxy, and the value, if this line sets one.
+fn proxy(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.split_once(['=', ':'])?;
+    let key = name.trim_matches(|c: char| c.is_whitespace() || "#\"'".contains(c)).to_ascii_lowercase();
+    let kind = key.strip_suffix("proxy")?.strip_suffix(['-', '_'])?;
+    let value = value.trim();
+    (kind != "no" && !["", "\"\"", "''"].contains(&value)).then_some((name, value))
 }
 
 /// The beginning of a file.
@@ -160,17 +192,21 @@ impl Log {
             LOG_LINES,
         ]);
         journalctl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let journal = journalctl.spawn().map(|mut child| {
+        let journal = journalctl.spawn().and_then(|mut child| {
             let (sender, receiver) = mpsc::sync_channel(1);
             if let Some(out) = child.stdout.take() {
-                std::thread::spawn(move || {
+                let reading = std::thread::Builder::new().spawn(move || {
                     let mut bytes = Vec::new();
                     let read = out.take(MAX_LOG_BYTES).read_to_end(&mut bytes);
                     // The receiver is gone when the deadline is over.
                     let _ = sender.send(read.map(|_| bytes));
                 });
+                if let Err(error) = reading {
+                    end(&mut child);
+                    return Err(error);
+                }
             }
-            (child, receiver)
+            Ok((child, receiver))
         });
         Self { began: Instant::now(), journal }
     }
@@ -183,10 +219,14 @@ impl Log {
         };
         let text = log_text(receiver.recv_timeout(LOG_DEADLINE.saturating_sub(self.began.elapsed())).ok());
         // It has said all, or too much, or nothing in time.
-        let _ = child.kill();
-        let _ = child.wait();
+        end(&mut child);
         text
     }
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// What the journal said; none: nothing in time.
@@ -214,6 +254,32 @@ mod tests {
             configured_hosts(text),
             ["patches.lan", "proxy.corp", "localhost", "inner.corp", "intranet"]
         );
+    }
+
+    #[test]
+    fn proxies_are_not_shown_whatever_is_in_them() {
+        let text = r#"https-proxy = "http://u:pa)s!t@proxy" # ours
+  "http-proxy"='socks5://u:pa"s@proxy'
+# https-proxy = "http://old:o?l#d <x>@proxy"
+HTTPS_PROXY: http://u:p w@proxy
+https-proxy = '''
+http://u:hidden@proxy
+''' # ours
+http-proxy = """http://u:p@proxy"""
+http-proxy = ""
+no-proxy = "localhost" # a proxy: none
+"#;
+        insta::assert_snapshot!(without_proxies(text), @r#"
+        https-proxy = "[secret]"
+          "http-proxy"= "[secret]"
+        # https-proxy = "[secret]"
+        HTTPS_PROXY= "[secret]"
+        https-proxy = "[secret]"
+        http-proxy = "[secret]"
+        http-proxy = ""
+        no-proxy = "localhost" # a proxy: none
+        "#);
+        assert_eq!(configured_hosts("https-proxy = \"http://u:a?b/c)d@proxy.corp:3128/\""), ["proxy.corp"]);
     }
 
     #[test]

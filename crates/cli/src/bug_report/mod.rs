@@ -4,10 +4,10 @@ mod collect;
 mod redact;
 
 use std::io::{BufRead as _, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::CliError;
+use crate::file::create_private_file;
 use crate::status::read;
 
 const HEAD: &str = "livepatch bug report, version ";
@@ -44,10 +44,7 @@ pub(crate) fn run(
     if !yes {
         ask(file)?;
     }
-    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    written
-        .and_then(|mut written| written.write_all(report.as_bytes()))
-        .map_err(|error| CliError::Write { path: file.to_path_buf(), why: error.to_string() })
+    create_private_file(file, &report)
 }
 
 /// Asks whoever has seen the report. Nobody is there who says something: that is a no.

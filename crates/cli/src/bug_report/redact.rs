@@ -200,13 +200,28 @@ fn opaque(text: &str) -> Option<(usize, &'static str)> {
     (word.len() >= 20 && mixed).then(|| (run(text, of), "[secret]"))
 }
 
-/// `://` and the machine behind it, `/home/` and whose it is: what is kept, what goes, and what stands there instead.
+/// How long a name and a password before a machine may be, in bytes.
+const MAX_USER_BYTES: usize = 512;
+
+/// `://` and the machine behind it, with who asks it. A name and a password end with the last `@` of the word: what is in them may
+/// look like an end before.
+fn url(text: &str) -> Option<(usize, usize, &'static str)> {
+    let mark = "://";
+    let rest = text.strip_prefix(mark)?;
+    let of_word = |byte: u8| byte != b'"' && !byte.is_ascii_whitespace() && !byte.is_ascii_control();
+    let word = &rest.as_bytes()[..short_run(rest, MAX_USER_BYTES, of_word)];
+    let user = word.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
+    let host = run(&rest[user..], |byte| byte.is_ascii_graphic() && !b"/?#\"'<>)".contains(&byte));
+    (user + host > 0).then_some((mark.len(), user + host, "[host]"))
+}
+
+/// A URL's machine, `/home/` and whose it is: what is kept, what goes, and what stands there instead.
 fn marked(text: &str) -> Option<(usize, usize, &'static str)> {
     let behind = |mark: &str, ends: &[u8], shown| {
         let length = run(text.strip_prefix(mark)?, |byte| byte.is_ascii_graphic() && !ends.contains(&byte));
         (length > 0).then_some((mark.len(), length, shown))
     };
-    behind("://", b"/?#\"'<>)", "[host]").or_else(|| behind("/home/", b"/\"':;,)", "[user]"))
+    url(text).or_else(|| behind("/home/", b"/\"':;,)", "[user]"))
 }
 
 /// `token = VALUE`, `"password": "VALUE"`, `Bearer VALUE`.

@@ -202,8 +202,12 @@ fn minutes(text: &str) -> String {
 
 fn read_value(key: &str) -> Result<String, CliError> {
     let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_VALUE_BYTES).read_to_string(&mut text);
-    read.map_err(|error| CliError::Setting { key: key.to_owned(), why: error.to_string() })?;
+    let refused = |why| CliError::Setting { key: key.to_owned(), why };
+    let read = std::io::stdin().lock().take(MAX_VALUE_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| refused(error.to_string()))?;
+    if text.len() as u64 > MAX_VALUE_BYTES {
+        return Err(refused(format!("it has more than {MAX_VALUE_BYTES} bytes")));
+    }
     Ok(text)
 }
 

@@ -14,6 +14,12 @@ const LOG: &str =
 2026-11-24T12:00:02+0000 livepatchd[7]: livepatch_113_1 is applied to 6.1.0-50-cloud-amd64
 ";
 
+const SETTINGS: &str = "server = \"https://patches.lan\"
+check-interval = \"90m\"
+no-proxy = \".inner.corp,intranet\"
+https-proxy = \"http://u:pa)s!t@gate.corp:3128\"
+";
+
 fn report(directory: &Path, journalctl: &str, arguments: &[&str]) -> Output {
     answered(directory, journalctl, arguments, "")
 }
@@ -25,9 +31,7 @@ fn answered(directory: &Path, journalctl: &str, arguments: &[&str], answer: &str
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(directory.join("log"), LOG).unwrap();
     let config = directory.join("livepatch.toml");
-    let settings =
-        "server = \"https://patches.lan\"\ncheck-interval = \"90m\"\nno-proxy = \".inner.corp,intranet\"\n";
-    std::fs::write(&config, settings).unwrap();
+    std::fs::write(&config, SETTINGS).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_livepatch"))
         .arg("--runtime-dir")
         .arg(directory)
@@ -96,6 +100,7 @@ fn it_is_shown_then_written_and_has_nothing_private() {
         "livepatchd[7]: the server [ip] (https://[host]/v1) refuses",
         "dns error: failed to lookup [host] and [host], past [host] and [host]",
         "no-proxy = \"[host],[host]\"",
+        "https-proxy = \"[secret]\"",
         "link [mac], [ip], [email], token=[secret]",
         "livepatch_113_1 is applied to 6.1.0-50-cloud-amd64",
     ] {
@@ -106,6 +111,8 @@ fn it_is_shown_then_written_and_has_nothing_private() {
         "gone.example",
         "inner.corp",
         "intranet",
+        "s!t",
+        "gate.corp",
         "192.0.2.7",
         "carol",
         "abc123",
@@ -127,6 +134,31 @@ fn it_is_shown_then_written_and_has_nothing_private() {
     std::fs::remove_file(&file).unwrap();
     let output = report(directory.path(), &journal(directory.path()), &arguments);
     assert_eq!((output.status.code(), text(&output.stderr), file.exists()), (Some(0), "", true));
+}
+
+/// A file that cannot be written whole is not there, so that nothing is in the way of the next try.
+#[test]
+fn a_full_disk_leaves_no_half_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report");
+    // One block of 512 bytes; whoever wants more gets an error instead of a signal.
+    let limited = |limit: &str| {
+        Command::new("/bin/sh")
+            .args(["-c", &format!("trap '' XFSZ; {limit}exec \"$@\""), "sh", env!("CARGO_BIN_EXE_livepatch")])
+            .args(["bug-report", "--yes", "--output", file.to_str().unwrap(), "--config", "/none"])
+            .arg("--runtime-dir")
+            .arg(directory.path())
+            .env("PATH", directory.path())
+            .output()
+            .unwrap()
+    };
+    let output = limited("ulimit -f 1; ");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("error: cannot write "), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let output = limited("");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text(&output.stdout));
 }
 
 #[test]

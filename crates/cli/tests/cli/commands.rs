@@ -1,6 +1,9 @@
 use std::process::Command;
 
 use livepatch_api::daemon::*;
+use livepatch_loader_api::View;
+use livepatch_types::*;
+use serde_json::json;
 
 use crate::support::*;
 
@@ -55,7 +58,7 @@ fn status_is_printed_in_both_forms() {
 #[test]
 fn exit_codes() {
     let mut disabled = status();
-    disabled.enabled = false;
+    (disabled.enabled, disabled.patch.state) = (false, PatchState::Unknown);
     let disabled = serde_json::to_string(&disabled).unwrap();
     let failure = |code: &str| {
         let hints = vec!["do this".into()];
@@ -64,7 +67,8 @@ fn exit_codes() {
     let cases = [
         ("livepatchd.sock", "status", "200 OK", disabled, 3),
         ("livepatchd-priv.sock", "refresh", "409 Conflict", failure("not-enabled"), 3),
-        ("livepatchd-priv.sock", "revert", "500 Internal Server Error", failure("transition-stalled"), 1),
+        ("livepatchd-priv.sock", "refresh", "500 Internal Server Error", failure("server-unreachable"), 1),
+        ("livepatchd-priv.sock", "apply", "500 Internal Server Error", failure("transition-stalled"), 1),
         ("livepatchd-priv.sock", "apply", "403 Forbidden", failure("not-root"), 5),
         ("livepatchd-priv.sock", "disable", "200 OK", "not json".into(), 1),
     ];
@@ -175,11 +179,213 @@ fn what_is_said_when_a_host_left() {
         text(&output.stdout).to_owned()
     });
     insta::assert_snapshot!(said.join("---\n"), @"
-    This host is not enrolled any more, and no livepatch of it is applied.
+    This host is not enrolled, and no livepatch of it is applied.
     ---
     Nothing of this machine is remembered, and no livepatch of it is applied: shut it down and take the image.
     On each clone: `livepatch enable --token-file FILE`.
     ");
+}
+
+/// The status of a host whose server could not be asked.
+fn offline() -> Status {
+    let mut status = status();
+    status.check.state = CheckState::CheckFailed;
+    status.problem = Some(server_unreachable());
+    status
+}
+
+fn server_unreachable() -> Failure {
+    let (code, message) = ("server-unreachable".into(), "the server cannot be reached".into());
+    Failure { code, message, hints: vec!["look at the network".into()] }
+}
+
+const OFFLINE: &str = "note: the server cannot be reached (server-unreachable)\nhint: look at the network\n";
+
+/// What was asked for is done: what is wrong besides does not make a failure of it.
+#[test]
+fn what_is_wrong_besides_is_a_note() {
+    let body = serde_json::to_string(&offline()).unwrap();
+    let shown = status_text_now(&Status { problem: None, ..offline() });
+    for arguments in [&["revert"][..], &["apply"], &["refresh"], &["enable", "a"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = answer(directory.path(), "livepatchd-priv.sock", "200 OK", &body);
+        let output = livepatch(directory.path(), arguments, "");
+        daemon.join().unwrap();
+        assert_eq!(
+            (output.status.code(), text(&output.stdout), text(&output.stderr)),
+            (Some(0), shown.as_str(), OFFLINE),
+            "{arguments:?}"
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = answer(directory.path(), "livepatchd-priv.sock", "200 OK", &body);
+    let output = livepatch(directory.path(), &["--quiet", "revert"], "");
+    daemon.join().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(0), "", ""));
+}
+
+/// The loader reverts; the agent may say what it likes, or nothing.
+#[test]
+fn a_revert_is_done_when_the_loader_said_so() {
+    let failure = serde_json::to_string(&server_unreachable()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = answer(directory.path(), "livepatchd-priv.sock", "500 Internal Server Error", &failure);
+    let refused = livepatch(directory.path(), &["revert"], "");
+    daemon.join().unwrap();
+    let silent = tempfile::tempdir().unwrap();
+    loader(silent.path(), None);
+    let gone = livepatch(silent.path(), &["revert"], "");
+    let said = [refused, gone].map(|output| {
+        assert_eq!(output.status.code(), Some(0));
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    });
+    insta::assert_snapshot!(said.join("---\n").replace(silent.path().to_str().unwrap(), "DIRECTORY"), @"
+    The livepatch is reverted, and held back until `livepatch apply` or another version.
+    note: the server cannot be reached (server-unreachable)
+    hint: look at the network
+    ---
+    The livepatch is reverted, and held back until `livepatch apply` or another version.
+    note: the daemon cannot be reached on DIRECTORY/livepatchd-priv.sock: No such file or directory (os error 2)
+    hint: `systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied
+    ");
+}
+
+/// A view of a loader that believes a document in which this livepatch is offered.
+fn offers(version: &str) -> View {
+    let document = json!({
+        "schema": 1, "kernel": status().kernel, "channel": "stable", "version": 7,
+        "issued": "2026-11-24T00:00:00Z", "expires": "2026-12-01T00:00:00Z",
+        "target": {
+            "version": version, "module": { "sha256": "00".repeat(32), "size_bytes": 1 },
+            "cves": [], "released": "2026-11-24T00:00:00Z",
+        },
+    });
+    View { document: serde_json::from_value(document).unwrap(), ..View::default() }
+}
+
+/// Without a server `apply` can still bring back what is here.
+#[test]
+fn apply_without_a_server_is_done_when_what_is_offered_is_in_force() {
+    let mut reverted = offline();
+    reverted.patch.state = PatchState::Unapplied;
+    for (offered, status, code) in [("113.1", offline(), 0), ("113.1", reverted, 1), ("114.1", offline(), 1)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        loader_with(directory.path(), None, Some(offers(offered)));
+        let failure = serde_json::to_string(&server_unreachable()).unwrap();
+        let asked =
+            answer_alone(directory.path(), "livepatchd-priv.sock", "500 Internal Server Error", &failure);
+        let body = serde_json::to_string(&status).unwrap();
+        let looked = answer_alone(directory.path(), "livepatchd.sock", "200 OK", &body);
+        let output = livepatch(directory.path(), &["apply"], "");
+        assert_eq!(output.status.code(), Some(code), "{offered}: {}", text(&output.stderr));
+        if code == 0 {
+            let shown = status_text_now(&Status { problem: None, ..status });
+            assert_eq!((text(&output.stdout), text(&output.stderr)), (shown.as_str(), OFFLINE));
+        } else {
+            let said = "error: the server cannot be reached\n\nhint: look at the network\n";
+            assert_eq!((text(&output.stdout), text(&output.stderr)), ("", said));
+        }
+        assert!(asked.join().unwrap().starts_with("POST /refresh "));
+        assert!(looked.join().unwrap().starts_with("GET /status "));
+    }
+}
+
+/// A host with the livepatch of a bundle was never enrolled: that is no reason to say that nothing was done.
+#[test]
+fn a_host_with_a_bundle_leaves() {
+    let applied = json!({
+        "target": {
+            "version": "1.1", "module": { "sha256": "00".repeat(32), "size_bytes": 1 },
+            "cves": [], "released": "2026-11-24T00:00:00Z",
+        },
+        "at": "2026-11-24T00:00:00Z",
+    });
+    let with_livepatch = View { applied: serde_json::from_value(applied).unwrap(), ..View::default() };
+    let failure = Failure::new("not-enabled", "this host is not enrolled", "");
+    let failure = serde_json::to_string(&failure).unwrap();
+    for (view, code, stdout, stderr) in [
+        (with_livepatch, 0, "This host is not enrolled, and no livepatch of it is applied.\n", ""),
+        (View::default(), 3, "", "error: this host is not enrolled\n"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        loader_with(directory.path(), None, Some(view));
+        let daemon = answer_alone(directory.path(), "livepatchd-priv.sock", "409 Conflict", &failure);
+        let output = livepatch(directory.path(), &["disable"], "");
+        assert!(daemon.join().unwrap().starts_with("POST /disable "));
+        assert_eq!(
+            (output.status.code(), text(&output.stdout), text(&output.stderr)),
+            (Some(code), stdout, stderr)
+        );
+    }
+}
+
+/// The hooks of kernel packages start this unit: an installed kernel must not leave one that failed, whatever the network does.
+#[test]
+fn the_unit_of_the_hooks_does_not_fail_without_network_daemon_or_enrolment() {
+    let unit = include_str!("../../../../dist/livepatch/usr/lib/systemd/system/livepatch-refresh.service");
+    let codes = unit.lines().find_map(|line| line.strip_prefix("SuccessExitStatus=")).unwrap();
+    let codes: Vec<i32> = codes.split(' ').map(|code| code.parse().unwrap()).collect();
+    assert!(unit.contains("\nExecStart=/usr/bin/livepatch refresh\n"));
+    let not_enabled = Failure::new("not-enabled", "this host is not enrolled", "");
+    let mut ended = vec![];
+    for failure in [server_unreachable(), not_enabled] {
+        let directory = tempfile::tempdir().unwrap();
+        let failure = serde_json::to_string(&failure).unwrap();
+        let daemon = answer(directory.path(), "livepatchd-priv.sock", "500 Internal Server Error", &failure);
+        ended.push(livepatch(directory.path(), &["refresh"], "").status.code().unwrap());
+        daemon.join().unwrap();
+    }
+    let empty = tempfile::tempdir().unwrap();
+    ended.push(livepatch(empty.path(), &["refresh"], "").status.code().unwrap());
+    assert_eq!((&ended, ended.iter().all(|code| codes.contains(code))), (&vec![1, 3, 4], true), "{codes:?}");
+}
+
+/// Where no thread can be made: the standard library takes the size of its stack from there, and so much is never free.
+#[test]
+fn a_machine_without_room_for_a_thread() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_livepatch"))
+            .env("RUST_MIN_STACK", (1_u64 << 47).to_string())
+            .args([&["--runtime-dir", ".", "--loader-dir", ".", "--system-root", "."], arguments].concat())
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let (code, _, said) = run(&["revert"]);
+    assert_eq!(code, Some(4));
+    assert!(
+        said.starts_with(
+            "error: the loader cannot be reached on ./root.sock: no thread can be made to ask it: "
+        ),
+        "{said}"
+    );
+    let (code, _, said) = run(&["status"]);
+    assert_eq!(code, Some(4));
+    assert!(said.contains("livepatchd.sock: no thread can be made to ask it: "), "{said}");
+    std::fs::write(directory.path().join("status.json"), serde_json::to_string(&status()).unwrap()).unwrap();
+    let (code, shown, said) = run(&["status"]);
+    assert_eq!((code, said.as_str()), (Some(4), ""));
+    assert!(shown.contains("livepatch   113.1 applied since "), "{shown}");
+    // Here no journal is asked.
+    let (code, shown, _) = run(&["bug-report", "--config", "none"]);
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("== log ==\njournalctl: "), "{shown}");
+}
+
+/// What is longer than a token is none, not the beginning of one.
+#[test]
+fn a_token_that_is_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = |bytes: usize| {
+        let output = livepatch(directory.path(), &["enable", "--token-file", "-"], &"a".repeat(bytes));
+        (output.status.code(), text(&output.stderr).lines().next().unwrap().to_owned())
+    };
+    // No loader is there: the token was taken.
+    assert_eq!(asked(4096).0, Some(4));
+    assert_eq!(asked(4097), (Some(2), "error: cannot read the token: it has more than 4096 bytes".into()));
 }
 
 #[test]

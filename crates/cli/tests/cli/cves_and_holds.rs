@@ -20,7 +20,10 @@ fn with_status(status: &Status, arguments: &[&str]) -> Output {
 #[test]
 fn cves_by_exit_code() {
     let mut disabled = status();
-    disabled.enabled = false;
+    (disabled.enabled, disabled.patch.state) = (false, PatchState::Unknown);
+    // Of a bundle, on a host that has no server.
+    let mut bundle = status();
+    (bundle.enabled, bundle.server) = (false, None);
     let mut unapplied = status();
     unapplied.patch.state = PatchState::Unapplied;
     unapplied.patch.cves.iter_mut().for_each(|cve| cve.patched = false);
@@ -33,6 +36,8 @@ fn cves_by_exit_code() {
         (&status(), &[], 1),
         (&unapplied, &["CVE-2026-0001"], 1),
         (&disabled, &["CVE-2026-0001"], 3),
+        (&bundle, &["CVE-2026-0001"], 0),
+        (&bundle, &["CVE-2026-123456"], 1),
     ] {
         let output = with_status(status, &[&["cves"], asked].concat());
         assert_eq!(output.status.code(), Some(code), "{asked:?} {}", text(&output.stderr));
@@ -85,6 +90,8 @@ fn wait_until_it_is_so_or_the_time_is_over() {
     disabled.enabled = false;
     let mut nothing = status();
     (nothing.patch.state, nothing.patch.version) = (PatchState::NothingToApply, None);
+    let mut ended = status();
+    (ended.patch.state, ended.patch.version) = (PatchState::KernelUpgradeRequired, None);
     let mut failed = status();
     failed.check.state = CheckState::CheckFailed;
     for (status, state, code) in [
@@ -93,6 +100,8 @@ fn wait_until_it_is_so_or_the_time_is_over() {
         (&status(), "checked", 0),
         (&nothing, "settled", 0),
         (&nothing, "applied", 1),
+        (&ended, "settled", 0),
+        (&ended, "applied", 1),
         (&failed, "applied", 0),
         (&failed, "checked", 1),
         (&failed, "settled", 1),

@@ -91,16 +91,12 @@ fn what_is_wrong_is_named_with_a_hint() {
         (loads(LoadFacts { ftrace_enabled: Some(false), ..load() }), "loading    ftrace is switched off"),
         (HostFacts { status: unreachable, ..facts() }, "daemon     the daemon cannot be reached"),
         (with(&|status| status.server = None), "daemon     no server is configured"),
-        (with(&|status| status.enabled = false), "enrolment  this host is not enrolled"),
+        (
+            with(&|status| (status.enabled, status.patch.state) = (false, PatchState::Unknown)),
+            "enrolment  this host is not enrolled",
+        ),
         (with(&|status| status.check.state = CheckState::CheckFailed), "check      the last check failed"),
         (with(&|status| status.check.state = CheckState::NeedsCheck), "check      the server was not asked"),
-        (
-            with(&|status| {
-                status.check.state = CheckState::NeedsCheck;
-                status.check.reachability = Reachability::Pending;
-            }),
-            "check      the check is pending: the network is not up",
-        ),
         (with(&|status| status.problem = Some(problem.clone())), "problem    it is so"),
         (patch(PatchState::KernelUpgradeRequired), "livepatch  this kernel gets no livepatches any more"),
         (patch(PatchState::Unapplied), "livepatch  livepatch 113.1 is not applied"),
@@ -133,14 +129,12 @@ fn what_is_wrong_is_named_with_a_hint() {
                       hint: start it
     daemon     no server is configured
                       hint: set server = "https://…" in /etc/livepatch/livepatch.toml, then `systemctl restart livepatchd`
-    enrolment  this host is not enrolled: it asks nobody and applies nothing
+    enrolment  this host is not enrolled: it asks nobody and applies nothing by itself
                       hint: `livepatch enable --token-file FILE` with a token of the server's operator
     check      the last check failed
                       hint: `livepatch refresh` asks again
     check      the server was not asked since the daemon started
                       hint: `livepatch refresh` asks now
-    check      the check is pending: the network is not up, it has no default route
-                      hint: bring the network up (`ip route`); the check is then repeated by itself
     problem    it is so
                       hint: do this
     livepatch  this kernel gets no livepatches any more
@@ -157,6 +151,61 @@ fn what_is_wrong_is_named_with_a_hint() {
     let applying = said(&patch(PatchState::Applying));
     insta::assert_snapshot!(applying.lines().last().unwrap(), @"well   livepatch  livepatch 113.1 is being applied");
     assert_eq!(doctor(&loads(load())).exit(), Exit::Ok, "what cannot be seen is not wrong");
+}
+
+/// What the network or the owner of the host still has to let happen is not wrong.
+#[test]
+fn what_is_waited_for_is_not_wrong() {
+    let said = |change: &dyn Fn(&mut Status)| {
+        let mut status = status();
+        change(&mut status);
+        let diagnosis = doctor(&HostFacts { status: Ok(status), ..facts() });
+        assert_eq!(diagnosis.exit(), Exit::Ok, "{}", diagnosis.text());
+        let text = diagnosis.text();
+        let rest = text.split_inclusive('\n').skip_while(|line| !line.starts_with("soon "));
+        rest.take_while(|line| !line.starts_with("well ")).collect::<String>()
+    };
+    let waits = |code: &'static str| {
+        said(&move |status| {
+            status.patch.state = PatchState::Unapplied;
+            status.patch.waiting =
+                Some(Waiting { code: code.into(), message: "it waits".into(), ..waiting() });
+        })
+    };
+    let pending = said(&|status| {
+        status.check.state = CheckState::NeedsCheck;
+        status.check.reachability = Reachability::Pending;
+    });
+    insta::assert_snapshot!([pending, waits("maintenance-window"), waits("held-cve")].concat(), @"
+    soon   check      the check is pending: the network is not up, it has no default route
+                      hint: bring the network up (`ip route`); the check is then repeated by itself
+    soon   livepatch  it waits
+                      hint: `livepatch apply` does not wait
+    soon   livepatch  it waits
+                      hint: `livepatch hold` shows what is held, `livepatch unhold` ends it
+    ");
+}
+
+/// No server is needed for the livepatch of a bundle; what is wrong with that is said.
+#[test]
+fn a_host_with_a_bundle() {
+    let diagnosis = |state| {
+        let mut status = status();
+        (status.enabled, status.server, status.patch.state) = (false, None, state);
+        let diagnosis = doctor(&HostFacts { status: Ok(status), ..facts() });
+        let text = diagnosis.text().split_once("says whose are taken\n").unwrap().1.to_owned();
+        (diagnosis.exit(), text)
+    };
+    let (exit, text) = diagnosis(PatchState::Applied);
+    assert_eq!(exit, Exit::Ok);
+    insta::assert_snapshot!(text, @"
+    well   daemon     no server is configured, and the livepatch of a bundle needs none
+    well   enrolment  this host is not enrolled: it has the livepatch of a bundle
+    well   livepatch  livepatch 113.1 is applied
+    ");
+    let (exit, text) = diagnosis(PatchState::AppliedWithBug);
+    assert_eq!(exit, Exit::Failed);
+    assert!(text.contains("wrong  livepatch  the kernel complained about livepatch 113.1\n"), "{text}");
 }
 
 /// Whoever is not covered, or not for long, is told what to install: in the operator's words, not in ours.

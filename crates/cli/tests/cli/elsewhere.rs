@@ -114,6 +114,10 @@ fn all_say_the_same_there() {
     this is a container (docker): the kernel 6.1.0-50-amd64 is that of its host; no livepatch is enabled
     this is WSL: its kernel 5.15-microsoft gets no livepatches; its livepatches are not shown here
     ");
+    // There is nothing to wait for.
+    let output = crate::never_hangs::in_time("wait", || livepatch(directory.path(), &["wait"], ""));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), ""));
+    assert!(text(&output.stdout).contains("problem: this is a container "), "{}", text(&output.stdout));
     let said = livepatch(directory.path(), &["doctor"], "");
     assert!(text(&said.stdout).starts_with("wrong  place      this is a container (docker): "));
 }

@@ -71,7 +71,7 @@ fn not_enrolled_and_not_recognised() {
     let mut status = status();
     (status.enabled, status.kernel, status.patch.state) = (false, None, PatchState::Unknown);
     insta::assert_snapshot!(explain(&status).text(), @r"
-    host     this host is not enrolled: it asks nobody and applies nothing
+    host     this host is not enrolled: it asks nobody and applies nothing by itself
              hint: `livepatch enable --token-file FILE` enrols it
     kernel   the running kernel is not recognised, so nothing is applied to it
     applied  no livepatch is in force
@@ -148,6 +148,7 @@ fn what_is_in_force_and_what_is_held() {
         said(&|patch| (patch.state, patch.held) = (PatchState::Unapplied, true)),
         waits("mode"),
         waits("after-cutoff"),
+        waits("held-notice"),
     ];
     insta::assert_snapshot!(all.join("\n---\n"), @"
     applied  livepatch 113.1 is in force, but the kernel complained after it was applied
@@ -167,6 +168,10 @@ fn what_is_in_force_and_what_is_held() {
     applied  livepatch 113.1 is in force since 2026-11-24 11:00:00 UTC: it fixes 1 CVE
     next     livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC
              hint: change it in /etc/livepatch/livepatch.toml, and restart the daemon
+    ---
+    applied  livepatch 113.1 is in force since 2026-11-24 11:00:00 UTC: it fixes 1 CVE
+    next     livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC
+             hint: `livepatch hold` shows what is held, `livepatch unhold` ends it
     ");
 }
 

@@ -247,6 +247,18 @@ fn what_the_daemons_refuse_is_not_written() {
     assert_eq!(config(&["dial-timeout=5s"]).0, Some(0));
 }
 
+/// What does not fit is refused, and not cut.
+#[test]
+fn a_value_that_is_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = "a,".repeat(1 << 19) + "b";
+    let output = canonical_livepatch(directory.path(), &["config", "no-proxy=@stdin"], &long);
+    assert_eq!(output.status.code(), Some(1));
+    let said = "error: no-proxy: it has more than 1048576 bytes\n";
+    assert!(text(&output.stderr).starts_with(said), "{}", text(&output.stderr));
+    assert!(!directory.path().join("livepatch.toml").exists());
+}
+
 /// As ubuntu-pro-client does for a server of its own, with the value and with standard input.
 #[test]
 fn certificates_go_into_a_file_of_their_own() {

@@ -110,7 +110,13 @@ fn lines_of_the_plugin() {
         line(|s| (s.patch.state, s.problem) = (PatchState::ApplyFailed, problem("wrong-signer"))),
     );
     expect(Level::Warning, line(|s| s.problem = problem("daemon-unreachable")));
-    expect(Level::Unknown, line(|s| s.enabled = false));
+    let alone = |state: PatchState| {
+        move |s: &mut Status| (s.enabled, s.check.at, s.patch.state) = (false, None, state)
+    };
+    expect(Level::Unknown, line(alone(PatchState::Unknown)));
+    // With a bundle and without a server.
+    expect(Level::Ok, line(alone(PatchState::Applied)));
+    expect(Level::Critical, line(alone(PatchState::AppliedWithBug)));
     insta::assert_snapshot!(lines, @r"
     LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH OK - no livepatch is needed for this kernel | fixed=1 open=0 age=600s;86400;259200
@@ -142,7 +148,9 @@ fn lines_of_the_plugin() {
     LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH CRITICAL - livepatch 113.1 could not be applied; wrong-signer / happened  | fixed=1 open=0 age=600s;86400;259200
     LIVEPATCH WARNING - daemon-unreachable / happened  | fixed=1 open=0 age=600s;86400;259200
-    LIVEPATCH UNKNOWN - this host is not enrolled | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH UNKNOWN - this host is not enrolled | fixed=1 open=0
+    LIVEPATCH OK - livepatch 113.1 is applied | fixed=1 open=0
+    LIVEPATCH CRITICAL - livepatch 113.1 is applied, but the kernel complained afterwards | fixed=1 open=0
     ");
 }
 
@@ -154,7 +162,14 @@ fn the_message_at_login() {
         motd(&verdict(&status, Ages::default(), now()))
     };
     assert_eq!(said(&|_| ()), "");
-    assert_eq!(said(&|status| status.enabled = false), "");
+    let alone = |state| move |status: &mut Status| (status.enabled, status.patch.state) = (false, state);
+    assert_eq!(said(&alone(PatchState::Unknown)), "");
+    assert_eq!(said(&alone(PatchState::Applied)), "");
+    insta::assert_snapshot!(said(&alone(PatchState::AppliedWithBug)), @r"
+
+    livepatch: livepatch 113.1 is applied, but the kernel complained afterwards
+    livepatch: `livepatch status` shows more
+    ");
     let text = said(&|status| status.patch.state = PatchState::KernelUpgradeRequired);
     let pending = |hours| {
         said(&move |status: &mut Status| {
@@ -286,7 +301,7 @@ fn check_by_exit_code() {
         status
     };
     let mut disabled = healthy();
-    disabled.enabled = false;
+    (disabled.enabled, disabled.patch.state) = (false, PatchState::Unknown);
     for (status, arguments, expected) in [
         (recent(PatchState::Applied), &["check"][..], 0),
         (recent(PatchState::Applied), &["check", "--warning", "0s"], 1),
@@ -306,7 +321,46 @@ fn check_by_exit_code() {
     let output = livepatch(directory.path(), &["check"], "");
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stdout).starts_with("LIVEPATCH UNKNOWN - the daemon cannot be reached on "));
-    assert_eq!(livepatch(directory.path(), &["check", "--warning", "3"], "").status.code(), Some(2));
+}
+
+/// Monitoring takes 1 and 2 for levels of the host.
+#[test]
+fn a_check_that_cannot_say_anything_is_unknown() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| livepatch(directory.path(), arguments, "");
+    let output = run(&["check", "--warning", "3"]);
+    insta::assert_snapshot!(text(&output.stdout), @"LIVEPATCH UNKNOWN - invalid value '3' for '--warning <AGE>': it is not a number with s, m, h or d");
+    assert!(text(&output.stderr).starts_with("error: invalid value '3' "), "{}", text(&output.stderr));
+    let runtime_dir = &["--runtime-dir", "check"][..];
+    for (arguments, code) in [
+        (&["check", "--warning", "3"][..], 3),
+        (&["check", "nonsense"], 3),
+        (&["--quiet", "--nonsense", "check"], 3),
+        (&[runtime_dir, &["check", "--nonsense"]].concat(), 3),
+        (&["check", "--help"], 0),
+        (&[runtime_dir, &["status", "--nonsense"]].concat(), 2),
+        (&["cves", "check"], 2),
+        (&["--nonsense"], 2),
+        (&[], 2),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout).starts_with("LIVEPATCH UNKNOWN - "), code == 3, "{arguments:?}");
+    }
+    for command in ["check", "metrics"] {
+        std::fs::write(directory.path().join("status.json"), serde_json::to_string(&healthy()).unwrap())
+            .unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_livepatch"))
+            .arg("--runtime-dir")
+            .arg(directory.path())
+            .arg(command)
+            .stdout(std::fs::File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        let expected = if command == "check" { 3 } else { 1 };
+        assert_eq!(output.status.code(), Some(expected), "{command}");
+        assert!(text(&output.stderr).starts_with("error: cannot write the output: "));
+    }
 }
 
 #[test]

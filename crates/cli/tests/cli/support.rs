@@ -128,6 +128,11 @@ pub(crate) fn loader_with(
 /// Answers one request on a socket of the agent's, beside a loader that does all it is told; gives back what was asked.
 pub(crate) fn answer(directory: &Path, socket: &str, line: &str, body: &str) -> JoinHandle<String> {
     loader(directory, None);
+    answer_alone(directory, socket, line, body)
+}
+
+/// The same without the loader.
+pub(crate) fn answer_alone(directory: &Path, socket: &str, line: &str, body: &str) -> JoinHandle<String> {
     let listener = UnixListener::bind(directory.join(socket)).unwrap();
     let answer = format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {

@@ -29,6 +29,8 @@ fn what_goes() {
         ),
         ("alice ran it in /home/carol/x", "[user] ran it in /home/[user]/x"),
         ("https://user:pw@server.lan:8443/v1/x?q=1", "https://[host]/v1/x?q=1"),
+        ("from http://u:pa)s!t@proxy, it says", "from http://[host] it says"),
+        ("(http://u:'<a>?b#c/d@e@proxy:3128/x)", "(http://[host]/x)"),
         ("server = \"https://server.lan\"", "server = \"https://[host]\""),
         ("root=UUID=0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f ro", "root=UUID=[id] ro"),
         ("machine 0123456789abcdef0123456789abcdef", "machine [secret]"),
