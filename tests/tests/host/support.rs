@@ -245,7 +245,7 @@ fn error(status: StatusCode, code: &str) -> Response {
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
-    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host, request.cohort));
+    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
     shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
     if shelf.lock().unwrap().before_cohorts && request.cohort.is_some() {
         return error(StatusCode::UNPROCESSABLE_ENTITY, "bad-request");
@@ -275,7 +275,7 @@ async fn assign_anew(
     if shelf.before_cohorts {
         return error(StatusCode::NOT_FOUND, "not-found");
     }
-    let assigned = shelf.assign.as_ref().map(|assign| assign(request.host, request.cohort));
+    let assigned = shelf.assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
     Json(AssignmentResponse { assignment: String::from_utf8(assigned.unwrap()).unwrap() }).into_response()
 }
 
