@@ -245,7 +245,8 @@ fn error(status: StatusCode, code: &str) -> Response {
 }
 
 async fn enroll(State(shelf): State<Shared>, Json(request): Json<EnrollRequest>) -> Response {
-    let assigned = shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
+    let assigned =
+        shelf.lock().unwrap().assign.as_ref().map(|assign| assign(request.host, request.cohort.clone()));
     shelf.lock().unwrap().asked.push(format!("enroll {}", request.machine));
     if shelf.lock().unwrap().before_cohorts && request.cohort.is_some() {
         return error(StatusCode::UNPROCESSABLE_ENTITY, "bad-request");
