@@ -624,6 +624,74 @@ mod tests {
         assert_eq!(empty.as_object().unwrap().keys().find(|name| unset(name)), None);
     }
 
+    fn golden() -> State {
+        serde_json::from_str(include_str!("../tests/state.json")).unwrap()
+    }
+
+    /// What is remembered of a boot, a kernel, an operator or a channel says nothing of another.
+    #[test]
+    fn nothing_is_said_of_others() {
+        let state = golden();
+        let build_id = |byte| BuildId::from_bytes(&[byte; 20]).unwrap();
+        let version = |text| PatchVersion::parse(text).unwrap();
+        assert_eq!(["b", "c"].map(|boot_id| state.kernel_log_seen_in(boot_id)), [812, 0]);
+        assert_eq!(["b", "c"].map(|boot_id| state.loaded_in(boot_id).len()), [1, 0]);
+        assert_eq!([1, 2].map(|byte| state.withdrawn(&build_id(byte))), [vec![version("1.0")], vec![]]);
+        let seen =
+            [("site", 1, "stable"), ("other", 1, "stable"), ("site", 2, "stable"), ("site", 1, "beta")];
+        let seen = seen.map(|(operator, byte, channel)| {
+            state.seen_version(operator, &build_id(byte), &Tier::parse(channel).unwrap())
+        });
+        assert_eq!(seen, [7, 0, 0, 0]);
+        let stalled = [("1.5", 1, "b"), ("1.4", 1, "b"), ("1.5", 2, "b"), ("1.5", 1, "c")];
+        let stalled =
+            stalled.map(|(of, byte, boot_id)| state.stalled(version(of), &build_id(byte), boot_id).is_some());
+        assert_eq!(stalled, [true, false, false, false]);
+    }
+
+    /// A host is idle when root has not enabled it and nothing is or was being applied.
+    #[test]
+    fn what_is_idle() {
+        let (new, golden) = (State::new(), golden());
+        assert!(new.is_idle());
+        let applied = State { applied: golden.applied, ..State::new() };
+        let in_progress = State { in_progress: golden.in_progress, ..State::new() };
+        let open = State { channel: Channel::Open, ..State::new() };
+        assert_eq!([applied, in_progress, open].map(|state| state.is_idle()), [false; 3]);
+    }
+
+    /// The newest time of signing counts; of another operator the last one does.
+    #[test]
+    fn when_documents_were_issued() {
+        let day = |day: i8| jiff::civil::date(2026, 11, day).in_tz("UTC").unwrap().timestamp();
+        let mut state = golden();
+        let steps =
+            [("site", 20, 21), ("site", 22, 22), ("other", 19, 19), ("other", 18, 19), ("site", 17, 17)];
+        for (operator, issued, expected) in steps {
+            state.issued(operator, day(issued));
+            assert_eq!(state.latest_issued, Some(day(expected)), "{operator} {issued}");
+            assert_eq!(state.latest_issued_by.as_deref(), Some(operator));
+        }
+        // An earlier version did not say whose it was: it counts for all.
+        state.latest_issued_by = None;
+        state.issued("other", day(16));
+        assert_eq!(state.latest_issued, Some(day(17)));
+    }
+
+    /// An image has what was seen of others, and nothing of the machine that it was made on.
+    #[test]
+    fn what_an_image_keeps() {
+        const KEPT: [&str; 7] =
+            ["schema", "log", "log_pinned", "seen", "latest_issued", "latest_issued_by", "vendor"];
+        let [whole, kept, empty] = [golden(), golden().without_this_machine(), State::new()]
+            .map(|state| serde_json::to_value(state).unwrap());
+        assert_eq!(empty.get("kernel_log_seen"), None, "nothing was seen");
+        for (name, value) in whole.as_object().unwrap() {
+            let expected = if KEPT.contains(&name.as_str()) { Some(value) } else { empty.get(name) };
+            assert_eq!(kept.get(name), expected, "{name}");
+        }
+    }
+
     #[test]
     fn the_state_of_the_daemon_before_the_split_is_taken_over() {
         let before = include_str!("../tests/before-split.json");
