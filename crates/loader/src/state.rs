@@ -708,6 +708,12 @@ mod tests {
             assert!(!std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap().contains("secret"));
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "it is taken over once");
+        // Once there is a state, no older one takes its place.
+        let state = std::fs::read(directory.path().join(FILE_NAME)).unwrap();
+        std::fs::write(directory.path().join(BEFORE_THE_SPLIT), "{}").unwrap();
+        take_over(directory.path()).unwrap();
+        assert_eq!(std::fs::read(directory.path().join(FILE_NAME)).unwrap(), state);
+        assert_eq!(take_over(&directory.path().join("none")), Ok(()), "there is none");
         // What that daemon could not read either is shown as that.
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(BEFORE_THE_SPLIT), "{").unwrap();
@@ -757,6 +763,37 @@ mod tests {
             store.set_aside().unwrap();
             assert_eq!((store.problem(), open(directory.path()).problem()), (None, None));
         }
+    }
+
+    /// A file that is there and cannot be looked at is no missing file.
+    #[test]
+    fn what_cannot_be_looked_at_is_not_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(open(&file).problem().unwrap().code, "state-unreadable");
+        let store = open(directory.path());
+        let aside = directory.path().join("state.json.unreadable");
+        assert_eq!(store.remove_set_aside(), Ok(()), "nothing is there");
+        std::fs::create_dir(&aside).unwrap();
+        assert_eq!(store.remove_set_aside().unwrap_err().code, "state-not-written");
+        std::fs::remove_dir(&aside).unwrap();
+        std::fs::write(&aside, "{").unwrap();
+        assert_eq!((store.remove_set_aside(), aside.exists()), (Ok(()), false));
+    }
+
+    /// The longest file that is read, and the longest that is written.
+    #[test]
+    fn the_last_byte_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let mut text = serde_json::to_string(&State::new()).unwrap();
+        text += &" ".repeat(MAX_STATE_BYTES as usize - text.len());
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(open(directory.path()).problem(), None);
+        assert!(write_capped(&path, b"12345", 5, &Unwatched).is_ok());
+        assert!(write_capped(&path, b"123456", 5, &Unwatched).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"12345");
     }
 
     /// What would not be read again is not written, and the state stays as it was.
