@@ -782,6 +782,24 @@ mod tests {
         assert_eq!((store.remove_set_aside(), aside.exists()), (Ok(()), false));
     }
 
+    #[test]
+    fn a_private_directory_is_made_once() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("above/private");
+        for _ in 0..2 {
+            private_directory(&inner).unwrap();
+        }
+        assert_eq!(std::fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o700);
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(private_directory(&file.join("inner")).is_err());
+        // Nor is anything set aside in the place of what cannot be replaced.
+        std::fs::create_dir(file.with_extension("aside")).unwrap();
+        assert!(set_aside(&file, "aside", &Unwatched).is_err());
+        assert!(file.exists());
+    }
+
     /// The longest file that is read, and the longest that is written.
     #[test]
     fn the_last_byte_counts() {
