@@ -793,7 +793,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o700);
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(private_directory(&file.join("inner")).is_err());
+        assert!(private_directory(&directory.path().join("x".repeat(300))).is_err());
         // Nor is anything set aside in the place of what cannot be replaced.
         std::fs::create_dir(file.with_extension("aside")).unwrap();
         assert!(set_aside(&file, "aside", &Unwatched).is_err());
