@@ -752,6 +752,74 @@ mod tests {
         assert_eq!(serde_json::to_string_pretty(&store.get()).unwrap(), with.trim_end());
     }
 
+    fn golden() -> State {
+        serde_json::from_str(include_str!("../tests/state.json")).unwrap()
+    }
+
+    /// What is remembered of a boot, a kernel, an operator or a channel says nothing of another.
+    #[test]
+    fn nothing_is_said_of_others() {
+        let state = golden();
+        let build_id = |byte| BuildId::from_bytes(&[byte; 20]).unwrap();
+        let version = |text| PatchVersion::parse(text).unwrap();
+        assert_eq!(["b", "c"].map(|boot_id| state.kernel_log_seen_in(boot_id)), [812, 0]);
+        assert_eq!(["b", "c"].map(|boot_id| state.loaded_in(boot_id).len()), [1, 0]);
+        assert_eq!([1, 2].map(|byte| state.withdrawn(&build_id(byte))), [vec![version("1.0")], vec![]]);
+        let seen =
+            [("site", 1, "stable"), ("other", 1, "stable"), ("site", 2, "stable"), ("site", 1, "beta")];
+        let seen = seen.map(|(operator, byte, channel)| {
+            state.seen_version(operator, &build_id(byte), &Tier::parse(channel).unwrap())
+        });
+        assert_eq!(seen, [7, 0, 0, 0]);
+        let stalled = [("1.5", 1, "b"), ("1.4", 1, "b"), ("1.5", 2, "b"), ("1.5", 1, "c")];
+        let stalled =
+            stalled.map(|(of, byte, boot_id)| state.stalled(version(of), &build_id(byte), boot_id).is_some());
+        assert_eq!(stalled, [true, false, false, false]);
+    }
+
+    /// A host is idle when root has not enabled it and nothing is or was being applied.
+    #[test]
+    fn what_is_idle() {
+        let (new, golden) = (State::new(), golden());
+        assert!(new.is_idle());
+        let applied = State { applied: golden.applied, ..State::new() };
+        let in_progress = State { in_progress: golden.in_progress, ..State::new() };
+        let open = State { channel: Channel::Open, ..State::new() };
+        assert_eq!([applied, in_progress, open].map(|state| state.is_idle()), [false; 3]);
+    }
+
+    /// The newest time of signing counts; of another operator the last one does.
+    #[test]
+    fn when_documents_were_issued() {
+        let day = |day: i8| jiff::civil::date(2026, 11, day).in_tz("UTC").unwrap().timestamp();
+        let mut state = golden();
+        let steps =
+            [("site", 20, 21), ("site", 22, 22), ("other", 19, 19), ("other", 18, 19), ("site", 17, 17)];
+        for (operator, issued, expected) in steps {
+            state.issued(operator, day(issued));
+            assert_eq!(state.latest_issued, Some(day(expected)), "{operator} {issued}");
+            assert_eq!(state.latest_issued_by.as_deref(), Some(operator));
+        }
+        // An earlier version did not say whose it was: it counts for all.
+        state.latest_issued_by = None;
+        state.issued("other", day(16));
+        assert_eq!(state.latest_issued, Some(day(17)));
+    }
+
+    /// An image has what was seen of others, and nothing of the machine that it was made on.
+    #[test]
+    fn what_an_image_keeps() {
+        const KEPT: [&str; 7] =
+            ["schema", "log", "log_pinned", "seen", "latest_issued", "latest_issued_by", "vendor"];
+        let [whole, kept, empty] = [golden(), golden().without_this_machine(), State::new()]
+            .map(|state| serde_json::to_value(state).unwrap());
+        assert_eq!(empty.get("kernel_log_seen"), None, "nothing was seen");
+        for (name, value) in whole.as_object().unwrap() {
+            let expected = if KEPT.contains(&name.as_str()) { Some(value) } else { empty.get(name) };
+            assert_eq!(kept.get(name), expected, "{name}");
+        }
+    }
+
     #[test]
     fn the_state_of_the_daemon_before_the_split_is_taken_over() {
         let before = include_str!("../tests/before-split.json");
@@ -768,6 +836,12 @@ mod tests {
             assert!(!std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap().contains("secret"));
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "it is taken over once");
+        // Once there is a state, no older one takes its place.
+        let state = std::fs::read(directory.path().join(FILE_NAME)).unwrap();
+        std::fs::write(directory.path().join(BEFORE_THE_SPLIT), "{}").unwrap();
+        take_over(directory.path()).unwrap();
+        assert_eq!(std::fs::read(directory.path().join(FILE_NAME)).unwrap(), state);
+        assert_eq!(take_over(&directory.path().join("none")), Ok(()), "there is none");
         // What that daemon could not read either is shown as that.
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(BEFORE_THE_SPLIT), "{").unwrap();
@@ -817,6 +891,55 @@ mod tests {
             store.set_aside().unwrap();
             assert_eq!((store.problem(), open(directory.path()).problem()), (None, None));
         }
+    }
+
+    /// A file that is there and cannot be looked at is no missing file.
+    #[test]
+    fn what_cannot_be_looked_at_is_not_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(open(&file).problem().unwrap().code, "state-unreadable");
+        let store = open(directory.path());
+        let aside = directory.path().join("state.json.unreadable");
+        assert_eq!(store.remove_set_aside(), Ok(()), "nothing is there");
+        std::fs::create_dir(&aside).unwrap();
+        assert_eq!(store.remove_set_aside().unwrap_err().code, "state-not-written");
+        std::fs::remove_dir(&aside).unwrap();
+        std::fs::write(&aside, "{").unwrap();
+        assert_eq!((store.remove_set_aside(), aside.exists()), (Ok(()), false));
+    }
+
+    #[test]
+    fn a_private_directory_is_made_once() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("above/private");
+        for _ in 0..2 {
+            private_directory(&inner).unwrap();
+        }
+        assert_eq!(std::fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o700);
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(private_directory(&directory.path().join("x".repeat(300))).is_err());
+        // Nor is anything set aside in the place of what cannot be replaced.
+        std::fs::create_dir(file.with_extension("aside")).unwrap();
+        assert!(set_aside(&file, "aside", &Unwatched).is_err());
+        assert!(file.exists());
+    }
+
+    /// The longest file that is read, and the longest that is written.
+    #[test]
+    fn the_last_byte_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let mut text = serde_json::to_string(&State::new()).unwrap();
+        text += &" ".repeat(MAX_STATE_BYTES as usize - text.len());
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(open(directory.path()).problem(), None);
+        assert!(write_capped(&path, b"12345", 5, &Unwatched).is_ok());
+        assert!(write_capped(&path, b"123456", 5, &Unwatched).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"12345");
     }
 
     /// What would not be read again is not written, and the state stays as it was.

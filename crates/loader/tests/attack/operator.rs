@@ -67,6 +67,22 @@ fn unattacked() {
     assert_eq!(stage.livepatches(), ["livepatch_1_2"]);
 }
 
+/// A clone of an image goes by the root that the image went by.
+#[test]
+fn attack_operators_key_before_an_image_was_made() {
+    unattacked();
+    let stage = running();
+    assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "ok");
+    let known = stage.view().operator;
+    assert_eq!(code(&root(&stage.roots, RootRequest::PrepareImage)), "ok");
+    assert_eq!(stage.view().operator, known);
+    let host = root(&stage.roots, RootRequest::Enable).view.unwrap().host.unwrap();
+    assert_eq!(stage.assign(&assign(host, "stable", 1, &pair(ASSIGNMENTS))), "ok");
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(2, "1.2"))), "document-wrong-signer");
+    stage.insist(&by(DOCUMENTS, &offer(2, "1.2")), &good("1.2"));
+    assert_eq!((stage.kernel.loads().len(), stage.livepatches()), (1, vec![]));
+}
+
 /// A root that is refused so: the keys are as before.
 fn refused(expected: &str, attack: impl FnOnce(Root) -> Vec<u8>) {
     unattacked();

@@ -81,6 +81,17 @@ fn what_was_healthy_does_not_come_back_either_until_root_says_so() {
 }
 
 #[test]
+fn what_is_complained_of_right_before_a_shutdown_is_known() {
+    let mut stage = stage();
+    assert_eq!(stage.offer(1, "1.1"), "ok");
+    stage.soak();
+    *stage.told.0.lock().unwrap() = complaint(7, "1.1");
+    assert_eq!(stage.locks().len(), 0, "nobody has looked");
+    assert_eq!(stage.reboot(), "kernel-complained");
+    assert_eq!((stage.livepatches(), stage.locks()), (vec![], vec!["with-bug 1.1".to_owned()]));
+}
+
+#[test]
 fn the_observers_word_does_nothing_but_make_more_careful() {
     let stage = stage();
     assert_eq!(stage.offer(1, "1.1"), "ok");

@@ -103,12 +103,13 @@ fn files(root: &Path) -> Files {
     all
 }
 
-/// An observer that saw nothing in the log, and always the same task.
-struct Told;
+/// An observer that saw this in the log, and always the same task.
+#[derive(Default)]
+pub(crate) struct Told(pub(crate) Mutex<Seen>);
 
 impl Observer for Told {
     fn seen(&self, _: u64) -> Result<Seen, AskError> {
-        Ok(Seen::default())
+        Ok(self.0.lock().unwrap().clone())
     }
 
     fn wait(&self, from: u64) -> Result<Seen, AskError> {
@@ -128,6 +129,8 @@ pub(crate) struct Stage {
     clock: Arc<SetClock>,
     operator: Ed25519KeyPair,
     cut: Option<Arc<Cut>>,
+    /// What its observer says.
+    pub(crate) told: Arc<Told>,
     pub(crate) loader: Arc<Loader>,
 }
 
@@ -151,11 +154,12 @@ impl Stage {
         let clock = Arc::new(SetClock(Mutex::new(NOW.parse().unwrap())));
         let root = directory.path().join("state");
         let cut = Arc::new(Cut { root, disk, at, inner: Mutex::default() });
-        let loader = loader(directory.path(), &kernel, &clock, Arc::clone(&cut) as _);
+        let told = Arc::default();
+        let loader = loader(directory.path(), &kernel, &clock, Arc::clone(&cut) as _, &told);
         loader.enable().unwrap();
         let host = loader.view().host.unwrap();
         loader.take_assignment(&assign(host, "stable", 1, &operator)).unwrap();
-        Self { directory, kernel, clock, operator, cut: Some(cut), loader }
+        Self { directory, kernel, clock, operator, cut: Some(cut), told, loader }
     }
 
     /// The step counts from now on.
@@ -193,7 +197,8 @@ impl Stage {
 
     /// The loader is started anew in the same boot.
     pub(crate) fn restart(&mut self) -> &'static str {
-        self.loader = loader(self.directory.path(), &self.kernel, &self.clock, Arc::new(Unwatched));
+        let steps = Arc::new(Unwatched);
+        self.loader = loader(self.directory.path(), &self.kernel, &self.clock, steps, &self.told);
         code(self.loader.start())
     }
 
@@ -251,6 +256,7 @@ fn loader(
     kernel: &Arc<FakeKernel>,
     clock: &Arc<SetClock>,
     steps: Arc<dyn Steps>,
+    told: &Arc<Told>,
 ) -> Arc<Loader> {
     Loader::new(Parts {
         kernel: Arc::clone(kernel) as _,
@@ -264,6 +270,6 @@ fn loader(
         soak: SOAK,
         panic_directories: vec![directory.join("pstore")],
         steps,
-        observer: Arc::new(Told),
+        observer: Arc::clone(told) as _,
     })
 }
