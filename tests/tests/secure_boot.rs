@@ -1,6 +1,7 @@
 //! Kernels that were started with Secure Boot, so that they take only modules of signers that they trust.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 
 use livepatch_api::secure_boot::{SecureBootStatus, VendorCertificate};
 use livepatch_build::keygen::{DEFAULT_BITS, KeyPair, generate};
@@ -10,7 +11,9 @@ use livepatch_tests::guest::{SHORT, load, programs, unload};
 use livepatch_tests::{build_patches, carved_patch, cloud_kernel, newer_cloud_kernel};
 use livepatch_types::{Clock as _, SystemClock};
 use livepatch_vm::testing::{self, FetchedKernel};
-use livepatch_vm::{BootSpec, Command, Firmware, Guest, Initramfs, Network, SecureBootKeys, compile_static};
+use livepatch_vm::{
+    BootSpec, Command, Firmware, Guest, Initramfs, Network, SecureBootKeys, SignedBoot, compile_static,
+};
 
 const FIX: &str = "CVE-2026-93146";
 /// What a loaded livepatch taints a kernel with: out of its tree (12), livepatch (15), and nothing that says that a module
@@ -74,11 +77,10 @@ impl Case {
     }
 
     /// A guest whose kernel found Secure Boot on, and is locked down.
-    fn boot(&self, keys: SecureBootKeys) -> Result<Guest, Box<dyn Error>> {
-        let platform = self.owner.certificate_der.clone();
+    fn boot(&self, firmware: Firmware) -> Result<Guest, Box<dyn Error>> {
         let spec = BootSpec {
             network: Network::None,
-            firmware: Firmware::SecureBoot(SecureBootKeys { platform, ..keys }),
+            firmware,
             ..BootSpec::new(self.kernel.tree.vmlinuz(), self.initrd.clone())
         };
         let guest = Guest::boot(&spec)?;
@@ -90,6 +92,11 @@ impl Case {
         }
         guest.check(&Command::new("mount").args(["-t", "efivarfs", "efivarfs", EFIVARS]), SHORT)?;
         Ok(guest)
+    }
+
+    /// Firmware of a machine whose owner made its keys, and whose kernel nobody verifies.
+    fn keys(&self, keys: SecureBootKeys) -> Firmware {
+        Firmware::SecureBoot(SecureBootKeys { platform: self.owner.certificate_der.clone(), ..keys })
     }
 
     /// What `livepatch secure-boot status` says of the machine and of the vendor's certificate.
@@ -110,9 +117,9 @@ impl Case {
     fn loads(
         &self,
         (variable, enrolment, keyring): Trusted,
-        keys: SecureBootKeys,
+        firmware: Firmware,
     ) -> Result<(), Box<dyn Error>> {
-        let guest = self.boot(keys)?;
+        let guest = self.boot(firmware)?;
         let ours = self.status(&guest)?;
         assert_eq!((&*ours.loads, &*ours.enrolment), ("yes", enrolment), "{ours:?}");
         assert_eq!((ours.keyring.as_deref(), ours.hints.len()), (Some(keyring), 0), "{ours:?}");
@@ -138,7 +145,7 @@ impl Case {
     /// Boots without it: the same module is that of a stranger, even when the certificate waits to be enrolled.
     fn is_refused(&self) -> Result<(), Box<dyn Error>> {
         let requested = vec![self.vendor.certificate_der.clone()];
-        let guest = self.boot(SecureBootKeys { requested, ..SecureBootKeys::default() })?;
+        let guest = self.boot(self.keys(SecureBootKeys { requested, ..SecureBootKeys::default() }))?;
         let ours = self.status(&guest)?;
         assert_eq!(
             (&*ours.loads, &*ours.enrolment, ours.keyring),
@@ -181,9 +188,9 @@ fn loads_when_its_key_is_trusted_and_not_otherwise(kernel: FetchedKernel) -> Res
     let case = Case::new(kernel)?;
     let vendor = || vec![case.vendor.certificate_der.clone()];
     let db = SecureBootKeys { db: vendor(), ..SecureBootKeys::default() };
-    case.loads(("db", "absent", "platform"), db)?;
+    case.loads(("db", "absent", "platform"), case.keys(db))?;
     let owner = SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() };
-    case.loads(("MokListRT", "enrolled", "machine"), owner)?;
+    case.loads(("MokListRT", "enrolled", "machine"), case.keys(owner))?;
     case.is_refused()
 }
 
@@ -197,4 +204,58 @@ fn a_signed_livepatch_loads_when_its_key_is_trusted_and_not_otherwise() -> Resul
 fn a_newer_kernel_does_the_same() -> Result<(), Box<dyn Error>> {
     let Some(kernel) = newer_cloud_kernel() else { return Ok(()) };
     loads_when_its_key_is_trusted_and_not_otherwise(kernel)
+}
+
+/// The boot loaders that Debian signed, or none when they are not here and need not be.
+#[expect(clippy::panic, reason = "boot loaders that must be there and are not fail the test")]
+fn signed_boot() -> Option<SignedBoot> {
+    testing::signed_boot(Vec::new()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn a_signed_livepatch_loads_where_shim_and_grub_started_the_kernel() -> Result<(), Box<dyn Error>> {
+    let (Some(kernel), Some(boot)) = (cloud_kernel(), signed_boot()) else { return Ok(()) };
+    let case = Case::new(kernel)?;
+    let machine_owner = vec![case.vendor.certificate_der.clone()];
+    let firmware = Firmware::SignedBoot(SignedBoot { machine_owner, ..boot });
+    case.loads(("MokListRT (MOKvar table)", "enrolled", "machine"), firmware)
+}
+
+/// A copy of a program with one byte changed in its middle, which is signed.
+fn changed(program: &Path, directory: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let mut bytes = std::fs::read(program)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let copy = directory.join(program.file_name().ok_or("a program without a name")?);
+    std::fs::write(&copy, bytes)?;
+    Ok(copy)
+}
+
+/// That the test before this one means something: in its chain each verifies the next.
+#[test]
+fn shim_starts_nothing_that_the_distribution_did_not_sign() -> Result<(), Box<dyn Error>> {
+    let (Some(kernel), Some(boot)) = (cloud_kernel(), signed_boot()) else { return Ok(()) };
+    let directory = tempfile::tempdir()?;
+    let vmlinuz = kernel.tree.vmlinuz();
+    let (grub, other_kernel) = (changed(&boot.grub, directory.path())?, changed(&vmlinuz, directory.path())?);
+    let initrd = Initramfs::new()?.build();
+    let until = |kernel: &Path, boot: &SignedBoot, words: &str| {
+        let spec = BootSpec {
+            network: Network::None,
+            firmware: Firmware::SignedBoot(boot.clone()),
+            ..BootSpec::new(kernel, initrd.clone())
+        };
+        Guest::boot_until_console_says(&spec, words)
+    };
+    let (started_grub, started_kernel) = ("Welcome to GRUB", "Linux version");
+
+    let violation = "Verification failed: (0x1A) Security Violation";
+    let console = until(&vmlinuz, &SignedBoot { grub, ..boot.clone() }, violation)?;
+    assert!(!console.contains(started_grub), "{console}");
+    let console = until(&other_kernel, &boot, "you need to load the kernel first")?;
+    assert!(console.contains(started_grub) && console.contains("bad shim signature"), "{console}");
+    assert!(!console.contains(started_kernel), "{console}");
+    let console = until(&vmlinuz, &boot, started_kernel)?;
+    assert!(console.contains(started_grub) && console.contains("UEFI Secure Boot is enabled"), "{console}");
+    Ok(())
 }
