@@ -1,5 +1,5 @@
-//! Each row of what a kernel says to modules (`crates/kernel/tests/refusals.rs`), by the three ways in which it looks at
-//! their signatures. tests/secure_boot.rs has the fourth, which is Secure Boot.
+//! Each row of what a kernel says to modules (`crates/kernel/tests/refusals.rs`), by the four ways in which it looks at
+//! their signatures. tests/secure_boot.rs has the livepatches under Secure Boot.
 
 use std::error::Error;
 
@@ -9,7 +9,7 @@ use livepatch_modsig::{Signer as _, append, split};
 use livepatch_tests::cloud_kernel;
 use livepatch_tests::guest::{SHORT, kernel_tests};
 use livepatch_types::{Clock as _, SystemClock};
-use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Network};
+use livepatch_vm::{BootSpec, Command, Firmware, Guest, Initramfs, Network, SecureBootKeys};
 use openssl::cms::{CMSOptions, CmsContentInfo};
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
@@ -50,11 +50,20 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
         let parts = split(&signed)?;
         (parts.content, parts.signature_der)
     };
-    let stranger = generate("stranger", DEFAULT_BITS, SystemClock.now())?;
+    let [stranger, owner] = [
+        generate("stranger", DEFAULT_BITS, SystemClock.now())?,
+        generate("owner", DEFAULT_BITS, SystemClock.now())?,
+    ];
     let attributes = with_signed_attributes(content, &stranger)?;
     let stranger = FileSigner::new(&stranger.key_pem, &stranger.certificate_pem)?.sign_detached(content)?;
+    let signer = FileSigner::new(&owner.key_pem, &owner.certificate_pem)?;
+    let by_owner = |content: &[u8]| -> Result<Vec<u8>, Box<dyn Error>> {
+        Ok(append(content, &signer.sign_detached(content)?))
+    };
     // The kernel asks only whether it is there: the module does what it did.
     let tampered = with_byte_after(content, "intree=", b'N')?;
+    let other_release = with_byte_after(content, "vermagic=", b'5')?;
+    let half = &content[..content.len() / 2];
     let files = [
         ("signed", signed.clone()),
         ("unsigned", content.to_vec()),
@@ -64,8 +73,12 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
         ("signed-attributes", append(content, &attributes)),
         ("endless-signature", endless(content)),
         ("garbage-signature", append(content, b"no DER")),
-        ("other-release", with_byte_after(content, "vermagic=", b'5')?),
-        ("truncated", content[..content.len() / 2].to_vec()),
+        ("other-release", other_release.clone()),
+        ("truncated", half.to_vec()),
+        ("owner", by_owner(content)?),
+        ("owner-tampered", append(&tampered, &signer.sign_detached(content)?)),
+        ("owner-other-release", by_owner(&other_release)?),
+        ("owner-truncated", by_owner(half)?),
     ];
     let mut initramfs = Initramfs::new()?;
     initramfs.program("/usr/bin/refusals", &kernel_tests("refusals"))?;
@@ -74,13 +87,20 @@ fn each_refusal_has_its_word() -> Result<(), Box<dyn Error>> {
         initramfs.file(&format!("/modules/{name}.ko"), 0o644, module)?;
     }
     let initrd = initramfs.build();
-    for (argument, enforced, lockdown) in [
-        (None, "N", "[none] integrity confidentiality"),
-        (Some("module.sig_enforce=1"), "Y", "[none] integrity confidentiality"),
-        (Some("lockdown=integrity"), "N", "none [integrity] confidentiality"),
+    let secure_boot = Firmware::SecureBoot(SecureBootKeys {
+        platform: owner.certificate_der.clone(),
+        db: vec![owner.certificate_der.clone()],
+        ..SecureBootKeys::default()
+    });
+    let (open, locked) = ("[none] integrity confidentiality", "none [integrity] confidentiality");
+    for (firmware, argument, enforced, lockdown) in [
+        (Firmware::Bios, None, "N", open),
+        (Firmware::Bios, Some("module.sig_enforce=1"), "Y", open),
+        (Firmware::Bios, Some("lockdown=integrity"), "N", locked),
+        (secure_boot, None, "Y", locked),
     ] {
         let mut spec = BootSpec::new(kernel.tree.vmlinuz(), initrd.clone());
-        spec.network = Network::None;
+        (spec.network, spec.firmware) = (Network::None, firmware);
         spec.kernel_args.extend(argument.map(str::to_owned));
         let guest = Guest::boot(&spec)?;
         let cat = |file: &str| guest.check(&Command::new("cat").arg(file), SHORT);

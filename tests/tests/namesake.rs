@@ -1,5 +1,5 @@
 //! A module that was built out of tree has the name of a patched one: its code is never touched, and the kernel's log says
-//! why.
+//! why. What daemon and loader say is in suite `client` (`namesake.rs`).
 
 use std::error::Error;
 

@@ -1,6 +1,7 @@
 //! Kernels that were started with Secure Boot, so that they take only modules of signers that they trust.
 
 use std::error::Error;
+use std::time::Duration;
 
 use livepatch_api::secure_boot::{SecureBootStatus, VendorCertificate};
 use livepatch_build::keygen::{DEFAULT_BITS, KeyPair, generate};
@@ -10,7 +11,9 @@ use livepatch_tests::guest::{SHORT, load, programs, unload};
 use livepatch_tests::{build_patches, carved_patch, cloud_kernel, newer_cloud_kernel};
 use livepatch_types::{Clock as _, SystemClock};
 use livepatch_vm::testing::{self, FetchedKernel};
-use livepatch_vm::{BootSpec, Command, Firmware, Guest, Initramfs, Network, SecureBootKeys, compile_static};
+use livepatch_vm::{
+    BootSpec, Command, Firmware, Guest, Initramfs, Network, SecureBootKeys, SignedBoot, compile_static,
+};
 
 const FIX: &str = "CVE-2026-93146";
 /// What a loaded livepatch taints a kernel with: out of its tree (12), livepatch (15), and nothing that says that a module
@@ -74,11 +77,12 @@ impl Case {
     }
 
     /// A guest whose kernel found Secure Boot on, and is locked down.
-    fn boot(&self, keys: SecureBootKeys) -> Result<Guest, Box<dyn Error>> {
-        let platform = self.owner.certificate_der.clone();
+    fn boot(&self, firmware: Firmware) -> Result<Guest, Box<dyn Error>> {
         let spec = BootSpec {
             network: Network::None,
-            firmware: Firmware::SecureBoot(SecureBootKeys { platform, ..keys }),
+            firmware,
+            // Where shim and GRUB start the kernel, it takes four times as long.
+            boot_timeout: Duration::from_secs(300),
             ..BootSpec::new(self.kernel.tree.vmlinuz(), self.initrd.clone())
         };
         let guest = Guest::boot(&spec)?;
@@ -90,6 +94,11 @@ impl Case {
         }
         guest.check(&Command::new("mount").args(["-t", "efivarfs", "efivarfs", EFIVARS]), SHORT)?;
         Ok(guest)
+    }
+
+    /// Firmware of a machine whose owner made its keys, and whose kernel nobody verifies.
+    fn keys(&self, keys: SecureBootKeys) -> Firmware {
+        Firmware::SecureBoot(SecureBootKeys { platform: self.owner.certificate_der.clone(), ..keys })
     }
 
     /// What `livepatch secure-boot status` says of the machine and of the vendor's certificate.
@@ -110,9 +119,9 @@ impl Case {
     fn loads(
         &self,
         (variable, enrolment, keyring): Trusted,
-        keys: SecureBootKeys,
+        firmware: Firmware,
     ) -> Result<(), Box<dyn Error>> {
-        let guest = self.boot(keys)?;
+        let guest = self.boot(firmware)?;
         let ours = self.status(&guest)?;
         assert_eq!((&*ours.loads, &*ours.enrolment), ("yes", enrolment), "{ours:?}");
         assert_eq!((ours.keyring.as_deref(), ours.hints.len()), (Some(keyring), 0), "{ours:?}");
@@ -138,7 +147,7 @@ impl Case {
     /// Boots without it: the same module is that of a stranger, even when the certificate waits to be enrolled.
     fn is_refused(&self) -> Result<(), Box<dyn Error>> {
         let requested = vec![self.vendor.certificate_der.clone()];
-        let guest = self.boot(SecureBootKeys { requested, ..SecureBootKeys::default() })?;
+        let guest = self.boot(self.keys(SecureBootKeys { requested, ..SecureBootKeys::default() }))?;
         let ours = self.status(&guest)?;
         assert_eq!(
             (&*ours.loads, &*ours.enrolment, ours.keyring),
@@ -181,9 +190,9 @@ fn loads_when_its_key_is_trusted_and_not_otherwise(kernel: FetchedKernel) -> Res
     let case = Case::new(kernel)?;
     let vendor = || vec![case.vendor.certificate_der.clone()];
     let db = SecureBootKeys { db: vendor(), ..SecureBootKeys::default() };
-    case.loads(("db", "absent", "platform"), db)?;
+    case.loads(("db", "absent", "platform"), case.keys(db))?;
     let owner = SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() };
-    case.loads(("MokListRT", "enrolled", "machine"), owner)?;
+    case.loads(("MokListRT", "enrolled", "machine"), case.keys(owner))?;
     case.is_refused()
 }
 
@@ -197,4 +206,20 @@ fn a_signed_livepatch_loads_when_its_key_is_trusted_and_not_otherwise() -> Resul
 fn a_newer_kernel_does_the_same() -> Result<(), Box<dyn Error>> {
     let Some(kernel) = newer_cloud_kernel() else { return Ok(()) };
     loads_when_its_key_is_trusted_and_not_otherwise(kernel)
+}
+
+/// The boot loaders that Debian signed, or none when they are not here and need not be.
+#[expect(clippy::panic, reason = "boot loaders that must be there and are not fail the test")]
+fn signed_boot() -> Option<SignedBoot> {
+    testing::signed_boot(Vec::new()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// That each in this chain verifies the next is in crates/vm/tests/firmware.rs.
+#[test]
+fn a_signed_livepatch_loads_where_shim_and_grub_started_the_kernel() -> Result<(), Box<dyn Error>> {
+    let (Some(kernel), Some(boot)) = (cloud_kernel(), signed_boot()) else { return Ok(()) };
+    let case = Case::new(kernel)?;
+    let machine_owner = vec![case.vendor.certificate_der.clone()];
+    let firmware = Firmware::SignedBoot(SignedBoot { machine_owner, ..boot });
+    case.loads(("MokListRT (MOKvar table)", "enrolled", "machine"), firmware)
 }

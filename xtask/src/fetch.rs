@@ -2,6 +2,8 @@
 //!
 //! `packages/` keeps finished downloads. A kernel's directory is made under another name and renamed when it
 //! is complete; `kernel.toml` in it says what it was made from, so that a second run has nothing to do.
+//!
+//! Beside them are the boot loaders that start such kernels under Secure Boot.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use livepatch_vm::KernelTree;
+use livepatch_vm::{KernelTree, testing};
 
 use crate::changelog::{Item, items_naming};
 use crate::config::{Demo, Fix, Kernel, Package, Source, Word};
@@ -21,11 +23,15 @@ use livepatch_carve::carve;
 
 const STAMP: &str = "kernel.toml";
 
+/// What starts Debian's kernels where the firmware has Microsoft's keys: the package, and what is needed of it.
+const BOOT_LOADERS: [(&str, &str); 2] = [
+    ("shim-signed", "usr/lib/shim/shimx64.efi.signed"),
+    ("grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
+];
+
 /// Fetches all kernels that are not there yet.
 pub(crate) fn fetch(demo: &Demo, kernels: &Path) -> Result<(), Error> {
-    make_directory(&kernels.join("packages/partial"))?;
-    let lock = File::create(kernels.join(".lock")).map_err(|e| Error::io("make a lock file", e))?;
-    lock.lock().map_err(|e| Error::io("wait for another fetch", e))?;
+    let _lock = lock(kernels)?;
     for kernel in &demo.kernel {
         let directory = kernels.join(kernel.name.as_str());
         let wanted = toml::to_string(kernel).map_err(|e| Error::Config(e.to_string()))?;
@@ -49,6 +55,42 @@ pub(crate) fn fetch(demo: &Demo, kernels: &Path) -> Result<(), Error> {
         eprintln!("{} is complete", kernel.name);
     }
     Ok(())
+}
+
+/// Fetches the boot loaders if they are not there yet, as the archive has them now. They are not installed: their packages
+/// would make this machine start with them.
+pub(crate) fn fetch_boot_loaders(kernels: &Path) -> Result<(), Error> {
+    let _lock = lock(kernels)?;
+    let directory = kernels.join(testing::BOOT_LOADERS);
+    if let Ok(versions) = fs::read_to_string(directory.join("versions")) {
+        eprintln!("{} are there", versions.trim_end());
+        return Ok(());
+    }
+    let part = kernels.join(format!("{}.part", testing::BOOT_LOADERS));
+    remove_directory(&part)?;
+    make_directory(&part)?;
+    let mut versions = Vec::new();
+    for (name, file) in BOOT_LOADERS {
+        let package = candidate(name)?;
+        extract(&download(&package, &kernels.join("packages"))?, &part, &[&format!("./{file}")])?;
+        let loader = part.join(file);
+        fs::rename(&loader, part.join(loader.file_name().unwrap_or_default()))
+            .map_err(|e| Error::io(format!("keep {file}"), e))?;
+        versions.push(format!("{name} {}", package.version));
+    }
+    remove_directory(&part.join("usr"))?;
+    write(&part.join("versions"), format!("{}\n", versions.join(", ")).as_bytes())?;
+    replace(&part, &directory)?;
+    eprintln!("{} are complete", versions.join(", "));
+    Ok(())
+}
+
+/// Makes the directory; nobody else fetches into it until the file is dropped.
+fn lock(kernels: &Path) -> Result<File, Error> {
+    make_directory(&kernels.join("packages/partial"))?;
+    let lock = File::create(kernels.join(".lock")).map_err(|e| Error::io("make a lock file", e))?;
+    lock.lock().map_err(|e| Error::io("wait for another fetch", e))?;
+    Ok(lock)
 }
 
 fn make_kernel(kernel: &Kernel, packages: &Path, into: &Path) -> Result<(), Error> {
@@ -165,6 +207,28 @@ fn parse_uri(text: &str) -> Option<(String, u64)> {
     Some((file.into(), words.next()?.parse().ok()?))
 }
 
+/// The package in the version that apt would install.
+fn candidate(name: &str) -> Result<Package, Error> {
+    let word = |text: &str| Word::try_from(text.to_owned()).map_err(Error::Config);
+    let asked = || -> Result<Option<String>, Error> {
+        let text = output(command("apt-cache").args(["policy", name]))?;
+        Ok(parse_candidate(&String::from_utf8_lossy(&text)))
+    };
+    let version = match asked()? {
+        None if renew_index()? => asked()?,
+        found => found,
+    };
+    let gone =
+        || Error::VersionGone { package: name.into(), version: "in any version".into(), offered: Vec::new() };
+    Ok(Package { package: word(name)?, version: word(&version.ok_or_else(gone)?)? })
+}
+
+/// `  Candidate: 1.51`, or `(none)`; nothing at all for a package that apt has not heard of.
+fn parse_candidate(text: &str) -> Option<String> {
+    let version = text.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
+}
+
 /// The versions that the archive has now, newest first.
 fn offered(package: &Word) -> Result<Vec<String>, Error> {
     let text = output(command("apt-cache").arg("madison").arg(package.as_str()))?;
@@ -277,6 +341,15 @@ mod tests {
     fn offered_versions_are_read() {
         let text = " l | 6.1.192-2 | http://h a\n l | 6.1.192-2 | http://h b\n l | 6.1.176-1 | http://h c\n";
         assert_eq!(parse_madison(text), ["6.1.192-2", "6.1.176-1"]);
+    }
+
+    #[test]
+    fn the_candidate_is_read() {
+        let policy =
+            "shim-signed:\n  Installed: (none)\n  Candidate: 1.51~1+16.1-2~deb12u1\n  Version table:\n";
+        assert_eq!(parse_candidate(policy).unwrap(), "1.51~1+16.1-2~deb12u1");
+        assert_eq!(parse_candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"), None);
+        assert_eq!(parse_candidate(""), None);
     }
 
     fn word(text: &str) -> Word {

@@ -41,7 +41,7 @@ struct Arguments {
 enum Chore {
     /// Install the Debian packages that building and testing need
     Setup,
-    /// Download and extract the kernels that demo.toml names
+    /// Download and extract the kernels that demo.toml names, and what starts them under Secure Boot
     Fetch {
         /// Also those that only `test --long` needs
         #[arg(long)]
@@ -174,7 +174,9 @@ fn main() -> ExitCode {
 fn fetch(long: bool) -> Result<(), Error> {
     let path = livepatch_vm::testing::workspace().join("demo.toml");
     let demo = if long { Demo::read_all(&path)? } else { Demo::read(&path)? };
-    fetch::fetch(&demo, &livepatch_vm::testing::kernels_directory())
+    let kernels = livepatch_vm::testing::kernels_directory();
+    fetch::fetch(&demo, &kernels)?;
+    fetch::fetch_boot_loaders(&kernels)
 }
 
 fn make_packages(recipe: &dist::Recipe, out: Option<PathBuf>) -> Result<(), Error> {

@@ -103,6 +103,12 @@ pub enum VmError {
         /// Where it was looked for.
         dir: PathBuf,
     },
+    /// The boot loaders that a distribution signed have not been fetched.
+    #[error("there are no signed boot loaders in {dir}")]
+    NoBootLoaders {
+        /// Where they were looked for.
+        dir: PathBuf,
+    },
     /// A value that cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -124,6 +130,7 @@ impl VmError {
             Self::NotFetched { .. } => {
                 Some("fetch the kernels: cargo xtask setup && cargo xtask fetch".into())
             }
+            Self::NoBootLoaders { .. } => Some("fetch them: cargo xtask setup && cargo xtask fetch".into()),
             Self::NoModule { .. } => Some("name a module of this kernel package, as modprobe would".into()),
             Self::NotAKernel { .. } => {
                 Some("give the directory that a linux-image package was extracted into".into())

@@ -1,37 +1,23 @@
-//! What starts the kernel: QEMU's BIOS, or UEFI firmware with Secure Boot on and keys of the caller's choice.
+//! What starts the kernel: QEMU's BIOS, or UEFI firmware with Secure Boot on.
 //!
-//! The firmware is OVMF, as Debian packages it. It keeps its variables in flash memory, whose first content this module
-//! makes: the empty store of the package, followed by the variables. Secure Boot is on as soon as there is a platform key
-//! (UEFI specification 2.10, 32.3). The store's layout is that of EDK II's `VariableFormat.h`: a header, then variables one
-//! after the other up to the first that is erased flash.
+//! The firmware is OVMF, as Debian packages it. It keeps its variables in flash memory, whose first content is made here
+//! from a store of the package. With keys of the caller's choice QEMU hands the kernel past all that could verify it; with
+//! the keys that machines are sold with, each program verifies the next: firmware, shim, GRUB, kernel.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::VmError;
+use crate::variables::{self, AUTHENTICATED, BOOT_ONLY, GLOBAL, KEPT, SECURITY, SHIM, Variable};
 
 /// The firmware's code. It takes variables from the operating system only in system management mode, so that a kernel
 /// cannot write the keys.
 const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 /// A variable store without variables.
 const EMPTY_STORE: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-
-/// `gEfiAuthenticatedVariableGuid`: a store whose variables have the header that is written here.
-const AUTHENTICATED_STORE: Guid =
-    guid(0xaaf3_2c78, 0x947b, 0x439a, [0xa1, 0x80, 0x2e, 0x14, 0x4e, 0xc3, 0x77, 0x92]);
-/// `EFI_GLOBAL_VARIABLE`: whose `PK` and `KEK` are.
-const GLOBAL: Guid = guid(0x8be4_df61, 0x93ca, 0x11d2, [0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c]);
-/// `EFI_IMAGE_SECURITY_DATABASE_GUID`: whose `db` is.
-const SECURITY: Guid = guid(0xd719_b2cb, 0x3d3a, 0x4596, [0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f]);
-/// `SHIM_LOCK_GUID`: whose `MokListRT` is. Here also the owner of every certificate, which nobody looks at.
-const SHIM: Guid = guid(0x605d_ab50, 0xe046, 0x4300, [0xab, 0xb6, 0x3d, 0xd8, 0x10, 0xdd, 0x8b, 0x23]);
-/// `EFI_CERT_X509_GUID`: a list of certificates.
-const X509: Guid = guid(0xa5c0_59a1, 0x94e4, 0x4aa7, [0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72]);
-
-/// Kept without power, and readable before and after the operating system has taken over.
-const KEPT: u32 = 0x1 | 0x2 | 0x4;
-/// Changed only with a signature that has a date.
-const AUTHENTICATED: u32 = 0x20;
+/// A variable store with Microsoft's keys, as most machines are sold with them; Secure Boot is on.
+const MICROSOFT_STORE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 
 /// What starts the kernel.
 #[derive(Debug, Clone, Default)]
@@ -42,8 +28,13 @@ pub enum Firmware {
     /// UEFI firmware with Secure Boot on, which the kernel finds on and locks itself down.
     ///
     /// The firmware does not verify the kernel, which QEMU hands to it past its boot manager: what is tested with this is
-    /// what a kernel does that was started so, and not who may start it.
+    /// what a kernel does that was started so, and not who may start it. Fast, and `db` is the caller's.
     SecureBoot(SecureBootKeys),
+    /// UEFI firmware with Secure Boot on and Microsoft's keys, which starts a distribution's boot loaders from a disk, and
+    /// they the kernel, as on a machine that is bought: who is not signed starts nothing.
+    ///
+    /// The disk comes after those of [`crate::BootSpec::disks`].
+    SignedBoot(SignedBoot),
 }
 
 /// Certificates in the firmware's variables, each in DER.
@@ -60,171 +51,176 @@ pub struct SecureBootKeys {
     pub requested: Vec<Vec<u8>>,
 }
 
+/// What starts the kernel from a disk, and whom shim trusts besides its distribution.
+#[derive(Debug, Clone)]
+pub struct SignedBoot {
+    /// shim, signed by Microsoft: the firmware verifies it.
+    pub shim: PathBuf,
+    /// GRUB, signed by the distribution: shim verifies it, and the kernel when GRUB starts that.
+    pub grub: PathBuf,
+    /// What `mokutil --import` has enrolled, each in DER: in shim's own variable `MokList`, which no operating system sees.
+    /// shim hands it to the kernel as `MokListRT`, after the certificate of its distribution.
+    pub machine_owner: Vec<Vec<u8>>,
+}
+
+/// What is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started<'a> {
+    pub(crate) vmlinuz: &'a Path,
+    pub(crate) initrd: &'a Path,
+    pub(crate) command_line: &'a str,
+}
+
 impl Firmware {
     /// QEMU's arguments, `-machine` among them; writes into `directory` what they name.
-    pub(crate) fn arguments(&self, directory: &Path) -> Result<Vec<OsString>, VmError> {
-        let Self::SecureBoot(keys) = self else {
-            return Ok(["-machine", "q35"].map(OsString::from).into());
-        };
-        let empty = std::fs::read(EMPTY_STORE).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => VmError::MissingProgram { program: "ovmf".into() },
-            _ => VmError::io(format!("read {EMPTY_STORE}"), error),
-        })?;
-        let store = directory.join("variables");
-        std::fs::write(&store, filled(empty, &keys.variables())?)
-            .map_err(|e| VmError::io("write the firmware's variables", e))?;
-        let store = store.to_string_lossy().replace(',', ",,");
-        Ok([
-            "-machine",
-            "q35,smm=on",
-            "-global",
-            "driver=cfi.pflash01,property=secure,value=on",
-            "-drive",
-            &format!("if=pflash,unit=0,format=raw,readonly=on,file={CODE}"),
-            "-drive",
-            &format!("if=pflash,unit=1,format=raw,file={store}"),
-        ]
-        .map(OsString::from)
-        .into())
+    pub(crate) fn arguments(&self, started: Started<'_>, directory: &Path) -> Result<Vec<OsString>, VmError> {
+        Ok(match self {
+            Self::Bios => [words(&["-machine", "q35"]), handed_over(started)].concat(),
+            Self::SecureBoot(keys) => {
+                [flash(EMPTY_STORE, &keys.variables(), directory)?, handed_over(started)].concat()
+            }
+            Self::SignedBoot(boot) => {
+                [flash(MICROSOFT_STORE, &boot.variables(), directory)?, boot.disk(started, directory)?]
+                    .concat()
+            }
+        })
     }
+}
+
+/// QEMU itself gives the kernel to the firmware.
+fn handed_over(started: Started<'_>) -> Vec<OsString> {
+    let mut arguments = words(&["-append", started.command_line]);
+    arguments.extend(["-kernel".into(), started.vmlinuz.into(), "-initrd".into(), started.initrd.into()]);
+    arguments
+}
+
+/// The firmware's code, and its variables: those of the package's store and these.
+fn flash(store: &str, more: &[Variable<'_>], directory: &Path) -> Result<Vec<OsString>, VmError> {
+    let flash = fs::read(store).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => VmError::MissingProgram { program: "ovmf".into() },
+        _ => VmError::io(format!("read {store}"), error),
+    })?;
+    let flash = variables::added(flash, more).map_err(|why| VmError::Invalid(format!("{store} {why}")))?;
+    let made = directory.join("variables");
+    fs::write(&made, flash).map_err(|e| VmError::io("write the firmware's variables", e))?;
+    Ok(words(&[
+        "-machine",
+        "q35,smm=on",
+        "-global",
+        "driver=cfi.pflash01,property=secure,value=on",
+        "-drive",
+        &format!("if=pflash,unit=0,format=raw,readonly=on,file={CODE}"),
+        "-drive",
+        &format!("if=pflash,unit=1,format=raw,file={}", value(&made)),
+    ]))
 }
 
 impl SecureBootKeys {
-    /// All variables, one after the other.
-    fn variables(&self) -> Vec<u8> {
+    fn variables(&self) -> Vec<Variable<'_>> {
         let platform = std::slice::from_ref(&self.platform);
-        [
-            variable("PK", GLOBAL, KEPT | AUTHENTICATED, platform),
-            variable("KEK", GLOBAL, KEPT | AUTHENTICATED, platform),
-            variable("db", SECURITY, KEPT | AUTHENTICATED, &self.db),
-            variable("MokListRT", SHIM, KEPT, &self.machine_owner),
-            variable("MokNew", SHIM, KEPT, &self.requested),
+        vec![
+            Variable::new("PK", GLOBAL, KEPT | AUTHENTICATED, platform),
+            Variable::new("KEK", GLOBAL, KEPT | AUTHENTICATED, platform),
+            Variable::new("db", SECURITY, KEPT | AUTHENTICATED, &self.db),
+            Variable::new("MokListRT", SHIM, KEPT, &self.machine_owner),
+            Variable::new("MokNew", SHIM, KEPT, &self.requested),
         ]
-        .concat()
     }
 }
 
-/// A GUID as UEFI writes it.
-type Guid = [u8; 16];
+impl SignedBoot {
+    fn variables(&self) -> Vec<Variable<'_>> {
+        vec![Variable::new("MokList", SHIM, BOOT_ONLY, &self.machine_owner)]
+    }
 
-const fn guid(first: u32, second: u16, third: u16, rest: [u8; 8]) -> Guid {
-    let ([a, b, c, d], [e, f], [g, h]) = (first.to_le_bytes(), second.to_le_bytes(), third.to_le_bytes());
-    let [i, j, k, l, m, n, o, p] = rest;
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    /// A disk with an EFI system partition, which QEMU makes of a directory and nobody can write to.
+    fn disk(&self, started: Started<'_>, directory: &Path) -> Result<Vec<OsString>, VmError> {
+        let menu = menu(started.command_line)?;
+        let partition = directory.join("partition");
+        for folder in ["EFI/BOOT", "EFI/debian"] {
+            fs::create_dir_all(partition.join(folder))
+                .map_err(|e| VmError::io("make the EFI system partition", e))?;
+        }
+        for (from, to) in [
+            // What firmware starts from a disk that it was told nothing about (UEFI specification 2.10, 3.5.1.1).
+            (&*self.shim, "EFI/BOOT/BOOTX64.EFI"),
+            // shim starts what has this name beside it.
+            (&*self.grub, "EFI/BOOT/grubx64.efi"),
+            (started.vmlinuz, "vmlinuz"),
+            (started.initrd, "initrd"),
+        ] {
+            fs::copy(from, partition.join(to))
+                .map_err(|e| VmError::io(format!("copy {}", from.display()), e))?;
+        }
+        // The only place where Debian's signed GRUB looks.
+        fs::write(partition.join("EFI/debian/grub.cfg"), menu)
+            .map_err(|e| VmError::io("write GRUB's configuration", e))?;
+        let drive = format!("if=none,id=boot,readonly=on,driver=vvfat,dir={}", value(&partition));
+        Ok(words(&["-drive", &drive, "-device", "virtio-blk-pci,drive=boot,bootindex=0"]))
+    }
 }
 
-/// A variable with certificates, up to where the next one begins; without certificates there is no variable.
-fn variable(name: &str, vendor: Guid, attributes: u32, certificates: &[Vec<u8>]) -> Vec<u8> {
-    /// `EFI_TIME`: 1 January 2020. Any later signature may replace the variable.
-    const WRITTEN: [u8; 16] = [0xe4, 0x07, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    if certificates.is_empty() {
-        return Vec::new();
+/// GRUB's configuration, which asks nobody.
+fn menu(command_line: &str) -> Result<String, VmError> {
+    // All else has, or may get, a meaning for GRUB.
+    let plain = |c: char| c.is_ascii_alphanumeric() || " =.,:/_+-".contains(c);
+    if !command_line.chars().all(plain) {
+        return Err(VmError::Invalid(format!("GRUB could read this in another way: {command_line:?}")));
     }
-    let name: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
-    let data: Vec<u8> = certificates.iter().flat_map(|certificate| signature_list(certificate)).collect();
-    let mut variable = vec![0xaa, 0x55]; // that one begins
-    variable.extend([0x3f, 0]); // complete and not deleted
-    variable.extend(attributes.to_le_bytes());
-    variable.extend([0; 8]); // a counter of another kind of authentication
-    variable.extend(WRITTEN);
-    variable.extend([0; 4]); // an index of keys of that kind
-    variable.extend((name.len() as u32).to_le_bytes());
-    variable.extend((data.len() as u32).to_le_bytes());
-    variable.extend(vendor);
-    variable.extend(name);
-    variable.extend(data);
-    variable.resize(variable.len().next_multiple_of(4), 0xff);
-    variable
+    Ok(format!("linux /vmlinuz {command_line}\ninitrd /initrd\nboot\n"))
 }
 
-/// An `EFI_SIGNATURE_LIST` of one certificate: all in a list have the same length, so each has its own.
-fn signature_list(certificate: &[u8]) -> Vec<u8> {
-    let signature = (16 + certificate.len()) as u32;
-    let mut list = X509.to_vec();
-    list.extend((28 + signature).to_le_bytes()); // of the list
-    list.extend(0_u32.to_le_bytes()); // of a header, which certificates have not
-    list.extend(signature.to_le_bytes());
-    list.extend(SHIM);
-    list.extend(certificate);
-    list
+/// A path in a list of QEMU's properties.
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
-/// The flash memory with these variables in its store, which must be empty.
-fn filled(mut flash: Vec<u8>, variables: &[u8]) -> Result<Vec<u8>, VmError> {
-    let refused = || VmError::Invalid(format!("{EMPTY_STORE} is not an empty variable store"));
-    // A firmware volume says at 48 how long its own header is. That of the store is its GUID, its size, and 8 bytes.
-    let volume_header = flash.get(48..50).and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
-    let header = usize::from(volume_header.ok_or_else(refused)?);
-    if flash.get(header..header + 16) != Some(AUTHENTICATED_STORE.as_slice()) {
-        return Err(refused());
-    }
-    let size = flash.get(header + 16..header + 20).and_then(|bytes| bytes.try_into().ok());
-    let size = size.map(u32::from_le_bytes).ok_or_else(refused)? as usize;
-    let space = flash.get_mut(header + 28..header + size).ok_or_else(refused)?;
-    if space.iter().any(|byte| *byte != 0xff) {
-        return Err(refused());
-    }
-    let place = space.get_mut(..variables.len()).ok_or_else(|| {
-        VmError::Invalid(format!("{} bytes of keys are too many for the firmware", variables.len()))
-    })?;
-    place.copy_from_slice(variables);
-    Ok(flash)
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Flash memory with an empty store of this many bytes, and something else behind it.
-    fn flash(size: u32) -> Vec<u8> {
-        let mut flash = vec![0; 72];
-        flash[48] = 72;
-        flash.extend(AUTHENTICATED_STORE);
-        flash.extend((28 + size).to_le_bytes());
-        flash.extend([0x5a, 0xfe, 0, 0, 0, 0, 0, 0]);
-        flash.resize(flash.len() + size as usize, 0xff);
-        flash.extend([7; 10]);
-        flash
-    }
-
-    #[test]
-    fn guids_are_written_as_uefi_does() {
-        assert_eq!(GLOBAL[..8], [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11]);
-    }
-
-    #[test]
-    fn a_variable_has_its_name_and_each_certificate_in_a_list() {
-        let variable = variable("db", SECURITY, KEPT | AUTHENTICATED, &[vec![1; 5], vec![2; 6]]);
-        assert_eq!(variable[..8], [0xaa, 0x55, 0x3f, 0, 0x27, 0, 0, 0]);
-        assert_eq!(variable[36..44], [6, 0, 0, 0, 44 + 5 + 44 + 6, 0, 0, 0]);
-        assert_eq!(variable[44..60], SECURITY);
-        assert_eq!(variable[60..66], *b"d\0b\0\0\0");
-        let (first, second) = variable[66..].split_at(49);
-        assert_eq!(first, signature_list(&[1; 5]));
-        assert_eq!(second[16..28], [50, 0, 0, 0, 0, 0, 0, 0, 22, 0, 0, 0]);
-        assert_eq!(second[44..], [2, 2, 2, 2, 2, 2, 0xff, 0xff, 0xff], "up to where the next may begin");
-    }
-
     #[test]
     fn without_certificates_there_is_no_variable() {
         let keys = SecureBootKeys { platform: vec![1; 5], ..SecureBootKeys::default() };
-        let names = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-        let variables = keys.variables();
-        let has = |name: &str| variables.windows(2 * name.len()).any(|bytes| bytes == names(name));
-        assert_eq!(["PK", "KEK", "db", "MokListRT"].map(has), [true, true, false, false]);
+        let written = |variable: &Variable<'_>| !variable.bytes().is_empty();
+        let written: Vec<bool> = keys.variables().iter().map(written).collect();
+        assert_eq!(written, [true, true, false, false, false]);
     }
 
     #[test]
-    fn variables_are_put_into_an_empty_store_and_nowhere_else() {
-        let filled_flash = filled(flash(8), &[1, 2, 3, 4]).unwrap();
-        assert_eq!(filled_flash[..100], flash(8)[..100]);
-        assert_eq!(filled_flash[100..108], [1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(filled_flash[108..], [7; 10]);
-        let error = filled(flash(8), &[0; 9]).unwrap_err();
-        assert_eq!(error.to_string(), "9 bytes of keys are too many for the firmware");
-        for odd in [filled_flash, flash(8)[..107].to_vec(), flash(8)[..90].to_vec(), vec![0; 100], vec![]] {
-            let error = filled(odd, &[1]).unwrap_err();
-            assert!(error.to_string().ends_with("is not an empty variable store"), "{error}");
+    fn grub_gets_the_command_line_and_nothing_that_it_could_change() {
+        let menu = super::menu("console=ttyS0 panic=-1").unwrap();
+        assert_eq!(menu, "linux /vmlinuz console=ttyS0 panic=-1\ninitrd /initrd\nboot\n");
+        for odd in ["a=$b", "a;b", "a\nb", "a='b c'", "a#b", "{a}"] {
+            assert!(super::menu(odd).unwrap_err().to_string().starts_with("GRUB could"), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn the_disk_has_what_firmware_shim_and_grub_look_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, name).unwrap();
+            path
+        };
+        let boot = SignedBoot { shim: file("shim"), grub: file("grub"), machine_owner: Vec::new() };
+        let (vmlinuz, initrd) = (file("kernel"), file("archive"));
+        let started = Started { vmlinuz: &vmlinuz, initrd: &initrd, command_line: "quiet" };
+        let arguments = boot.disk(started, directory.path()).unwrap();
+        let partition = directory.path().join("partition");
+        assert!(arguments[1].to_string_lossy().ends_with(&*partition.to_string_lossy()), "{arguments:?}");
+        for (name, content) in [
+            ("EFI/BOOT/BOOTX64.EFI", "shim"),
+            ("EFI/BOOT/grubx64.efi", "grub"),
+            ("vmlinuz", "kernel"),
+            ("initrd", "archive"),
+        ] {
+            assert_eq!(fs::read_to_string(partition.join(name)).unwrap(), content);
         }
     }
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::command::{Command, Output};
 use crate::console::{KernelProblem, last_lines, panic_line, problems_in, strip_ansi};
-use crate::firmware::Firmware;
+use crate::firmware::{Firmware, Started};
 use crate::monitor::{Monitor, Switchboard};
 use crate::protocol::{self, AnswerReader, quote};
 use crate::transcript::Transcript;
@@ -144,7 +144,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Console {
+    /// Whole lines.
     text: String,
+    /// The last one, as far as it has come: a boot loader's screen has no lines.
+    unfinished: String,
     ended: bool,
 }
 
@@ -156,6 +159,29 @@ impl Guest {
         guest.wait_until_ready(started + spec.boot_timeout, spec.boot_timeout)?;
         guest.boot_time = started.elapsed();
         Ok(guest)
+    }
+
+    /// Boots a machine that must not get as far as its system: waits until its console says these words, and stops it.
+    /// Gives all that the console said.
+    pub fn boot_until_console_says(spec: &BootSpec, words: &str) -> Result<String, VmError> {
+        let deadline = Instant::now() + spec.boot_timeout;
+        let guest = Self::launch(spec, Saving::Impossible, &[])?;
+        let mut console = guest.shared.console();
+        loop {
+            let said = format!("{}{}", console.text, console.unfinished);
+            if said.contains(words) {
+                return Ok(said);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if console.ended || left.is_zero() {
+                drop(console);
+                return Err(
+                    guest.no_boot(format!("it ended, or was on for too long, before it said {words:?}"))
+                );
+            }
+            console =
+                guest.shared.changed.wait_timeout(console, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Goes on where [`Self::save`] stopped a machine, with the same `spec` but for what is on the host: the disks must be
@@ -198,8 +224,10 @@ impl Guest {
             .map_err(|e| VmError::io("make the transcript", e))?;
         let shared = Arc::new(Shared { console: Mutex::default(), changed: Condvar::new(), transcript });
 
-        let mut arguments = qemu_arguments(spec, &initrd);
-        arguments.extend(spec.firmware.arguments(files.path())?);
+        let mut arguments = qemu_arguments(spec);
+        let command_line = command_line(&spec.kernel_args);
+        let started = Started { vmlinuz: &spec.vmlinuz, initrd: &initrd, command_line: &command_line };
+        arguments.extend(spec.firmware.arguments(started, files.path())?);
         arguments.extend(more.iter().map(OsString::from));
         let switchboard = match saving {
             Saving::Impossible => None,
@@ -405,11 +433,12 @@ impl Guest {
                 }
             }
         };
-        Err(VmError::NoBoot {
-            reason,
-            last_lines: last_lines(&self.shared.console().text, LAST_LINES),
-            transcript: self.shared.transcript.keep(),
-        })
+        Err(self.no_boot(reason))
+    }
+
+    fn no_boot(&self, reason: String) -> VmError {
+        let last_lines = last_lines(&self.shared.console().text, LAST_LINES);
+        VmError::NoBoot { reason, last_lines, transcript: self.shared.transcript.keep() }
     }
 
     fn run_script(
@@ -580,16 +609,35 @@ fn start(arguments: Vec<OsString>, shared: Arc<Shared>) -> Result<(Child, JoinHa
     Ok((child, thread))
 }
 
-/// Collects the console line by line until QEMU ends.
-fn read_console(console: impl Read, shared: &Shared) {
-    let mut reader = BufReader::new(console);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        let text = strip_ansi(&String::from_utf8_lossy(&line));
-        shared.transcript.write("console", &text);
-        shared.console().text.push_str(&text);
+/// Collects the console until QEMU ends: whole lines, and of the last one what has come of it.
+fn read_console(mut console: impl Read, shared: &Shared) {
+    let text = |bytes: &[u8]| -> String {
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        lines.map(|line| strip_ansi(&String::from_utf8_lossy(line))).collect()
+    };
+    let (mut chunk, mut line) = (vec![0; 64 * 1024], Vec::new());
+    loop {
+        let ended = match console.read(&mut chunk) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Ok(count) if count > 0 => {
+                line.extend_from_slice(&chunk[..count]);
+                false
+            }
+            _ => true,
+        };
+        let whole = line.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = line.split_off(if ended { line.len() } else { whole });
+        let lines = text(&line);
+        shared.transcript.write("console", &lines);
+        let mut console = shared.console();
+        console.text.push_str(&lines);
+        console.unfinished = text(&rest);
+        drop(console);
         shared.changed.notify_all();
-        line.clear();
+        if ended {
+            return;
+        }
+        line = rest;
     }
 }
 
@@ -611,12 +659,16 @@ fn shown(bytes: &[u8]) -> String {
     }
 }
 
-fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
-    let mut append = String::from("console=ttyS0 panic=-1 random.trust_cpu=on");
-    for argument in &spec.kernel_args {
-        append.push(' ');
-        append.push_str(argument);
+fn command_line(more: &[String]) -> String {
+    let mut line = String::from("console=ttyS0 panic=-1 random.trust_cpu=on");
+    for argument in more {
+        line.push(' ');
+        line.push_str(argument);
     }
+    line
+}
+
+fn qemu_arguments(spec: &BootSpec) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
@@ -645,8 +697,5 @@ fn qemu_arguments(spec: &BootSpec, initrd: &Path) -> Vec<OsString> {
         add(&["-drive", &format!("if=none,format=raw,cache.no-flush=on,id=disk{index},file={path}")]);
         add(&["-device", &format!("virtio-blk-pci,drive=disk{index}")]);
     }
-    add(&["-append", &append]);
-    arguments.extend(["-kernel".into(), spec.vmlinuz.clone().into_os_string()]);
-    arguments.extend(["-initrd".into(), initrd.as_os_str().to_os_string()]);
     arguments
 }

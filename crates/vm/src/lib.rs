@@ -21,11 +21,12 @@ mod protocol;
 pub mod testing;
 mod transcript;
 mod tree;
+mod variables;
 
 pub use command::{Command, Output};
 pub use console::{KernelProblem, problems_in, strip_ansi};
 pub use error::VmError;
-pub use firmware::{Firmware, SecureBootKeys};
+pub use firmware::{Firmware, SecureBootKeys, SignedBoot};
 pub use guest::{BootSpec, Forward, Guest, Mark, Network, Saving, USER};
 pub use initramfs::Initramfs;
 pub use program::{compile_static, machine_version, strip};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{KernelTree, VmError, strip};
+use crate::{KernelTree, SignedBoot, VmError, strip};
 
 /// Where `cargo xtask fetch` puts kernels, if not in `target/kernels` of the workspace.
 pub const KERNELS: &str = "LIVEPATCH_KERNELS";
@@ -60,7 +60,25 @@ pub fn kernel(name: &str) -> Result<Option<FetchedKernel>, VmError> {
         let tree = KernelTree::open(&directory.join("image"))?;
         return Ok(Some(FetchedKernel { directory, tree }));
     }
-    let error = VmError::NotFetched { name: name.into(), dir: kernels_directory() };
+    missing(VmError::NotFetched { name: name.into(), dir: kernels_directory() })
+}
+
+/// Where the boot loaders that Debian signed are, beside the kernels.
+pub const BOOT_LOADERS: &str = "boot-loaders";
+
+/// The boot loaders that start Debian's kernels under Secure Boot, with these certificates enrolled (DER). Without them a
+/// test cannot run: see [`kernel`].
+pub fn signed_boot(machine_owner: Vec<Vec<u8>>) -> Result<Option<SignedBoot>, VmError> {
+    let dir = kernels_directory().join(BOOT_LOADERS);
+    let [shim, grub] = ["shimx64.efi.signed", "grubx64.efi.signed"].map(|name| dir.join(name));
+    if shim.exists() && grub.exists() {
+        return Ok(Some(SignedBoot { shim, grub, machine_owner }));
+    }
+    missing(VmError::NoBootLoaders { dir })
+}
+
+/// What a test needs is not here.
+fn missing<T>(error: VmError) -> Result<Option<T>, VmError> {
     if std::env::var_os(REQUIRE_VM).is_some_and(|value| value == "1") {
         return Err(error);
     }

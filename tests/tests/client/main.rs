@@ -8,6 +8,7 @@ mod enforced;
 mod host;
 mod life;
 mod middlebox;
+mod namesake;
 mod patches;
 mod rebuilt;
 mod refusals;
