@@ -75,3 +75,19 @@ fn what_is_kept_stays_small() {
     assert!(problem.message.contains("where 4194304 are allowed"), "{problem}");
     assert_eq!(open(directory.path()).lock().kept, Some(kept));
 }
+
+/// Of what was remembered before a later root, or before root began anew, only withdrawals are left.
+#[test]
+fn what_a_later_root_leaves() {
+    let before = Kept::parse(include_bytes!("../../../tests/vendor.json")).unwrap();
+    let kernels = |kept: &Kept| {
+        let file: serde_json::Value = serde_json::from_slice(&kept.to_bytes().unwrap()).unwrap();
+        file["kernels"].as_array().unwrap().clone()
+    };
+    let mut expected = kernels(&before);
+    assert_eq!(expected.len(), 1);
+    (expected[0]["targets"], expected[0]["allowance"]) = (0.into(), serde_json::Value::Null);
+    assert_eq!(kernels(&before.with_root_of(before.state.clone())), expected);
+    let anew = Kept::pin(&before.state.root_bytes()).unwrap();
+    assert_eq!(kernels(&anew.with_withdrawals_of(&before)), expected);
+}
