@@ -901,6 +901,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_in_memory_alone_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let prepared = Prepared {
+            version: PatchVersion::parse("1.1").unwrap(),
+            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            stage: Stage::Downloaded,
+        };
+        store.update(|state| state.prepared = Some(prepared.clone())).unwrap();
+        assert_eq!(store.get().prepared, Some(prepared.clone()));
+        assert!(!directory.path().join(FILE_NAME).exists());
+        // It goes along with what is.
+        store.update(|state| state.channel = Channel::Open).unwrap();
+        assert_eq!(store.get().prepared, Some(prepared));
+        assert_eq!(open(directory.path()).get(), State { channel: Channel::Open, ..State::new() });
+    }
+
     /// The last byte that documents may fill; root may fill more.
     #[test]
     fn what_may_be_noted() {
