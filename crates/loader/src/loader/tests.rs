@@ -42,6 +42,7 @@ fn root_goes_before_the_agent() {
     std::thread::scope(|threads| {
         let roots = threads.spawn(|| loader.clear());
         while loader.root_waits.load(Ordering::SeqCst) == 0 {
+            assert!(!roots.is_finished(), "it waits for what is under way");
             std::thread::yield_now();
         }
         // An agent that was let in would wait for what is under way.
