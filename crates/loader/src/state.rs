@@ -806,6 +806,139 @@ mod tests {
         assert_eq!(state.latest_issued, Some(day(17)));
     }
 
+    fn withdrawing(kernel: u8, channel: &str, version: u64, withdrawn: Vec<PatchVersion>) -> KernelDocument {
+        KernelDocument {
+            schema: 1,
+            critical: vec![],
+            kernel: livepatch_types::KernelIdentity {
+                architecture: livepatch_types::Architecture::Amd64,
+                release: livepatch_types::KernelRelease::parse("6.1.0").unwrap(),
+                build_id: BuildId::from_bytes(&[kernel; 20]).unwrap(),
+            },
+            channel: Tier::parse(channel).unwrap(),
+            version,
+            issued: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::MAX,
+            poll_hint_seconds: None,
+            target: None,
+            vendor: None,
+            coverage: None,
+            withdrawn,
+        }
+    }
+
+    fn versions(minors: impl IntoIterator<Item = usize>) -> Vec<PatchVersion> {
+        minors.into_iter().map(|minor| PatchVersion::parse(&format!("1.{minor}")).unwrap()).collect()
+    }
+
+    /// Each operator, kernel and channel has a row of its own, whose highest version counts.
+    #[test]
+    fn documents_are_remembered_apart() {
+        let mut state = golden();
+        let documents = [
+            ("site", 1, "stable", 9),
+            ("site", 1, "stable", 8),
+            ("other", 1, "stable", 3),
+            ("site", 2, "stable", 4),
+            ("site", 1, "beta", 5),
+        ];
+        for (operator, kernel, channel, number) in documents {
+            let document = withdrawing(kernel, channel, number, versions([number as usize]));
+            state.remember_seen(operator, &document).unwrap();
+        }
+        let seen =
+            state.seen.iter().map(|seen| (seen.operator.as_str(), seen.version, seen.withdrawn.clone()));
+        let expected = [
+            ("site", 9, versions([0, 8, 9])),
+            ("other", 3, versions([3])),
+            ("site", 4, versions([4])),
+            ("site", 5, versions([5])),
+        ];
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+    }
+
+    /// The limit is for what is new: an earlier version had none, and a host that has more goes on with what it has.
+    #[test]
+    fn no_more_withdrawals_than_so_many() {
+        let mut state = golden();
+        let withdraw = |state: &mut State, number, count| {
+            let document = withdrawing(1, "stable", number, versions(0..count));
+            state.remember_seen("site", &document).map_err(|problem| problem.code)
+        };
+        assert_eq!(withdraw(&mut state, 8, MAX_WITHDRAWN), Ok(()));
+        let before = state.clone();
+        assert_eq!(withdraw(&mut state, 9, MAX_WITHDRAWN + 1), Err("document-withdraws-too-many"));
+        assert_eq!(state, before);
+        state.seen[0].withdrawn = versions(0..MAX_WITHDRAWN + 2);
+        assert_eq!(withdraw(&mut state, 10, MAX_WITHDRAWN + 1), Ok(()));
+        assert_eq!(state.seen[0].version, 10);
+        assert_eq!(withdraw(&mut state, 11, MAX_WITHDRAWN + 3), Err("document-withdraws-too-many"));
+    }
+
+    /// Of operators that do not speak any more the last rows stay, without what they withdrew; of the one that does all stay.
+    #[test]
+    fn what_is_kept_of_other_operators() {
+        let row = |operator: &str, version| Seen {
+            operator: operator.into(),
+            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            channel: Tier::parse("stable").unwrap(),
+            version,
+            withdrawn: versions([1]),
+        };
+        let most = MOST_SEEN_OF_OTHERS as u64;
+        for others in [0, 1, most, most + 1, most + 3] {
+            let mut state = State::new();
+            state.seen.push(row("own", 0));
+            state.seen.extend((1..=others).map(|number| row(&format!("other {number}"), number)));
+            state.seen.push(row("own", others + 1));
+            state.forget_other_operators("own");
+            let first = others.saturating_sub(most);
+            let expected: Vec<_> = std::iter::once(0).chain(first + 1..=others + 1).collect();
+            assert_eq!(state.seen.iter().map(|seen| seen.version).collect::<Vec<_>>(), expected, "{others}");
+            for seen in state.seen {
+                assert_eq!(seen.withdrawn.is_empty(), seen.operator != "own", "{}", seen.operator);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_memory_alone_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let prepared = Prepared {
+            version: PatchVersion::parse("1.1").unwrap(),
+            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            stage: Stage::Downloaded,
+        };
+        store.update(|state| state.prepared = Some(prepared.clone())).unwrap();
+        assert_eq!(store.get().prepared, Some(prepared.clone()));
+        assert!(!directory.path().join(FILE_NAME).exists());
+        // It goes along with what is.
+        store.update(|state| state.channel = Channel::Open).unwrap();
+        assert_eq!(store.get().prepared, Some(prepared));
+        assert_eq!(open(directory.path()).get(), State { channel: Channel::Open, ..State::new() });
+    }
+
+    /// The last byte that documents may fill; root may fill more.
+    #[test]
+    fn what_may_be_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let of = |length: usize| State { document: Some("x".repeat(length)), ..State::new() };
+        let most = MAX_NOTED_BYTES as usize - serde_json::to_vec_pretty(&of(0)).unwrap().len();
+        let note = |length| {
+            store.note_if(|state| {
+                *state = of(length);
+                Ok(())
+            })
+        };
+        assert_eq!((note(most), store.get()), (Ok(()), of(most)));
+        assert_eq!(note(most + 1).unwrap_err().code, "state-full");
+        assert_eq!(store.get(), of(most));
+        assert_eq!(store.update(|state| *state = of(most + 1)), Ok(()));
+        assert_eq!(open(directory.path()).get(), of(most + 1));
+    }
+
     /// An image has what was seen of others, and nothing of the machine that it was made on.
     #[test]
     fn what_an_image_keeps() {

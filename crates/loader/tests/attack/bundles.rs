@@ -9,6 +9,7 @@ use livepatch_types::KernelIdentity;
 use crate::repository::*;
 use crate::signing::*;
 use crate::stage::*;
+use crate::vendor::after_the_theft;
 
 /// A host with the vendor's certificate and root, and neither a server nor an operator.
 pub(crate) fn host() -> (Stage, Repository) {
@@ -387,4 +388,30 @@ fn attack_bundle_without_the_vendors_root() {
     std::fs::rename(certificate.with_extension("away"), &certificate).unwrap();
     assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
     assert_eq!(apply(&stage, &bundle), "ok");
+}
+
+/// What is wrong with the vendor's root on the host counts, whatever a bundle has; but for roots in between, which it may
+/// bring.
+#[test]
+fn attack_bundle_where_the_vendors_root_is_wrong() {
+    unattacked();
+    let (stage, mut repository) = running();
+    let path = stage.directory.path().join("vendor-root.json");
+    let seen = || stage.view().vendor.unwrap().seen;
+    let before = seen();
+    repository.allow("1.2", &good("1.2"));
+    let next = good_bundle("1.2", repository.files());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((apply(&stage, &next), seen()), ("vendor-root-missing".into(), before.clone()));
+    std::fs::write(&path, "{").unwrap();
+    assert_eq!((apply(&stage, &next), seen()), ("trust-unreadable".into(), before));
+    // A later root is pinned: what the former ones allow installs nothing new.
+    let (second, mut third) = (after_the_theft(&repository, 2), after_the_theft(&repository, 3));
+    std::fs::write(&path, third.root_file()).unwrap();
+    assert_eq!(apply(&stage, &next), "vendor-root-newer-pinned");
+    stage.is_untouched();
+    let mut files = third.release().files();
+    files.extend(second.files().into_iter().filter(|(path, _)| path.ends_with("2.root.json")));
+    assert_eq!(apply(&stage, &good_bundle("1.2", files)), "ok");
+    assert_eq!((stage.livepatches(), stage.view().vendor_problem), (vec!["livepatch_1_2".into()], None));
 }

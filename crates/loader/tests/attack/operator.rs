@@ -464,6 +464,52 @@ fn attack_newer_pinned_root_that_does_not_follow() {
     }
 }
 
+/// Root resets what is remembered: the root stays that came after the pinned one, and what was seen of its documents.
+#[test]
+fn attack_key_that_was_taken_away_before_a_reset() {
+    unattacked();
+    let stage = running();
+    assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "ok");
+    assert_eq!(stage.note(&by(NEXT, &offer(5, "1.1"))), "ok");
+    assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
+    assert_eq!(stage.view().operator.unwrap().root, 2);
+    for (seed, number, expected) in [(DOCUMENTS, 6, "document-wrong-signer"), (NEXT, 4, "document-rollback")]
+    {
+        let envelope = by(seed, &offer(number, "1.2"));
+        assert_eq!(stage.note(&envelope), expected);
+        stage.insist(&envelope, &good("1.2"));
+        stage.is_untouched();
+    }
+}
+
+/// Root goes over to another operator and back: the other one's root takes none of the first one's keys away, and what was
+/// seen of the first one stays seen.
+#[test]
+fn attack_older_document_after_a_while_with_another_operator() {
+    unattacked();
+    let stage = running();
+    let host = stage.view().host.unwrap();
+    assert_eq!(stage.note(&by(DOCUMENTS, &offer(5, "1.1"))), "ok");
+    assert_eq!(stage.assign(&assign(host, "stable", 5, &pair(ASSIGNMENTS))), "ok");
+    let mut other = operator_root(1, &[NEXT], &[36]);
+    other.repository = "another".parse().unwrap();
+    for root_file in [sign(&other, &ROOT_KEYS), first_root()] {
+        pin(&stage, &root_file);
+        assert_eq!(code(&root(&stage.roots, RootRequest::ResetTrust)), "ok");
+        assert_eq!(stage.view().problem, None);
+    }
+    assert_eq!(stage.view().operator.unwrap().repository.as_str(), "example-fleet");
+    assert_eq!(stage.assign(&assign(host, "beta", 4, &pair(ASSIGNMENTS))), "assignment-rollback");
+    let envelope = by(DOCUMENTS, &offer(4, "1.2"));
+    assert_eq!(stage.note(&envelope), "document-rollback");
+    stage.insist(&envelope, &good("1.2"));
+    stage.is_untouched();
+    assert_eq!(
+        (stage.note(&by(DOCUMENTS, &offer(6, "1.2"))), stage.apply(&good("1.2"))),
+        ("ok".into(), "ok".into())
+    );
+}
+
 /// A host that was held to one key gets a root that names it: what was seen stays seen, and the key can be exchanged.
 #[test]
 fn from_one_key_to_a_root() {
@@ -478,9 +524,18 @@ fn from_one_key_to_a_root() {
     );
     std::fs::write(path("operator-root.json"), first_root()).unwrap();
     assert_eq!(stage.note(&by(DOCUMENTS, &offer(4, "1.2"))), "document-rollback");
+    // So does the time at which it was signed: a clock that is set back is seen.
+    stage.at("2026-11-23T12:00:00Z");
+    let mut earlier = offer(6, "1.2");
+    earlier.issued = "2026-11-23T06:00:00Z".parse().unwrap();
+    let envelope = by(DOCUMENTS, &earlier);
+    assert_eq!((stage.note(&envelope), stage.converge()), ("ok".into(), "clock-behind".into()));
+    stage.insist(&envelope, &good("1.2"));
+    stage.is_untouched();
+    stage.at(NOW);
     std::fs::remove_file(path("operator.pub")).unwrap();
     assert_eq!(stage.view().problem, None);
-    assert_eq!(stage.view().document.unwrap().version, 5);
+    assert_eq!(stage.view().document.unwrap().version, 6);
     assert_eq!(bring(&stage, &sign(&next_root(), &ROOT_KEYS)), "ok");
     assert_eq!(
         (stage.note(&by(NEXT, &offer(6, "1.2"))), stage.apply(&good("1.2"))),

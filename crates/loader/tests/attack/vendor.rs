@@ -391,7 +391,7 @@ fn attack_vendors_root_removed() {
 }
 
 /// The vendor's root of this version, by which another key releases.
-fn after_the_theft(repository: &Repository, number: u64) -> Repository {
+pub(crate) fn after_the_theft(repository: &Repository, number: u64) -> Repository {
     const NEXT: u8 = 7;
     let mut next = repository.clone();
     next.root.header.version = number;

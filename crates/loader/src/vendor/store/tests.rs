@@ -75,3 +75,25 @@ fn what_is_kept_stays_small() {
     assert!(problem.message.contains("where 4194304 are allowed"), "{problem}");
     assert_eq!(open(directory.path()).lock().kept, Some(kept));
 }
+
+/// Of what was remembered before a later root, or before root began anew, only withdrawals are left. What was seen stays, if
+/// the later root leaves it, and with it when it expires: else it would not be read again.
+#[test]
+fn what_a_later_root_leaves() {
+    let before = Kept::parse(include_bytes!("../../../tests/vendor.json")).unwrap();
+    let file = |kept: &Kept| -> serde_json::Value {
+        let bytes = kept.to_bytes().unwrap();
+        assert_eq!(Kept::parse(&bytes).as_ref(), Ok(kept));
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let mut expected = file(&before);
+    assert_eq!(expected["kernels"].as_array().unwrap().len(), 1);
+    let of = &mut expected["kernels"][0];
+    (of["targets"], of["allowance"]) = (0.into(), serde_json::Value::Null);
+    assert_eq!(file(&before.with_root_of(before.state.clone())), expected);
+    let anew = Kept::pin(&before.state.root_bytes()).unwrap();
+    for kept in [before.with_root_of(anew.state.clone()), anew.with_withdrawals_of(&before)] {
+        let file = file(&kept);
+        assert_eq!((&file["kernels"], file["expires"].as_object().unwrap().len()), (&expected["kernels"], 0));
+    }
+}
