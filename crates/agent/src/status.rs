@@ -97,12 +97,14 @@ pub(crate) fn place(view: &View, version: PatchVersion) -> Option<Place> {
 
 /// What is of no consequence for the livepatch, and to be mended all the same.
 fn notes(live: &Live) -> impl Iterator<Item = Failure> {
-    let reports = live.reports_problem.as_ref().map(|problem| {
-        let Failure { message, hints, .. } = problem.to_failure();
-        let message = format!("the server does not take what this host tells: {message}");
-        Failure { code: "reports-refused".into(), message, hints }
-    });
+    let reports = live.reports_problem.as_ref().map(|problem| reports_refused(problem).to_failure());
     live.view.observer_problem.clone().into_iter().chain(reports)
+}
+
+/// The server answers, and takes no reports of this host.
+pub(crate) fn reports_refused(why: &Problem) -> Problem {
+    let message = format!("the server does not take what this host tells: {why}");
+    Problem { code: "reports-refused".into(), message, ..why.clone() }
 }
 
 /// The CVEs that the livepatch of ours wholly fixes which all tasks run: while the next one takes its place, it still is this

@@ -93,6 +93,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_thread() {
+        let error = std::io::Error::other("so it is");
+        insta::assert_snapshot!(no_thread(&error), @"no thread can be made to ask it: so it is");
+    }
+
+    #[test]
     fn answers() {
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Ok((200, &b"{}"[..])));
         assert_eq!(parse(b"HTTP/1.1 409 Conflict\r\ncontent-length:2\r\n\r\n{}"), Ok((409, &b"{}"[..])));

@@ -64,18 +64,20 @@ fn a_namesake_of_a_patched_module_is_never_patched() {
     );
     refused(&host, "modprobe would load updates/cls_u32.ko");
 
-    // The distribution's own.
+    // It comes when the livepatch is there, which does not let it in.
     host.shell("cd /lib/modules/$(uname -r); rm -r updates; mv shipped modules.dep; rmmod cls_u32 || true");
     host.expect(&["refresh"], 0);
-    host.shell("modprobe cls_u32");
-    assert_eq!((host.problem(), host.checks()), (None, [0, 0]));
-
-    // It comes when the livepatch is there, which does not let it in.
-    host.shell("rmmod cls_u32; ! insmod /namesake.ko");
+    host.shell("! insmod /namesake.ko");
     let says = "module cls_u32 was built out of tree and is not the one that this livepatch is for";
     assert_eq!(host.shell(&format!("dmesg | grep -c '{says}'")), "1");
     assert_eq!(host.shell("grep -c '^cls_u32 ' /proc/modules || true"), "0");
     host.expect(&["refresh"], 0);
     assert_eq!((host.problem(), host.status().patch.state), (None, PatchState::Applied));
+
+    // The distribution's own. Before Linux 6.3 a livepatch goes to no module a second time (docs/building.md).
+    host.expect(&["revert"], 0);
+    host.expect(&["apply"], 0);
+    host.shell("modprobe cls_u32");
+    assert_eq!((host.problem(), host.checks()), (None, [0, 0]));
     host.finish();
 }

@@ -10,7 +10,7 @@ use livepatch_loader_api::View;
 
 use super::*;
 use crate::server::problems::{Odd, bad_ca_file, bad_proxy, bad_tls, odd, refusal_of, too_large};
-use crate::{agent, cohort, log, sockets, state, vendor};
+use crate::{agent, cohort, log, sockets, state, status, vendor};
 
 /// As the client prints it: a line, and what to do. Each is in the style of the house.
 fn said(problems: impl IntoIterator<Item = Problem>) -> String {
@@ -37,6 +37,7 @@ fn of_the_host() {
         agent::already_enabled(),
         agent::not_enabled(),
         agent::no_server(),
+        status::reports_refused(&Problem::new("server-refused", "so it is", "a hint")),
         state::unreadable(path, "so it is"),
         state::not_written(path, &io_error()),
         sockets::not_root(),
@@ -53,6 +54,8 @@ fn of_the_host() {
     hint: `livepatch enable --token-file FILE` enrols it
     no server is configured (no-server)
     hint: set server = "https://…" in the configuration and restart the daemon
+    the server does not take what this host tells: so it is (reports-refused)
+    hint: a hint
     cannot use /the/file: so it is (state-unreadable)
     hint: `livepatch enable` sets the file aside and begins anew
     cannot write /the/file: so it is (state-not-written)

@@ -9,7 +9,7 @@ use livepatch_kernel::LoadRefusal;
 use livepatch_manifest::{AssignmentError, BundleError, SupportError};
 use livepatch_observer_api::{AskError, Holder, Seen, Stall};
 use livepatch_transparency::Refusal as LogRefusal;
-use livepatch_trust::{Kind, Refusal, RepositoryName, Role};
+use livepatch_trust::{Kind, NEW_ROOTS, Refusal, RepositoryName, Role};
 use livepatch_types::{
     Architecture, BuildId, HostId, KernelIdentity, KernelRelease, ModuleName, PatchVersion, Sha256Digest,
     Stage, StageEvent, Tier,
@@ -338,6 +338,8 @@ fn of_bundles() {
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     there are more keys than 9 (vendor-oversized)
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
+    there are more new roots than 256 (vendor-oversized)
+    hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     timestamp.json does not parse: so it is (vendor-malformed)
     hint: it is not what the vendor signed whose root is pinned here; get the bundle again, from them
     the metadata is of type "root" where timestamp is expected (vendor-malformed)
@@ -409,6 +411,7 @@ fn refusals() -> Vec<Refusal> {
     vec![
         Refusal::TooLong { what: what.clone(), limit: 9 },
         Refusal::TooMany { what: "keys", limit: 9 },
+        Refusal::TooMany { what: NEW_ROOTS, limit: 256 },
         Refusal::Malformed { what: "timestamp.json", why: why() },
         Refusal::WrongType { expected: role, actual: "root".into() },
         Refusal::Format("2".into()),
@@ -468,6 +471,8 @@ fn of_the_vendors_repository() {
     hint: the server or a mirror serves something else; tell its operator
     there are more keys than 9 (vendor-oversized)
     hint: the server or a mirror serves something else; tell its operator
+    there are more new roots than 256 (vendor-oversized)
+    hint: those that were taken are kept: `livepatch refresh` goes on from there
     timestamp.json does not parse: so it is (vendor-malformed)
     hint: the server or a mirror serves something else; tell its operator
     the metadata is of type "root" where timestamp is expected (vendor-malformed)
@@ -565,6 +570,8 @@ fn of_the_operators_root() {
     the operator's root: timestamp.json is longer than the 9 bytes that it may have (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: there are more keys than 9 (operator-bad-root)
+    hint: the server serves another root than the operator signed; tell its operator
+    the operator's root: there are more new roots than 256 (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
     the operator's root: timestamp.json does not parse: so it is (operator-bad-root)
     hint: the server serves another root than the operator signed; tell its operator
