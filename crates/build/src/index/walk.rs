@@ -149,6 +149,7 @@ fn suite(
         report.packages += packages.len();
         let to_fetch =
             packages.iter().filter(|package| index.of_package(&package.entry.sha256).is_none()).count();
+        let mut fetched = 0;
         for pooled in packages {
             let entry = &pooled.entry;
             let known = index.of_package(&entry.sha256).map(|row| Kernel {
@@ -160,12 +161,16 @@ fn suite(
             let kernel = match known {
                 Some(kernel) => kernel,
                 None => {
-                    let (nth, mib) = (report.fetched + 1, entry.size_bytes.div_ceil(1 << 20));
+                    let mib = entry.size_bytes.div_ceil(1 << 20);
                     progress(&format!(
-                        "{}: fetching {} {} ({mib} MiB), {nth} of {to_fetch}",
-                        source.suite, entry.package, entry.version
+                        "{}: {} fetching {} {} ({mib} MiB)",
+                        source.suite,
+                        bar(fetched, to_fetch),
+                        entry.package,
+                        entry.version
                     ));
                     let package = package(&source.repository, pooled)?;
+                    fetched += 1;
                     report.fetched += 1;
                     match identify(&package) {
                         Ok(kernel) => kernel,
@@ -189,6 +194,13 @@ fn suite(
     });
     save(walk.out, index, before)?;
     Ok(report)
+}
+
+/// How far it is, on a terminal and in a log: `[######--------------] 3 of 10`.
+fn bar(done: usize, of: usize) -> String {
+    const WIDTH: usize = 20;
+    let filled = (done * WIDTH / of.max(1)).min(WIDTH);
+    format!("[{}{}] {done} of {of}", "#".repeat(filled), "-".repeat(WIDTH - filled))
 }
 
 /// Writes the index when it is another than before.
@@ -400,4 +412,21 @@ fn matches_any(patterns: &[String], name: &str) -> bool {
         None => pattern == name,
     };
     patterns.is_empty() || patterns.iter().any(matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars() {
+        for (done, of, expected) in [
+            (0, 0, "[--------------------] 0 of 0"),
+            (0, 3, "[--------------------] 0 of 3"),
+            (3, 10, "[######--------------] 3 of 10"),
+            (7, 7, "[####################] 7 of 7"),
+        ] {
+            assert_eq!(bar(done, of), expected);
+        }
+    }
 }
