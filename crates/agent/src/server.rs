@@ -154,7 +154,7 @@ impl ServerClient {
     }
 
     /// Downloads a module object: never more than its signed size, and only with its signed digest. However it comes, it
-    /// takes no longer than [`DOWNLOAD_TIMEOUT`].
+    /// takes no longer than ten minutes.
     pub async fn object(&self, server: &str, object: &ModuleObject) -> Result<Vec<u8>, Problem> {
         if object.size_bytes > MAX_MODULE_BYTES {
             return Err(too_large(object.size_bytes));
