@@ -13,6 +13,7 @@ use crate::error::Error;
 /// What systemd makes for the daemon.
 const DIRECTORIES: &str = "/run/livepatch /var/lib/livepatch";
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
+const STATUS: &str = "livepatch status --format json";
 const SHORT: Duration = Duration::from_secs(60);
 /// Download, verification and transition, under emulation.
 const LONG: Duration = Duration::from_secs(180);
@@ -140,14 +141,11 @@ impl<'a> Machine<'a> {
     ) -> Result<f64, Error> {
         let ((), seconds) = session.step(&format!("guest# livepatch {arguments}"), |_| {
             self.guest.check(&Command::new("livepatch").args(arguments.split(' ')), LONG)?;
-            let (lines, count) = match applied {
-                Some(version) => {
-                    (format!("-e '\"state\": \"applied\"' -e '\"version\": \"{version}\"'"), "2")
-                }
-                None => ("-e '\"state\": \"unapplied\"'".to_owned(), "1"),
+            let seen = match applied {
+                Some(version) => is_applied(version),
+                None => format!("{STATUS} | grep -q '\"state\": \"unapplied\"'"),
             };
-            let status = format!("livepatch status --format json | grep -c {lines}");
-            Ok(self.guest.wait_for(&Command::shell(status), count, LONG)?)
+            Ok(self.guest.wait_for(&Command::shell(format!("{seen} && echo so")), "so", LONG)?)
         })?;
         Ok(seconds)
     }
@@ -156,9 +154,9 @@ impl<'a> Machine<'a> {
     pub(crate) fn refuses(&self, code: &str, applied: &str, session: &mut Session) -> Result<(), Error> {
         let (status, _) = session.step("guest# livepatch refresh", |_| {
             self.guest.run(&Command::new("livepatch").arg("refresh"), LONG)?;
-            let lines = format!("-e '\"code\": \"{code}\"' -e '\"version\": \"{applied}\"'");
-            let status = format!("livepatch status --format json | grep -c {lines}");
-            self.guest.wait_for(&Command::shell(status), "2", LONG)?;
+            let refused = format!("{STATUS} | grep -q '\"code\": \"{code}\"'");
+            let seen = format!("{refused} && {} && echo so", is_applied(applied));
+            self.guest.wait_for(&Command::shell(seen), "so", LONG)?;
             Ok(self.guest.check(&Command::shell("livepatch status | grep -A 1 ^problem:"), SHORT)?)
         })?;
         session.say(&status);
@@ -260,6 +258,11 @@ impl<'a> Machine<'a> {
     pub(crate) fn shutdown(self) -> Result<(), Error> {
         Ok(self.guest.shutdown()?)
     }
+}
+
+/// A script that ends with 0 when this livepatch is applied. State and version are neighbours in what the status has of it.
+fn is_applied(version: &str) -> String {
+    format!("{STATUS} | grep -A 1 '\"state\": \"applied\"' | grep -q '\"version\": \"{version}\"'")
 }
 
 /// Name of the check program: that of its source.
