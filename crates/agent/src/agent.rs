@@ -500,11 +500,6 @@ impl Agent {
         self.store.get().enrolment.is_some()
     }
 
-    /// Whether root has told the loader to take documents.
-    pub(crate) async fn is_loader_enabled(self: &Arc<Self>) -> Result<bool, Problem> {
-        Ok(self.ask(AgentRequest::Status, Vec::new()).await?.enabled)
-    }
-
     fn must_be_enabled(&self) -> Result<(), Problem> {
         if let Some(problem) = self.store.problem() {
             return Err(problem);

@@ -1,5 +1,5 @@
 //! The two local sockets: reading for all, acting for uid 0 by `SO_PEERCRED`, never by anything that the peer says.
-//! Programs that know the snap's sockets ask with other queries and methods: `legacy`.
+//! Programs that know the snap's sockets ask with other queries: `legacy`.
 
 mod legacy;
 mod listener;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -64,11 +64,10 @@ pub async fn serve_reading(agent: Arc<Agent>, listener: UnixListener) -> std::io
 /// Serves the commands, to uid 0 only.
 pub async fn serve_privileged(agent: Arc<Agent>, listener: UnixListener) -> std::io::Result<()> {
     let routes = Router::new()
-        .route("/enable", post(enable).put(legacy::enable))
+        .route("/enable", post(enable))
         .route(
             "/disable",
-            post(|State(agent): Agents| command(agent, |agent| async move { agent.disable().await }))
-                .put(legacy::disable),
+            post(|State(agent): Agents| command(agent, |agent| async move { agent.disable().await })),
         )
         .route(
             "/refresh",
@@ -94,9 +93,7 @@ async fn root_only(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next:
     if peer.uid == Some(0) {
         return next.run(request).await;
     }
-    let problem = not_root();
-    // Who puts is of those that show the text.
-    if request.method() == Method::PUT { legacy::refusal(&problem) } else { Refusal(problem).into_response() }
+    Refusal(not_root()).into_response()
 }
 
 /// Read-only, and nothing in it that the machine does not say to every user; the token is not in it.
@@ -149,7 +146,7 @@ impl IntoResponse for Refusal {
 fn status_code(problem: &Problem) -> StatusCode {
     match problem.code.as_ref() {
         "not-root" => StatusCode::FORBIDDEN,
-        "not-enabled" | "already-enabled" | "loader-has-the-say" => StatusCode::CONFLICT,
+        "not-enabled" | "already-enabled" => StatusCode::CONFLICT,
         "bad-request" => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -8,8 +8,8 @@
 //! | `livepatchd-priv.sock` | uid 0 by `SO_PEERCRED` | `POST /enable` | [`EnableRequest`] → [`Status`] |
 //! | | | `POST /disable`, `/refresh`, `/look`, `/prepare-image` | → [`Status`] |
 //!
-//! Programs that know the snap's sockets ask with a query (`GET /status?verbose=…`, `?verbosity=3&format=json`) or with `PUT`
-//! (`/enable?auth-token=…`, `/disable`) and get [`crate::legacy`]'s forms and texts.
+//! Programs that know the snap's socket ask with a query (`GET /status?verbose=…`, `?verbosity=3&format=json`) and get
+//! [`crate::legacy`]'s forms. Root's socket of the snap (`PUT /enable?auth-token=…`, `/disable`) is the client's, not the daemon's.
 //!
 //! Failures are [`Failure`] with a 4xx or 5xx status. What root has the loader do (revert, clear, …) goes over the loader's
 //! own socket.

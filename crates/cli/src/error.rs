@@ -106,6 +106,9 @@ pub enum CliError {
     /// mokutil did not import the certificate.
     #[error("mokutil did not import the certificate: {0}")]
     Mokutil(String),
+    /// Not started by systemd for a connection.
+    #[error("standard input is no connection: {0}")]
+    Connection(String),
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -142,6 +145,7 @@ impl CliError {
             | Self::NoUefi
             | Self::NoMokutil
             | Self::Mokutil(_)
+            | Self::Connection(_)
             | Self::Output(_) => Exit::Failed,
             Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
@@ -186,6 +190,9 @@ impl CliError {
                 "what it printed says why; keys are enrolled only where shim starts the system (`mokutil --sb-state`)".into(),
             ],
             Self::Setting { .. } => vec!["`canonical-livepatch config` shows every key with its value".into()],
+            Self::Connection(_) => vec![
+                "systemd starts this for each connection: `systemctl status livepatch-legacy-root.socket`".into(),
+            ],
             Self::Output(_) => vec!["look at where it goes: a full disk, a pipe that nobody reads".into()],
         }
     }

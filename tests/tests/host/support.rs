@@ -636,11 +636,6 @@ impl Daemons {
         self.agent.disable().await
     }
 
-    /// Root tells the loader alone.
-    pub(crate) async fn loader_disable(&self) -> Result<(), Problem> {
-        self.root(RootRequest::Disable).await
-    }
-
     pub(crate) async fn revert(&self) -> Result<(), Problem> {
         self.root(RootRequest::Revert).await?;
         self.agent.look().await

@@ -21,6 +21,17 @@ use crate::site::{Site, free_port};
 /// Where systemd looks for the earliest time that it believes a clock; otherwise that is when it was built.
 const EPOCH: &str = "/usr/lib/clock-epoch";
 const OFFLINE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Asks as those programs do that have an HTTP library talk to a Unix socket.
+const PUT: &str = "import http.client, socket, sys
+class Socket(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect('/var/snap/canonical-livepatch/current/livepatchd-priv.sock')
+asked = Socket('localhost', timeout=120)
+asked.request('PUT', sys.argv[1])
+answer = asked.getresponse()
+print(answer.status, answer.read().decode())
+";
 /// A CVE that no livepatch can fix.
 const FLOOR: [&str; 4] = ["--upgrade-for", "CVE-2026-1001", "--notice", "LSN-0113-1"];
 
@@ -63,6 +74,9 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     give_client(&mut machine, &bench.package("livepatch"), &site, port, &vendor);
     give_checks(&mut machine, made.path());
     give_images(&mut machine, kernel);
+    machine.give_file("livepatch-legacy-names.deb", 0o644, &bench.package("livepatch-legacy-names"));
+    machine.give("put.py", 0o644, PUT);
+    machine.give("another-token", 0o600, site.token("another", &[]));
     let versions = with_versions.then(|| Versions::give(bench, &site, &vendor, &mut machine));
     let host = machine.start();
     assert_eq!(host.shell("uname -r"), kernel.tree.release());
@@ -152,16 +166,40 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     unattended_upgrades_reboots(&host);
     needrestart_expects_the_same_kernel(&host, kernel);
 
-    // Disabled and purged, nothing is left.
     soak(&host);
+    let loads = as_software_properties(&host);
+
+    // Disabled and purged, nothing is left.
     host.shell("livepatch disable");
     systemctl_says(&host, "not enabled");
-    assert_eq!(kernel_of(&host), fixed(0, 1));
-    host.shell(&format!("{APT} purge livepatch"));
+    assert_eq!(kernel_of(&host), fixed(0, loads));
+    host.shell(&format!("{APT} purge livepatch livepatch-legacy-names"));
     host.note_files("after");
     assert_eq!(host.run("diff /var/tmp/before /var/tmp/after").text(), "");
     host.expect("ls /run/livepatch", 2);
     host.finish();
+}
+
+/// A program that knows the snap's socket takes the host out of the fleet, and into it again. How often livepatches were loaded since the boot.
+fn as_software_properties(host: &Running) -> u32 {
+    host.shell("dpkg --install /run/payload/livepatch-legacy-names.deb");
+    let put = "python3 /run/payload/put.py";
+    assert_eq!(host.shell(&format!("{put} /disable")), "200");
+    systemctl_says(host, "not enabled");
+    assert_eq!(kernel_of(host), fixed(0, 1));
+    let said = host.shell(&format!("{put} /disable"));
+    assert_eq!(
+        said,
+        "409 Machine is not enabled. Please run 'sudo canonical-livepatch enable' with a token of your server."
+    );
+    let said = host.shell(&format!("{put} /enable?auth-token=unknown"));
+    assert!(said.starts_with("500 Unknown Auth-Token"), "{said}");
+    host.expect("su user -c 'python3 /run/payload/put.py /disable'", 1);
+    assert_eq!(host.shell(&format!("{put} /enable?auth-token=$(cat /run/payload/another-token)")), "200");
+    // The token is not logged.
+    host.expect("journalctl --boot | grep -F $(cat /run/payload/another-token)", 1);
+    assert_eq!(kernel_of(host), fixed(2, 2));
+    2
 }
 
 /// Thirty days from now.

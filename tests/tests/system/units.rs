@@ -143,7 +143,15 @@ fn legacy_names(host: &Running) {
     for name in ["/usr/bin/canonical-livepatch", "/snap/bin/canonical-livepatch"] {
         host.expect(&format!("{name} status"), 1);
     }
-    host.shell("test -S /var/snap/canonical-livepatch/current/livepatchd.sock");
+    for socket in ["livepatchd.sock", "livepatchd-priv.sock"] {
+        host.shell(&format!("test -S /var/snap/canonical-livepatch/current/{socket}"));
+    }
+    let service = "/usr/lib/systemd/system/livepatch-legacy-root@.service";
+    let said = host.run(&format!("systemd-analyze verify --man=no {service}"));
+    assert!(!said.text().contains("livepatch"), "{}", said.text());
+    let said =
+        host.run(&format!("systemd-analyze security --no-pager --offline=true --threshold=12 {service}"));
+    assert_eq!(said.status, 0, "{}", said.text());
     host.shell("dpkg --purge livepatch-legacy-names");
 
     // What is there already stays, now and afterwards.

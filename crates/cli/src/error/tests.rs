@@ -24,7 +24,8 @@ fn each() -> Vec<CliError> {
         CliError::VendorCertificate(why.clone()),
         CliError::NoUefi,
         CliError::NoMokutil,
-        CliError::Mokutil(why),
+        CliError::Mokutil(why.clone()),
+        CliError::Connection(why),
         CliError::Output(std::io::Error::other("so it is")),
     ]
 }
@@ -104,6 +105,10 @@ fn what_stderr_gets() {
     error: mokutil did not import the certificate: so it is
 
     hint: what it printed says why; keys are enrolled only where shim starts the system (`mokutil --sb-state`)
+    ---
+    error: standard input is no connection: so it is
+
+    hint: systemd starts this for each connection: `systemctl status livepatch-legacy-root.socket`
     ---
     error: cannot write the output: so it is
 

@@ -64,6 +64,9 @@ pub(super) enum Command {
     },
     /// Whether this kernel gets no livepatches any more: exit code 0 if so, otherwise 1
     KernelUpgradeRequired,
+    /// Answer the request of a connection to root's socket, which is standard input; systemd starts it
+    #[command(hide = true)]
+    AnswerSocket,
     /// Print the version
     Version,
 }

@@ -7,6 +7,7 @@ mod arguments;
 mod change;
 mod config;
 mod message;
+mod socket;
 
 use std::io::Write;
 
@@ -82,6 +83,7 @@ pub fn run(
             let required = status.enabled && status.upgrade_required();
             return Ok(if required { Exit::Ok } else { Exit::Failed });
         }
+        Command::AnswerSocket => return socket::answer(&daemons),
         Command::Version => writeln!(out, "{}", env!("CARGO_PKG_VERSION"))?,
     }
     Ok(Exit::Ok)

@@ -1,5 +1,6 @@
 //! The program under its other name.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Output;
@@ -388,4 +389,80 @@ fn help_and_version() {
 
     Exit codes: 0 done, 1 failed or not enabled, 2 usage. The same client with more commands is livepatch(1).
     ");
+}
+
+/// What systemd starts for a connection to root's socket of the snap: the loader is told first, then the agent.
+#[test]
+fn requests_on_roots_socket_are_answered_as_the_commands_are() {
+    if !rustix::process::getuid().is_root() {
+        println!("SKIPPED: only root may ask");
+        return;
+    }
+    let put = |directory: &std::path::Path, request: &str| {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.write_all(request.as_bytes()).unwrap();
+        let output = on_a_socket(directory, theirs);
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).unwrap();
+        (output, answer)
+    };
+    for (line, body, request, expected) in [
+        (
+            "200 OK",
+            serde_json::to_string(&status()).unwrap(),
+            "PUT /enable?auth-token=a%2Dtoken",
+            "HTTP/1.1 200 OK",
+        ),
+        ("200 OK", serde_json::to_string(&status()).unwrap(), "PUT /disable", "HTTP/1.1 200 OK"),
+        ("409 Conflict", failure("not-enabled"), "PUT /disable", "HTTP/1.1 409 Conflict"),
+        (
+            "409 Conflict",
+            failure("already-enabled"),
+            "PUT /enable?auth-token=a-token",
+            "HTTP/1.1 409 Conflict",
+        ),
+        (
+            "500 Internal Server Error",
+            failure("unknown-token"),
+            "PUT /enable?auth-token=a-token",
+            "HTTP/1.1 500 Internal Server Error",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = answer(directory.path(), "livepatchd-priv.sock", line, &body);
+        let (output, answer) =
+            put(directory.path(), &format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+        let asked = daemon.join().unwrap();
+        assert!(asked.starts_with("POST /"), "{asked}");
+        assert_eq!(asked.contains("{\"token\":\"a-token\"}"), request.contains("enable?"), "{asked}");
+        assert!(answer.starts_with(&format!("{expected}\r\n")), "{answer}");
+        let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+        let is_done = expected.ends_with("OK");
+        assert_eq!((text.is_empty(), output.status.code()), (is_done, Some(i32::from(!is_done))), "{answer}");
+        assert!(
+            is_done
+                || ["Machine is not enabled", "Machine-token already exists!", "Unknown Auth-Token"]
+                    .iter()
+                    .any(|words| text.starts_with(words)),
+            "{text}"
+        );
+    }
+
+    // Neither is asked for what is no request, and what is no connection has no peer.
+    let directory = tempfile::tempdir().unwrap();
+    let (_, answer) = put(directory.path(), "GET /status HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+    let output = canonical_livepatch(directory.path(), &["answer-socket"], "PUT /disable HTTP/1.1\r\n\r\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(text(&output.stderr).starts_with("error: standard input is no connection: "));
+}
+
+fn on_a_socket(directory: &std::path::Path, stream: std::os::unix::net::UnixStream) -> Output {
+    let program = directory.join("canonical-livepatch");
+    if !program.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_livepatch"), &program).unwrap();
+    }
+    let mut command = std::process::Command::new(program);
+    command.arg("--runtime-dir").arg(directory).arg("--loader-dir").arg(directory).arg("answer-socket");
+    command.stdin(std::os::fd::OwnedFd::from(stream)).output().unwrap()
 }
