@@ -46,14 +46,11 @@ pub(super) fn answer(daemons: &Daemons<'_>) -> Result<Exit, CliError> {
     } else {
         Err(not_root())
     };
-    let (exit, (code, reason, text)) = match said {
+    let (exit, said) = match said {
         Ok(()) => (Exit::Ok, (200, "OK", String::new())),
         Err(said) => (Exit::Failed, said),
     };
-    let head = "Content-Type: text/plain; charset=utf-8\r\nConnection: close";
-    let answer =
-        format!("HTTP/1.1 {code} {reason}\r\n{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len());
-    stream.write_all(answer.as_bytes())?;
+    stream.write_all(in_http(said).as_bytes())?;
     Ok(exit)
 }
 
@@ -62,17 +59,17 @@ fn act(daemons: &Daemons<'_>, asked: Asked) -> Result<(), Said> {
         Asked::Enable(token) => daemons.enable(token).map(drop),
         Asked::Disable => daemons.disable(),
     };
-    done.map_err(|error| {
-        let (code, reason) = match &error {
-            CliError::Refused(failure)
-                if ["not-enabled", "already-enabled"].contains(&failure.code.as_str()) =>
-            {
-                (409, "Conflict")
-            }
-            _ => (500, "Internal Server Error"),
-        };
-        (code, reason, message(&error))
-    })
+    done.map_err(|error| failure(&error))
+}
+
+fn failure(error: &CliError) -> Said {
+    let (code, reason) = match error {
+        CliError::Refused(failure) if ["not-enabled", "already-enabled"].contains(&failure.code.as_str()) => {
+            (409, "Conflict")
+        }
+        _ => (500, "Internal Server Error"),
+    };
+    (code, reason, message(error))
 }
 
 /// Reads until the request is whole, its body too, which nobody looks at: who closes a connection with bytes unread breaks it off.
@@ -133,6 +130,13 @@ fn enable(query: &str) -> Result<Asked, Said> {
         (Some(Ok(token)), None) => Ok(Asked::Enable(token)),
         _ => Err(bad(NO_TOKEN)),
     }
+}
+
+fn in_http((code, reason, text): Said) -> String {
+    let length = text.len();
+    format!(
+        "HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{text}"
+    )
 }
 
 fn bad(text: &str) -> Said {
@@ -196,12 +200,73 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_root_is_told() {
-        insta::assert_snapshot!(not_root().2 + NO_TOKEN, @"
-        only root may do this
-        hint: use sudo
+    fn what_programs_show() {
+        let long = "a".repeat(MAX_REQUEST_BYTES);
+        let refused = [
+            "GET /status HTTP/1.1\r\n\r\n",
+            "PUT /enable HTTP/1.1\r\n\r\n",
+            "PUT /disable HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "PUT /disable HTTP/1.1\r\nContent-Length: 99999\r\n\r\n",
+            "\0",
+            &format!("PUT /disable HTTP/1.1\r\nX: {long}"),
+        ]
+        .map(|request| parse(request.as_bytes()).unwrap_err());
+        let failed = failure(&CliError::Answer("so it is".into()));
+        let said = refused.into_iter().chain([not_root(), failed]);
+        let said = said.map(in_http).collect::<String>();
+        insta::assert_snapshot!(said.replace('\r', ""), @"
+        HTTP/1.1 404 Not Found
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 71
+
+        unknown request; there are PUT /enable?auth-token=… and PUT /disable
+        HTTP/1.1 400 Bad Request
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 119
+
         auth-token is not a token
         hint: a token is of printable characters without spaces; the server's operator gives one out
+        HTTP/1.1 400 Bad Request
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 27
+
+        a request here has no body
+        HTTP/1.1 400 Bad Request
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 27
+
+        a request here has no body
+        HTTP/1.1 400 Bad Request
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 43
+
+        the request is not HTTP/1.1: invalid token
+        HTTP/1.1 400 Bad Request
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 33
+
+        the request has more than 16 KiB
+        HTTP/1.1 403 Forbidden
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 37
+
+        only root may do this
+        hint: use sudo
+        HTTP/1.1 500 Internal Server Error
+        Content-Type: text/plain; charset=utf-8
+        Connection: close
+        Content-Length: 122
+
+        error: the daemon's answer is not understood: so it is
+
+        hint: client and daemon may differ in version: restart the daemon
         ");
     }
 }
