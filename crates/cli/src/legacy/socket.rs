@@ -5,6 +5,7 @@
 //! those programs show.
 
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ const MAX_REQUEST_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long a request may take to come.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a peer has to take the answer and hang up.
+const LINGER: Duration = Duration::from_secs(1);
 
 const UNKNOWN: &str = "unknown request; there are PUT /enable?auth-token=… and PUT /disable\n";
 const NO_TOKEN: &str = "auth-token is not a token\nhint: a token is of printable characters without spaces; the server's operator gives one out\n";
@@ -51,7 +54,22 @@ pub(super) fn answer(daemons: &Daemons<'_>) -> Result<Exit, CliError> {
         Err(said) => (Exit::Failed, said),
     };
     stream.write_all(in_http(said).as_bytes())?;
+    hang_up(&mut stream);
     Ok(exit)
+}
+
+/// Who closes a connection with bytes unread breaks it off, and the peer may not see the answer: what else it sent is read away.
+fn hang_up(stream: &mut UnixStream) {
+    let until = Instant::now() + LINGER;
+    let mut buffer = [0; 4096];
+    let _ = stream.shutdown(Shutdown::Write);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut buffer)) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
 }
 
 fn act(daemons: &Daemons<'_>, asked: Asked) -> Result<(), Said> {
@@ -72,7 +90,7 @@ fn failure(error: &CliError) -> Said {
     (code, reason, message(error))
 }
 
-/// Reads until the request is whole, its body too, which nobody looks at: who closes a connection with bytes unread breaks it off.
+/// Reads until the request is whole, its body too, which nobody looks at.
 fn read(stream: &mut UnixStream) -> Result<Asked, Said> {
     let until = Instant::now() + REQUEST_DEADLINE;
     let (mut request, mut buffer) = (Vec::new(), [0; 4096]);

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
 use std::process::Output;
 
 use livepatch_api::daemon::*;
@@ -465,4 +466,51 @@ fn on_a_socket(directory: &std::path::Path, stream: std::os::unix::net::UnixStre
     let mut command = std::process::Command::new(program);
     command.arg("--runtime-dir").arg(directory).arg("--loader-dir").arg(directory).arg("answer-socket");
     command.stdin(std::os::fd::OwnedFd::from(stream)).output().unwrap()
+}
+
+const SOCKET_VARIABLE: &str = "LIVEPATCH_TEST_SOCKET";
+const NOBODY: u32 = 65534;
+
+/// Whoever gets past the socket's mode: the kernel says who it is, and neither loader nor agent hears of it.
+#[test]
+fn attack_peer_on_roots_socket() {
+    if !rustix::process::getuid().is_root() {
+        println!("SKIPPED: only root may become another user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(directory.path(), open.clone()).unwrap();
+    let socket = directory.path().join("theirs.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, open).unwrap();
+    let program = directory.path().join("peer");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let agent = UnixListener::bind(directory.path().join("livepatchd-priv.sock")).unwrap();
+    agent.set_nonblocking(true).unwrap();
+    for (user, expected) in
+        [(NOBODY, "HTTP/1.1 403 Forbidden\r\n"), (0, "HTTP/1.1 500 Internal Server Error\r\n")]
+    {
+        let mut peer = std::process::Command::new(&program);
+        peer.args(["--exact", "legacy::peer", "--ignored", "--nocapture"]).env(SOCKET_VARIABLE, &socket);
+        let peer = peer.uid(user).gid(user).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let output = on_a_socket(directory.path(), listener.accept().unwrap().0);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let answer = peer.wait_with_output().unwrap().stdout;
+        assert!(text(&answer).contains(expected), "{}", text(&answer));
+        // There is no loader: root's request gets so far, and no further.
+        assert_eq!(text(&answer).contains("the loader cannot be reached"), user == 0);
+    }
+    assert_eq!(agent.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+#[ignore = "runs in a child of the test above, as another user"]
+fn peer() {
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(std::env::var_os(SOCKET_VARIABLE).unwrap()).unwrap();
+    stream.write_all(b"PUT /disable HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    println!("{answer}");
 }
