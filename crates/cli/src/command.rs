@@ -197,6 +197,9 @@ enum Settings {
         /// Configuration of the daemon
         #[arg(long, default_value = CONFIGURATION)]
         config: PathBuf,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 
@@ -223,7 +226,7 @@ struct Enable {
     token_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Format {
     /// A table
     #[default]
@@ -367,8 +370,8 @@ pub fn run(
         Command::Unhold(Held { what, config, format }) => {
             hold::run(config, what, Change::Unhold, *format, out)
         }
-        Command::Config(Settings::Import { file, dry_run, config }) => {
-            import::run(file, config, *dry_run, now, out)
+        Command::Config(Settings::Import { file, dry_run, config, format }) => {
+            import::run(file, config, import::Asked { dry_run: *dry_run, format: *format }, now, out)
         }
         Command::Refresh => show_done(&Done::of(daemons.refresh()?), now, out, err),
         Command::Revert { all: _ } => show_done(&daemons.revert()?, now, out, err),

@@ -9,8 +9,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use livepatch_settings::ConfigError;
 use livepatch_types::plural;
+use serde_json::json;
 use toml_edit::DocumentMut;
 
+use crate::command::Format;
 use crate::legacy::{Certificates, change, meaning};
 use crate::settings::{self, Told};
 use crate::{CliError, Exit};
@@ -123,6 +125,28 @@ impl Import {
         };
         self.rows.iter().map(row).collect()
     }
+
+    /// The same for programs, as in `docs/schema/config-import.schema.json`.
+    fn json(&self, dry_run: bool) -> serde_json::Value {
+        let row = |(key, outcome): &(String, Outcome)| {
+            let (outcome, setting, remark) = match outcome {
+                Outcome::Taken(line, remark) => ("taken", Some(line), *remark),
+                Outcome::Left(why) => ("left-out", None, *why),
+                Outcome::Refused(why) => ("refused", None, why.as_str()),
+            };
+            json!({ "key": key, "outcome": outcome, "setting": setting, "remark": remark })
+        };
+        json!({ "schema": 1, "dry_run": dry_run, "settings": self.rows.iter().map(row).collect::<Vec<_>>() })
+    }
+}
+
+/// How to import.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// Only say what would be done.
+    pub(crate) dry_run: bool,
+    /// For whom it is said.
+    pub(crate) format: Format,
 }
 
 /// Whether a URL is that of the original's hosted service.
@@ -147,11 +171,11 @@ fn changed_line(before: &DocumentMut, after: &DocumentMut) -> Option<String> {
     Some(format!("{key} = {shown}"))
 }
 
-/// Imports a file, `-` for standard input, into the configuration; with `dry_run` it only says what it would do.
+/// Imports a file, `-` for standard input, into the configuration.
 pub(crate) fn run(
     file: &Path,
     path: &Path,
-    dry_run: bool,
+    asked: Asked,
     now: Timestamp,
     out: &mut dyn Write,
 ) -> Result<Exit, CliError> {
@@ -162,7 +186,10 @@ pub(crate) fn run(
     settings::check(&text).map_err(|error| failed(error.to_string()))?;
     let before = text.parse().map_err(|error: toml_edit::TomlError| failed(error.message().to_owned()))?;
     let import = Import::plan(&settings, before, path, now);
-    out.write_all(import.text().as_bytes())?;
+    match asked.format {
+        Format::Text => out.write_all(import.text().as_bytes())?,
+        Format::Json => writeln!(out, "{}", import.json(asked.dry_run))?,
+    }
     match import.refused() {
         0 => {}
         count => {
@@ -171,8 +198,10 @@ pub(crate) fn run(
             return Err(unreadable(why));
         }
     }
-    if dry_run {
-        writeln!(out, "\nNothing is written.")?;
+    if asked.dry_run {
+        if asked.format == Format::Text {
+            writeln!(out, "\nNothing is written.")?;
+        }
         return Ok(Exit::Ok);
     }
     let changed = import.document.to_string();
@@ -183,7 +212,8 @@ pub(crate) fn run(
     if changed != text {
         settings::write(path, &changed)?;
     }
-    if (changed != text || certificates.is_some()) && settings::tell(path)? == Told::No {
+    let is_changed = changed != text || certificates.is_some();
+    if is_changed && settings::tell(path)? == Told::No && asked.format == Format::Text {
         out.write_all(settings::RESTART_HINT.as_bytes())?;
     }
     Ok(Exit::Ok)

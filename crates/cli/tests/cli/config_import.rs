@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
-use crate::support::{canonical_livepatch, livepatch, text};
+use crate::support::{canonical_livepatch, fits, livepatch, text};
 
 const CERTIFICATE: &str = include_str!("ca.pem");
 
@@ -55,6 +55,12 @@ fn what_it_would_do_is_what_it_does() {
 
     Nothing is written.
     "#);
+    let for_programs = host.import(&["--dry-run", "--format", "json"], &original);
+    assert_eq!((for_programs.status.code(), host.configuration().as_str()), (Some(0), ours));
+    fits("config-import", &for_programs.stdout);
+    let for_programs: serde_json::Value = serde_json::from_slice(&for_programs.stdout).unwrap();
+    assert_eq!(for_programs["settings"][0]["setting"], "https-proxy = \"http://…@proxy:3128\"");
+    assert_eq!(for_programs["settings"][1]["outcome"], "left-out");
     let done = host.import(&[], &original);
     assert_eq!((done.status.code(), text(&done.stderr)), (Some(0), ""));
     let rows = |output: &Output| text(&output.stdout).lines().take(5).map(str::to_owned).collect::<Vec<_>>();
@@ -130,6 +136,11 @@ fn one_setting_that_is_refused_and_nothing_is_written() {
     hint: it is what `canonical-livepatch config` of the original prints; set right in a copy what is refused, or take it out
     ---
     "#);
+    let output = host.import(&["--format", "json"], "check-interval: 90\ndial-timeout: 12\n");
+    assert_eq!((output.status.code(), host.configuration().as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).starts_with("error: cannot import -: 1 setting cannot be taken"));
+    fits("config-import", &output.stdout);
+    insta::assert_snapshot!(text(&output.stdout), @r#"{"dry_run":false,"schema":1,"settings":[{"key":"check-interval","outcome":"taken","remark":"","setting":"check-interval = \"90m\""},{"key":"dial-timeout","outcome":"refused","remark":"it is not a time of a second or more, such as 12s, 5m or 1h","setting":null}]}"#);
     // A configuration that the daemons refuse is not made better by it.
     let wrong = Host::new("check-interval = 1");
     let output = wrong.import(&[], "check-interval: 90\n");
