@@ -56,6 +56,9 @@ pub struct Parts {
     pub status_file: PathBuf,
 }
 
+/// Beside the status: the snap had a file whose being there told programs that the host is enabled.
+const ENABLED_FILE: &str = "enabled";
+
 /// The agent of one host. One round or command runs at a time; reading the status never waits for it.
 pub struct Agent {
     kernel: Arc<dyn Kernel>,
@@ -732,11 +735,25 @@ impl Agent {
 
     /// Leaves the status for those who ask while this daemon does not answer. Any user may read it, as over the socket.
     pub(crate) fn write_status(&self) {
-        let written = serde_json::to_vec(&self.status())
+        let status = self.status();
+        let written = serde_json::to_vec(&status)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| write_atomically(&self.status_file, &bytes, 0o644));
+            .and_then(|bytes| write_atomically(&self.status_file, &bytes, 0o644))
+            .and_then(|()| self.mark_enabled(status.enabled));
         if let Err(error) = written {
             tracing::warn!(path = %self.status_file.display(), %error, "the status file was not written");
+        }
+    }
+
+    /// An empty file, which any user may see, is there exactly while this host is enrolled.
+    fn mark_enabled(&self, enabled: bool) -> std::io::Result<()> {
+        let path = self.status_file.with_file_name(ENABLED_FILE);
+        if enabled {
+            return if path.exists() { Ok(()) } else { write_atomically(&path, b"", 0o644) };
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 

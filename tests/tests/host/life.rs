@@ -170,13 +170,17 @@ async fn the_status_is_left_in_a_file_for_all() {
         || serde_json::from_slice::<livepatch_api::daemon::Status>(&std::fs::read(&path).unwrap()).unwrap();
     agent.start().await.unwrap();
     assert_eq!((read(), read().patch.state), (agent.status(), PatchState::Applied));
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    let enabled = path.with_file_name("enabled");
+    for file in [&path, &enabled] {
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+    assert_eq!(std::fs::read(&enabled).unwrap(), b"");
     agent.revert().await.unwrap();
     assert_eq!((read(), read().patch.held), (agent.status(), true));
     agent.refresh().await.unwrap();
     assert_eq!(read(), agent.status());
     agent.disable().await.unwrap();
-    assert_eq!((read(), read().enabled), (agent.status(), false));
+    assert_eq!((read(), read().enabled, enabled.exists()), (agent.status(), false, false));
 }
 
 #[tokio::test]

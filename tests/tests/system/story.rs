@@ -184,8 +184,11 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
 fn as_software_properties(host: &Running) -> u32 {
     host.shell("dpkg --install /run/payload/livepatch-legacy-names.deb");
     let put = "python3 /run/payload/put.py";
+    let is_enabled = "su user -c 'test -e /var/snap/canonical-livepatch/common/machine-token'";
+    host.expect(is_enabled, 0);
     assert_eq!(host.shell(&format!("{put} /disable")), "200");
     systemctl_says(host, "not enabled");
+    host.expect(is_enabled, 1);
     assert_eq!(kernel_of(host), fixed(0, 1));
     let said = host.shell(&format!("{put} /disable"));
     assert_eq!(
