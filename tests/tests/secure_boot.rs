@@ -1,6 +1,7 @@
 //! Kernels that were started with Secure Boot, so that they take only modules of signers that they trust.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use livepatch_api::secure_boot::{SecureBootStatus, VendorCertificate};
@@ -71,21 +72,26 @@ impl Case {
         compile_static(&testing::workspace().join(format!("checks/{FIX}.c")), &program)?;
         initramfs.file_from("/usr/bin/check", 0o755, &program)?;
         initramfs.program("/usr/bin/livepatch", &programs().join("livepatch"))?;
+        initramfs.program("/usr/bin/mokutil", Path::new("/usr/bin/mokutil"))?;
         initramfs.file("/etc/livepatch/trust/vendor.pem", 0o644, vendor.certificate_pem.clone())?;
         initramfs.kernel_modules(&kernel.tree, &["efivarfs"])?;
         Ok(Self { kernel, initrd: initramfs.build(), owner, vendor })
     }
 
-    /// A guest whose kernel found Secure Boot on, and is locked down.
-    fn boot(&self, firmware: Firmware) -> Result<Guest, Box<dyn Error>> {
-        let spec = BootSpec {
+    /// A machine with this firmware.
+    fn spec(&self, firmware: Firmware) -> BootSpec {
+        BootSpec {
             network: Network::None,
             firmware,
             // Where shim and GRUB start the kernel, it takes four times as long.
             boot_timeout: Duration::from_secs(300),
             ..BootSpec::new(self.kernel.tree.vmlinuz(), self.initrd.clone())
-        };
-        let guest = Guest::boot(&spec)?;
+        }
+    }
+
+    /// A guest whose kernel found Secure Boot on, and is locked down.
+    fn boot(&self, firmware: Firmware) -> Result<Guest, Box<dyn Error>> {
+        let guest = Guest::boot(&self.spec(firmware))?;
         let cat = |file: &str| guest.check(&Command::new("cat").arg(file), SHORT);
         assert_eq!(cat("/sys/kernel/security/lockdown")?, "none [integrity] confidentiality");
         assert_eq!(cat("/sys/module/module/parameters/sig_enforce")?, "Y");
@@ -211,15 +217,55 @@ fn a_newer_kernel_does_the_same() -> Result<(), Box<dyn Error>> {
 /// The boot loaders that Debian signed, or none when they are not here and need not be.
 #[expect(clippy::panic, reason = "boot loaders that must be there and are not fail the test")]
 fn signed_boot() -> Option<SignedBoot> {
-    testing::signed_boot(Vec::new()).unwrap_or_else(|error| panic!("{error}"))
+    testing::signed_boot().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// That each in this chain verifies the next is in crates/vm/tests/firmware.rs.
+/// What whoever is at the console does on the blue screen: MokManager of shim 16.1.
+fn dialogue(password: &[u8]) -> [(&'static str, &[u8]); 6] {
+    const DOWN_AND_ENTER: &[u8] = b"\x1b[B\r";
+    [
+        ("Press any key to perform MOK management", b" "),
+        // The last line of the menu: Continue boot, Enroll MOK, Enroll key from disk, Enroll hash from disk.
+        ("Enroll hash from disk", DOWN_AND_ENTER),
+        // View key 0, Continue.
+        ("View key 0", DOWN_AND_ENTER),
+        // No, Yes.
+        ("Enroll the key(s)?", DOWN_AND_ENTER),
+        ("Password:", password),
+        // It is in the place of Continue boot.
+        ("Reboot", b"\r"),
+    ]
+}
+
+/// The way of docs/secure-boot.md, with Debian's mokutil and MokManager. That each in this chain verifies the next is in
+/// crates/vm/tests/firmware.rs.
 #[test]
-fn a_signed_livepatch_loads_where_shim_and_grub_started_the_kernel() -> Result<(), Box<dyn Error>> {
+fn a_key_is_enrolled_and_a_livepatch_loads_where_shim_and_grub_started_the_kernel()
+-> Result<(), Box<dyn Error>> {
     let (Some(kernel), Some(boot)) = (cloud_kernel(), signed_boot()) else { return Ok(()) };
     let case = Case::new(kernel)?;
-    let machine_owner = vec![case.vendor.certificate_der.clone()];
-    let firmware = Firmware::SignedBoot(SignedBoot { machine_owner, ..boot });
-    case.loads(("MokListRT (MOKvar table)", "enrolled", "machine"), firmware)
+    let directory = tempfile::tempdir()?;
+    let boot = SignedBoot { variables: Some(directory.path().join("variables")), ..boot };
+
+    // The owner has not said yet that this signer is trusted.
+    let guest = case.boot(Firmware::SignedBoot(boot.clone()))?;
+    let ours = case.status(&guest)?;
+    assert_eq!((&*ours.loads, &*ours.enrolment, ours.keyring), ("no", "absent", None), "{}", ours.reason);
+    refused(&guest, ("/livepatch.ko", REFUSALS[1].1))?;
+    let enroll = || Command::new("livepatch").args(["secure-boot", "enroll"]);
+    // mokutil asks for the password twice.
+    let said = guest.check(&enroll().stdin(b"secret-1\nsecret-1\n".to_vec()), SHORT)?;
+    assert!(said.contains("Importing CN=vendor"), "{said}");
+    let ours = case.status(&guest)?;
+    assert_eq!((&*ours.loads, &*ours.enrolment), ("no", "pending"), "{}", ours.reason);
+    let said = guest.check(&enroll(), SHORT)?;
+    assert!(said.contains("waits for the next boot already"), "{said}");
+    guest.shutdown()?;
+
+    // The owner does, at the console.
+    let spec = case.spec(Firmware::SignedBoot(boot.clone()));
+    let console = Guest::boot_and_type(&spec, &dialogue(b"secret-1\r"))?;
+    assert!(!console.contains("Linux version"), "{console}");
+
+    case.loads(("MokListRT (MOKvar table)", "enrolled", "machine"), Firmware::SignedBoot(boot))
 }

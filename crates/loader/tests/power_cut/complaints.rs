@@ -125,7 +125,7 @@ fn the_observers_word_does_nothing_but_make_more_careful() {
 
 #[test]
 fn a_module_that_is_kept_out_is_told_and_changes_nothing() {
-    let mut stage = stage();
+    let stage = stage();
     assert_eq!(stage.offer(1, "1.1"), "ok");
     let of_others = refused(5, "9.9", "veth");
     for seen in
