@@ -47,8 +47,6 @@ pub struct SecureBootKeys {
     /// What `mokutil --import` enrols, in the variable `MokListRT` in which shim hands it to the kernel. There is no shim:
     /// the variable is there from the start.
     pub machine_owner: Vec<Vec<u8>>,
-    /// What `mokutil --import` asks for, in the variable `MokNew`, and nobody has confirmed yet.
-    pub requested: Vec<Vec<u8>>,
 }
 
 /// What starts the kernel from a disk, and the memory in which shim keeps whom it trusts besides its distribution.
@@ -131,7 +129,6 @@ impl SecureBootKeys {
             Variable::new("KEK", GLOBAL, KEPT | AUTHENTICATED, platform),
             Variable::new("db", SECURITY, KEPT | AUTHENTICATED, &self.db),
             Variable::new("MokListRT", SHIM, KEPT, &self.machine_owner),
-            Variable::new("MokNew", SHIM, KEPT, &self.requested),
         ]
     }
 }
@@ -193,7 +190,7 @@ mod tests {
         let keys = SecureBootKeys { platform: vec![1; 5], ..SecureBootKeys::default() };
         let written = |variable: &Variable<'_>| !variable.bytes().is_empty();
         let written: Vec<bool> = keys.variables().iter().map(written).collect();
-        assert_eq!(written, [true, true, false, false, false]);
+        assert_eq!(written, [true, true, false, false]);
     }
 
     #[test]

@@ -189,14 +189,14 @@ impl Guest {
     /// Boots a machine whose boot loaders ask whoever is at its console: waits for the words of each pair, one after the
     /// other, and types what belongs to them; then until the machine switches itself off or reboots. Nobody speaks with its
     /// system. Gives all that the console said.
-    pub fn boot_and_type(spec: &BootSpec, dialogue: &[(&str, &[u8])]) -> Result<String, VmError> {
+    pub fn boot_and_type(spec: &BootSpec, dialogue: &[(&str, String)]) -> Result<String, VmError> {
         let deadline = Instant::now() + spec.boot_timeout;
         let guest = Self::launch(spec, Saving::Impossible, Speaks::WithBootLoaders, &[])?;
         let mut from = 0;
         for (words, keys) in dialogue {
             from = guest.wait_until_said(words, from, deadline)?;
             guest.shared.transcript.write("host", &format!("typing after {words:?}"));
-            guest.send(&mut guest.wire(), words, keys)?;
+            guest.send(&mut guest.wire(), words, keys.as_bytes())?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let console = guest.shared.console();

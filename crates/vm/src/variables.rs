@@ -12,7 +12,7 @@ pub(crate) const GLOBAL: Guid =
 /// `EFI_IMAGE_SECURITY_DATABASE_GUID`: whose `db` is.
 pub(crate) const SECURITY: Guid =
     guid(0xd719_b2cb, 0x3d3a, 0x4596, [0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f]);
-/// `SHIM_LOCK_GUID`: whose `MokNew` and `MokListRT` are. Here also the owner of every certificate, which nobody looks at.
+/// `SHIM_LOCK_GUID`: whose `MokListRT` is. Here also the owner of every certificate, which nobody looks at.
 pub(crate) const SHIM: Guid =
     guid(0x605d_ab50, 0xe046, 0x4300, [0xab, 0xb6, 0x3d, 0xd8, 0x10, 0xdd, 0x8b, 0x23]);
 /// `EFI_CERT_X509_GUID`: a list of certificates.
