@@ -20,6 +20,9 @@ const FIX: &str = "CVE-2026-93146";
 /// is not signed (13). Documentation/admin-guide/tainted-kernels.rst.
 const LIVEPATCH_TAINT: u64 = 1 << 12 | 1 << 15;
 
+/// What whoever enrols a key chooses.
+const PASSWORD: &str = "secret-1";
+
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
 /// Modules that must not load, and what the kernel logs of each. Of a module that is not what was signed it logs nothing.
@@ -71,21 +74,26 @@ impl Case {
         compile_static(&testing::workspace().join(format!("checks/{FIX}.c")), &program)?;
         initramfs.file_from("/usr/bin/check", 0o755, &program)?;
         initramfs.program("/usr/bin/livepatch", &programs().join("livepatch"))?;
+        initramfs.installed_program("mokutil")?;
         initramfs.file("/etc/livepatch/trust/vendor.pem", 0o644, vendor.certificate_pem.clone())?;
         initramfs.kernel_modules(&kernel.tree, &["efivarfs"])?;
         Ok(Self { kernel, initrd: initramfs.build(), owner, vendor })
     }
 
-    /// A guest whose kernel found Secure Boot on, and is locked down.
-    fn boot(&self, firmware: Firmware) -> Result<Guest, Box<dyn Error>> {
-        let spec = BootSpec {
+    /// A machine with this firmware.
+    fn spec(&self, firmware: Firmware) -> BootSpec {
+        BootSpec {
             network: Network::None,
             firmware,
             // Where shim and GRUB start the kernel, it takes four times as long.
             boot_timeout: Duration::from_secs(300),
             ..BootSpec::new(self.kernel.tree.vmlinuz(), self.initrd.clone())
-        };
-        let guest = Guest::boot(&spec)?;
+        }
+    }
+
+    /// A guest whose kernel found Secure Boot on, and is locked down.
+    fn boot(&self, firmware: Firmware) -> Result<Guest, Box<dyn Error>> {
+        let guest = Guest::boot(&self.spec(firmware))?;
         let cat = |file: &str| guest.check(&Command::new("cat").arg(file), SHORT);
         assert_eq!(cat("/sys/kernel/security/lockdown")?, "none [integrity] confidentiality");
         assert_eq!(cat("/sys/module/module/parameters/sig_enforce")?, "Y");
@@ -144,20 +152,25 @@ impl Case {
         Ok(guest.shutdown()?)
     }
 
-    /// Boots without it: the same module is that of a stranger, even when the certificate waits to be enrolled.
-    fn is_refused(&self) -> Result<(), Box<dyn Error>> {
-        let requested = vec![self.vendor.certificate_der.clone()];
-        let guest = self.boot(self.keys(SecureBootKeys { requested, ..SecureBootKeys::default() }))?;
-        let ours = self.status(&guest)?;
-        assert_eq!(
-            (&*ours.loads, &*ours.enrolment, ours.keyring),
-            ("no", "pending", None),
-            "{}",
-            ours.reason
-        );
-        assert!(ours.hints[0].contains("Enroll MOK"), "{:?}", ours.hints);
-        let enroll = guest.check(&Command::new("livepatch").args(["secure-boot", "enroll"]), SHORT)?;
-        assert!(enroll.contains("waits for the next boot already"), "{enroll}");
+    /// Boots without it: the same module is that of a stranger. Has Debian's mokutil ask for the certificate to be enrolled,
+    /// which changes nothing before the next boot.
+    fn is_refused_until_it_is_enrolled(&self, firmware: Firmware) -> Result<(), Box<dyn Error>> {
+        let guest = self.boot(firmware)?;
+        let stands = |enrolment: &str, hint: &str| -> Result<(), Box<dyn Error>> {
+            let ours = self.status(&guest)?;
+            assert_eq!((&*ours.loads, &*ours.enrolment, ours.keyring), ("no", enrolment, None));
+            assert!(ours.hints[0].contains(hint), "{:?}", ours.hints);
+            Ok(())
+        };
+        let enroll = || Command::new("livepatch").args(["secure-boot", "enroll"]);
+        stands("absent", "livepatch secure-boot enroll")?;
+        // mokutil asks twice.
+        let passwords = format!("{PASSWORD}\n{PASSWORD}\n");
+        let said = guest.check(&enroll().stdin(passwords.into_bytes()), SHORT)?;
+        assert!(said.contains("Importing CN=vendor. Choose a password"), "{said}");
+        stands("pending", "reboot, and choose \"Enroll MOK\"")?;
+        let said = guest.check(&enroll(), SHORT)?;
+        assert!(said.contains("waits for the next boot already"), "{said}");
         let (_, logs) = REFUSALS[1];
         refused(&guest, ("/livepatch.ko", logs))?;
         assert_eq!((taint(&guest)?, check(&guest)?), (0, 1), "it did nothing");
@@ -186,40 +199,67 @@ fn check(guest: &Guest) -> Result<i32, Box<dyn Error>> {
     Ok(guest.run(&Command::new("check"), SHORT)?.status)
 }
 
-fn loads_when_its_key_is_trusted_and_not_otherwise(kernel: FetchedKernel) -> Result<(), Box<dyn Error>> {
-    let case = Case::new(kernel)?;
+fn loads_when_its_key_is_trusted(case: &Case) -> Result<(), Box<dyn Error>> {
     let vendor = || vec![case.vendor.certificate_der.clone()];
     let db = SecureBootKeys { db: vendor(), ..SecureBootKeys::default() };
     case.loads(("db", "absent", "platform"), case.keys(db))?;
     let owner = SecureBootKeys { machine_owner: vendor(), ..SecureBootKeys::default() };
-    case.loads(("MokListRT", "enrolled", "machine"), case.keys(owner))?;
-    case.is_refused()
+    case.loads(("MokListRT", "enrolled", "machine"), case.keys(owner))
 }
 
+/// That it is refused otherwise is in the test with the boot loaders.
 #[test]
-fn a_signed_livepatch_loads_when_its_key_is_trusted_and_not_otherwise() -> Result<(), Box<dyn Error>> {
+fn a_signed_livepatch_loads_when_its_key_is_trusted() -> Result<(), Box<dyn Error>> {
     let Some(kernel) = cloud_kernel() else { return Ok(()) };
-    loads_when_its_key_is_trusted_and_not_otherwise(kernel)
+    loads_when_its_key_is_trusted(&Case::new(kernel)?)
 }
 
 #[test]
-fn a_newer_kernel_does_the_same() -> Result<(), Box<dyn Error>> {
+fn a_newer_kernel_does_the_same_and_refuses_others() -> Result<(), Box<dyn Error>> {
     let Some(kernel) = newer_cloud_kernel() else { return Ok(()) };
-    loads_when_its_key_is_trusted_and_not_otherwise(kernel)
+    let case = Case::new(kernel)?;
+    loads_when_its_key_is_trusted(&case)?;
+    case.is_refused_until_it_is_enrolled(case.keys(SecureBootKeys::default()))
 }
 
 /// The boot loaders that Debian signed, or none when they are not here and need not be.
 #[expect(clippy::panic, reason = "boot loaders that must be there and are not fail the test")]
 fn signed_boot() -> Option<SignedBoot> {
-    testing::signed_boot(Vec::new()).unwrap_or_else(|error| panic!("{error}"))
+    testing::signed_boot().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// That each in this chain verifies the next is in crates/vm/tests/firmware.rs.
+/// What whoever is at the console does on the blue screen: MokManager of shim 16.1.
+fn dialogue() -> [(&'static str, String); 6] {
+    let down_and_enter = || "\x1b[B\r".to_owned();
+    [
+        ("Press any key to perform MOK management", " ".into()),
+        // The last line of the menu: Continue boot, Enroll MOK, Enroll key from disk, Enroll hash from disk.
+        ("Enroll hash from disk", down_and_enter()),
+        // View key 0, Continue.
+        ("View key 0", down_and_enter()),
+        // No, Yes.
+        ("Enroll the key(s)?", down_and_enter()),
+        ("Password:", format!("{PASSWORD}\r")),
+        // It is in the place of Continue boot.
+        ("Reboot", "\r".into()),
+    ]
+}
+
+/// The way of docs/secure-boot.md, with Debian's mokutil and MokManager. That each in this chain verifies the next is in
+/// crates/vm/tests/firmware.rs.
 #[test]
-fn a_signed_livepatch_loads_where_shim_and_grub_started_the_kernel() -> Result<(), Box<dyn Error>> {
+fn a_key_is_enrolled_and_a_livepatch_loads_where_shim_and_grub_started_the_kernel()
+-> Result<(), Box<dyn Error>> {
     let (Some(kernel), Some(boot)) = (cloud_kernel(), signed_boot()) else { return Ok(()) };
     let case = Case::new(kernel)?;
-    let machine_owner = vec![case.vendor.certificate_der.clone()];
-    let firmware = Firmware::SignedBoot(SignedBoot { machine_owner, ..boot });
-    case.loads(("MokListRT (MOKvar table)", "enrolled", "machine"), firmware)
+    let directory = tempfile::tempdir()?;
+    let boot = SignedBoot { variables: Some(directory.path().join("variables")), ..boot };
+
+    case.is_refused_until_it_is_enrolled(Firmware::SignedBoot(boot.clone()))?;
+    // The machine's owner, at the console.
+    let spec = case.spec(Firmware::SignedBoot(boot.clone()));
+    let console = Guest::boot_and_type(&spec, &dialogue())?;
+    assert!(!console.contains("Linux version"), "{console}");
+
+    case.loads(("MokListRT (MOKvar table)", "enrolled", "machine"), Firmware::SignedBoot(boot))
 }

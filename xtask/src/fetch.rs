@@ -23,9 +23,11 @@ use livepatch_carve::carve;
 
 const STAMP: &str = "kernel.toml";
 
-/// What starts Debian's kernels where the firmware has Microsoft's keys: the package, and what is needed of it.
-const BOOT_LOADERS: [(&str, &str); 2] = [
+/// What starts Debian's kernels where the firmware has Microsoft's keys, and enrols keys there: the package, and what is
+/// needed of it.
+const BOOT_LOADERS: [(&str, &str); 3] = [
     ("shim-signed", "usr/lib/shim/shimx64.efi.signed"),
+    ("shim-helpers-amd64-signed", "usr/lib/shim/mmx64.efi.signed"),
     ("grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
 ];
 
@@ -62,7 +64,10 @@ pub(crate) fn fetch(demo: &Demo, kernels: &Path) -> Result<(), Error> {
 pub(crate) fn fetch_boot_loaders(kernels: &Path) -> Result<(), Error> {
     let _lock = lock(kernels)?;
     let directory = kernels.join(testing::BOOT_LOADERS);
-    if let Ok(versions) = fs::read_to_string(directory.join("versions")) {
+    let is_there = |file: &str| directory.join(Path::new(file).file_name().unwrap_or_default()).exists();
+    if let Ok(versions) = fs::read_to_string(directory.join("versions"))
+        && BOOT_LOADERS.iter().all(|(_, file)| is_there(file))
+    {
         eprintln!("{} are there", versions.trim_end());
         return Ok(());
     }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{command, output};
 
 /// What is needed and for what.
-const PACKAGES: [(&str, &str); 27] = [
+const PACKAGES: [(&str, &str); 28] = [
     ("bc", "kernel build"),
     ("binutils", "stripping programs for packages"),
     ("bison", "kernel build"),
@@ -27,6 +27,7 @@ const PACKAGES: [(&str, &str); 27] = [
     ("lintian", "checking packages"),
     ("make", "kernel build"),
     ("mmdebstrap", "the Debian system of VMs, toolchain roots"),
+    ("mokutil", "enrolling keys in VMs with Secure Boot"),
     ("ovmf", "UEFI firmware of VMs with Secure Boot"),
     ("patch", "sources of kernels with patches of the packaging"),
     ("pkg-config", "finding libssl"),

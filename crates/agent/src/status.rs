@@ -64,6 +64,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         facts.standing_problem.or(live.patch_problem.clone()).or(bug).or(live.check_problem.clone());
     let other_cohort = not_assigned(&live.view, facts.cohort, live.cohort_problem.as_ref());
     let notes = notes(live).chain(other_cohort.map(|problem| problem.to_failure()));
+    let notes = notes.filter(|_| state.enrolment.is_some());
     Status {
         schema: 1,
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -86,7 +87,8 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             document_expires: document.map(|document| document.expires),
         },
         problem: problem.map(|problem| problem.to_failure()),
-        notes: notes.filter(|_| state.enrolment.is_some()).collect(),
+        // Hosts without a server have livepatches, too.
+        notes: live.view.refused_modules.iter().cloned().chain(notes).collect(),
     }
 }
 

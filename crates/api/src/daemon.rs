@@ -63,7 +63,7 @@ pub struct Status {
     pub reboot: Option<Reboot>,
     /// What is wrong now and what to do about it; none when all is well.
     pub problem: Option<Failure>,
-    /// What is missing without anything being wrong: part of what watches over the host.
+    /// What is to be known without anything being wrong with the livepatch: a module that the kernel keeps out because of it, part of what watches over the host that is missing.
     #[serde(default)]
     pub notes: Vec<Failure>,
 }

@@ -84,6 +84,9 @@ pub struct View {
     /// Why nobody tells what the kernel's log says; none: somebody does, or was not asked yet.
     #[serde(default)]
     pub observer_problem: Option<Failure>,
+    /// Modules that the kernel keeps out because of a livepatch of this loader's, and what to do. An earlier loader does not tell.
+    #[serde(default)]
+    pub refused_modules: Vec<Failure>,
     /// What is known of the vendor's repository; none: no root of the vendor's is pinned here, or it cannot be used.
     #[serde(default)]
     pub vendor: Option<VendorView>,

@@ -6,7 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use livepatch_api::daemon::Failure;
-use livepatch_observer_api::{AskError, Holder, SOCKET, Seen, Stall, seen, stall, wait_for_more};
+use livepatch_kernel::{Livepatch, LoadedModule};
+use livepatch_observer_api::{
+    AskError, Holder, MAX_REFUSED, RefusedModule, SOCKET, Seen, Stall, seen, stall, wait_for_more,
+};
 use livepatch_types::PatchVersion;
 
 use crate::guard::crash_problem;
@@ -26,7 +29,7 @@ const NAMED_FUNCTIONS: usize = 5;
 
 /// Who reads the kernel's log.
 pub trait Observer: Send + Sync {
-    /// The complaints from a record on.
+    /// The complaints from a record on, and the modules that were kept out.
     fn seen(&self, from: u64) -> Result<Seen, AskError>;
     /// The same, as soon as there is one.
     fn wait(&self, from: u64) -> Result<Seen, AskError>;
@@ -83,17 +86,17 @@ impl Observer for Unobserved {
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     seen: KernelLogSeen,
+    /// Modules that were kept out. In memory alone: the observer tells a loader that is started anew all of this boot again.
+    refused: Vec<RefusedModule>,
     problem: Option<Problem>,
 }
 
 impl Loader {
-    /// Takes note of complaints as they come. Does not return.
+    /// Takes note of complaints as they come, and of modules that were kept out. Does not return.
     pub fn watch_log(&self) {
         loop {
             let asked = self.kernel.boot_id().map_err(Problem::from).and_then(|boot_id| {
-                self.observer
-                    .wait(self.kernel_log_seen(&boot_id).next)
-                    .map_err(|error| unreachable_problem(&error))
+                self.observer.wait(self.heard(&boot_id)).map_err(|error| unreachable_problem(&error))
             });
             let noted = match asked {
                 Ok(seen) => {
@@ -122,7 +125,8 @@ impl Loader {
         }
     }
 
-    /// Takes note of what is complained of: of livepatches that this loader loaded in this boot, and no others.
+    /// Takes note of what is complained of, and of what was kept out: by livepatches that this loader loaded in this boot, and no
+    /// others.
     pub fn note_complaints(&self, seen: &Seen) -> Result<(), Problem> {
         let _work = self.lock_work();
         self.note_complaints_locked(seen)
@@ -148,8 +152,12 @@ impl Loader {
             }
             Ok(())
         })?;
-        self.watched().seen = next;
-        for blocked in self.store.get().blocked.iter().filter(|blocked| !before.blocked.contains(blocked)) {
+        let after = self.store.get();
+        self.watched().hear(
+            next,
+            seen.refused.iter().filter(|refused| after.loaded_in(&boot_id).contains(&refused.livepatch)),
+        );
+        for blocked in after.blocked.iter().filter(|blocked| !before.blocked.contains(blocked)) {
             tracing::warn!(version = %blocked.version, complaint = blocked.complaint, "{}", crash_problem(blocked));
         }
         Ok(())
@@ -166,14 +174,28 @@ impl Loader {
         }
     }
 
+    /// The modules that the kernel keeps out because of a livepatch. One that is loaded since is forgotten, as is one whose
+    /// livepatch is gone.
+    pub(crate) fn refused_modules(&self) -> Vec<Failure> {
+        let mut watched = self.watched();
+        if !watched.refused.is_empty()
+            && let (Ok(livepatches), Ok(modules)) = (self.kernel.livepatches(), self.kernel.modules())
+        {
+            watched.refused.retain(|refused| is_kept_out(refused, &livepatches, &modules));
+        }
+        watched.refused.iter().map(|refused| refused_problem(refused).to_failure()).collect()
+    }
+
+    /// From which record on this loader has not heard of the log of this boot, whatever an earlier one had heard.
+    fn heard(&self, boot_id: &str) -> u64 {
+        let watched = self.watched();
+        if watched.seen.boot_id == boot_id { watched.seen.next } else { 0 }
+    }
+
     /// How far the log of this boot was looked at.
     pub(crate) fn kernel_log_seen(&self, boot_id: &str) -> KernelLogSeen {
-        let watched = self.watched();
-        let here = if watched.seen.boot_id == boot_id { watched.seen.next } else { 0 };
-        KernelLogSeen {
-            boot_id: boot_id.to_owned(),
-            next: here.max(self.store.get().kernel_log_seen_in(boot_id)),
-        }
+        let next = self.heard(boot_id).max(self.store.get().kernel_log_seen_in(boot_id));
+        KernelLogSeen { boot_id: boot_id.to_owned(), next }
     }
 
     pub(crate) fn observer_problem(&self) -> Option<Failure> {
@@ -183,6 +205,46 @@ impl Loader {
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Watched {
+    /// Takes note of modules that were kept out, each in the place of an earlier time, and of how far that goes.
+    fn hear<'a>(&mut self, next: KernelLogSeen, refused: impl Iterator<Item = &'a RefusedModule>) {
+        for refused in refused {
+            let same = |known: &RefusedModule| {
+                (&known.livepatch, &known.module) == (&refused.livepatch, &refused.module)
+            };
+            self.refused.retain(|known| !same(known));
+            self.refused.push(refused.clone());
+        }
+        let surplus = self.refused.len().saturating_sub(MAX_REFUSED);
+        self.refused.drain(..surplus);
+        self.seen = next;
+    }
+}
+
+/// Whether a module that was kept out still is: the livepatch is in the kernel, and no module of that name.
+fn is_kept_out(refused: &RefusedModule, livepatches: &[Livepatch], modules: &[LoadedModule]) -> bool {
+    let is_there = livepatches.iter().any(|patch| patch.enabled && patch.name == refused.livepatch);
+    is_there && modules.iter().all(|module| module.name != refused.module)
+}
+
+/// Why a module is not loaded, for people.
+pub(crate) fn refused_problem(refused: &RefusedModule) -> Problem {
+    let RefusedModule { livepatch, module, .. } = refused;
+    let version = PatchVersion::of_module(livepatch);
+    let livepatch = version.map_or_else(|| livepatch.to_string(), |version| version.to_string());
+    let message = format!(
+        "the kernel keeps out module {module}: livepatch {livepatch} is for the module of that name and did not go onto this one"
+    );
+    let hint = format!(
+        "`modinfo {module}` says which file it is; one that is not of the kernel's package (dkms, a driver of somebody else) cannot be loaded beside this livepatch"
+    );
+    let mut problem = Problem::new("module-refused", message, &hint);
+    problem.hints.push(format!(
+        "if it is of the kernel's package: `livepatch revert`, `modprobe {module}`, `livepatch apply` (before Linux 6.3 a livepatch goes onto a module once)"
+    ));
+    problem
 }
 
 /// The tasks that hold up a transition, one line each for people; empty when nobody says.

@@ -55,6 +55,7 @@ impl Loader {
             wants: self.wants(),
             problem: problem.as_ref().map(Problem::to_failure),
             observer_problem: self.observer_problem(),
+            refused_modules: self.refused_modules(),
             document,
             vendor,
             vendor_problem: vendor_problem.as_ref().map(Problem::to_failure),

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most complaints in an answer.
 pub const MAX_COMPLAINTS: usize = 64;
+/// Most modules that were kept out in an answer.
+pub const MAX_REFUSED: usize = 16;
 /// Most tasks in an answer.
 pub const MAX_HOLDERS: usize = 16;
 /// Most functions of one task's stack.
@@ -21,6 +23,9 @@ pub struct Seen {
     pub gaps: u64,
     /// The newest complaints, the oldest first.
     pub complaints: Vec<Complaint>,
+    /// Modules that the kernel kept out, the last ones, the oldest first. An earlier observer does not tell.
+    #[serde(default)]
+    pub refused: Vec<RefusedModule>,
 }
 
 /// A warning, bug or oops in which code of a livepatch has a part.
@@ -36,6 +41,17 @@ pub struct Complaint {
     pub function: String,
     /// The first line of the complaint.
     pub title: String,
+}
+
+/// A module that the kernel kept out, because a livepatch that patches the module of that name could not go onto it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedModule {
+    /// Sequence number of the record that says so.
+    pub sequence: u64,
+    /// The livepatch's module.
+    pub livepatch: ModuleName,
+    /// The module that was kept out.
+    pub module: ModuleName,
 }
 
 /// What holds up a transition.
@@ -67,6 +83,8 @@ impl Seen {
     pub(crate) fn capped(mut self) -> Self {
         let surplus = self.complaints.len().saturating_sub(MAX_COMPLAINTS);
         self.complaints.drain(..surplus);
+        let surplus = self.refused.len().saturating_sub(MAX_REFUSED);
+        self.refused.drain(..surplus);
         for complaint in &mut self.complaints {
             complaint.function = plain(&complaint.function);
             complaint.title = plain(&complaint.title);

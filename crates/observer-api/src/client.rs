@@ -23,7 +23,7 @@ pub enum AskError {
     Answer(String),
 }
 
-/// The complaints from a sequence number on. Each write and read takes `bound` at most.
+/// The complaints from a sequence number on, and the modules that were kept out. Each write and read takes `bound` at most.
 pub fn seen(socket: &Path, from: u64, bound: Duration) -> Result<Seen, AskError> {
     ask::<Seen>(socket, Request::Seen(from), Some(bound)).map(Seen::capped)
 }
@@ -59,7 +59,9 @@ mod tests {
     use livepatch_types::ModuleName;
 
     use super::*;
-    use crate::{Complaint, Holder, MAX_COMPLAINTS, MAX_FRAMES, MAX_HOLDERS, MAX_TEXT};
+    use crate::{
+        Complaint, Holder, MAX_COMPLAINTS, MAX_FRAMES, MAX_HOLDERS, MAX_REFUSED, MAX_TEXT, RefusedModule,
+    };
 
     const BOUND: Duration = Duration::from_secs(10);
 
@@ -91,9 +93,12 @@ mod tests {
             function: long.clone(),
             title: long.clone(),
         };
-        let sent = Seen { next: 1, gaps: 0, complaints: (0..70).map(complaint).collect() };
+        let refused = |sequence| RefusedModule { sequence, livepatch: name.clone(), module: name.clone() };
+        let (complaints, refused) = ((0..70).map(complaint).collect(), (0..70).map(refused).collect());
+        let sent = Seen { next: 1, gaps: 0, complaints, refused };
         let got = answered(serde_json::to_vec(&sent).unwrap(), |path| seen(path, 0, BOUND)).unwrap();
         assert_eq!((got.complaints.len(), got.complaints[0].sequence), (MAX_COMPLAINTS, 6));
+        assert_eq!((got.refused.len(), got.refused[0].sequence), (MAX_REFUSED, 54));
         assert_eq!(got.complaints[0].title.len(), MAX_TEXT);
         assert!(got.complaints[0].title.starts_with("?[31m?"), "{}", got.complaints[0].title);
 
@@ -102,6 +107,13 @@ mod tests {
         let got = answered(serde_json::to_vec(&sent).unwrap(), |path| stall(path, BOUND)).unwrap();
         assert_eq!((got.holders.len(), got.more), (MAX_HOLDERS, 7));
         assert_eq!((got.holders[0].stack.len(), got.holders[0].name.len()), (MAX_FRAMES, MAX_TEXT));
+    }
+
+    #[test]
+    fn an_earlier_observer_is_understood() {
+        let sent = br#"{"next":7,"gaps":1,"complaints":[]}"#;
+        let got = answered(sent.to_vec(), |path| seen(path, 0, BOUND)).unwrap();
+        assert_eq!(got, Seen { next: 7, gaps: 1, ..Seen::default() });
     }
 
     #[test]

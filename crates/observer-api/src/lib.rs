@@ -10,7 +10,10 @@ mod answer;
 mod client;
 mod request;
 
-pub use answer::{Complaint, Holder, MAX_COMPLAINTS, MAX_FRAMES, MAX_HOLDERS, MAX_TEXT, Seen, Stall, plain};
+pub use answer::{
+    Complaint, Holder, MAX_COMPLAINTS, MAX_FRAMES, MAX_HOLDERS, MAX_REFUSED, MAX_TEXT, RefusedModule, Seen,
+    Stall, plain,
+};
 pub use client::{AskError, MAX_ANSWER_BYTES, seen, stall, wait_for_more};
 pub use request::{REQUEST_BYTES, Request};
 

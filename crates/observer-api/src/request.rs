@@ -6,7 +6,7 @@ pub const REQUEST_BYTES: usize = 9;
 /// What may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// The complaints of this boot from this sequence number of the kernel's log on.
+    /// The complaints of this boot from this sequence number of the kernel's log on, and the modules that were kept out.
     Seen(u64),
     /// The same, as soon as there is one. A later such request ends the wait of an earlier one.
     Wait(u64),

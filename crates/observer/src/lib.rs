@@ -1,7 +1,7 @@
 //! Floor 3: the observer of a host, `livepatch-observer`: reads the kernel's log, and why a transition does not end.
 //!
-//! [`kmsg`] and [`Complaints`] are pure: records in, complaints about livepatches out. [`Log`] keeps the newest, [`stall`]
-//! looks at tasks, [`server`] answers. See docs/processes.md.
+//! [`kmsg`], [`Complaints`] and [`refused_module`] are pure: records in, complaints about livepatches out, and modules that were
+//! kept out. [`Log`] keeps the newest, [`stall`] looks at tasks, [`server`] answers. See docs/processes.md.
 //!
 //! Invariant: it changes nothing. It writes to one socket, and to nobody but uid 0.
 
@@ -11,6 +11,7 @@ mod frame;
 pub mod kmsg;
 mod livepatches;
 mod log;
+mod refusals;
 pub mod server;
 mod stall;
 
@@ -19,4 +20,5 @@ pub use complaints::Complaints;
 pub use frame::Frame;
 pub use livepatches::Livepatches;
 pub use log::Log;
+pub use refusals::refused_module;
 pub use stall::stall;

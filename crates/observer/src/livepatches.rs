@@ -57,6 +57,11 @@ impl Livepatches {
         let key = (frame.function.to_owned(), frame.module.unwrap_or(VMLINUX).to_owned());
         self.functions.get(&key).cloned().unwrap_or_default()
     }
+
+    /// Whether a livepatch replaces functions of an object.
+    pub fn patches(&self, livepatch: &ModuleName, object: &str) -> bool {
+        self.functions.iter().any(|((_, of), by)| of == object && by.contains(livepatch))
+    }
 }
 
 /// The name of a livepatch of ours.
@@ -98,6 +103,9 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(found, expected, "{function} {module:?}");
         }
+        let patches = |livepatch, object| all.patches(&ModuleName::parse(livepatch).unwrap(), object);
+        assert!(patches("livepatch_1_1", "cls_u32") && patches("livepatch_2_1", "vmlinux"));
+        assert!(!patches("livepatch_2_1", "cls_u32") && !patches("kpatch_x", "vmlinux"));
         assert_eq!(Livepatches::read(Path::new("/no/such/root")), Livepatches::default());
     }
 }

@@ -4,12 +4,12 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use livepatch_observer_api::{Complaint, MAX_COMPLAINTS, Seen};
+use livepatch_observer_api::{Complaint, MAX_COMPLAINTS, MAX_REFUSED, RefusedModule, Seen};
 
 use crate::kmsg::{MAX_RECORD_BYTES, Record};
-use crate::{Complaints, Livepatches};
+use crate::{Complaints, Livepatches, refused_module};
 
-/// The complaints of this boot.
+/// The complaints of this boot, and the modules that were kept out.
 #[derive(Debug, Default)]
 pub struct Log {
     inner: Mutex<Inner>,
@@ -42,6 +42,7 @@ impl Log {
             };
             let Some(record) = Record::parse(bytes) else { continue };
             let said = complaints.push(record, || Livepatches::read(root));
+            let refused = refused_module(record, || Livepatches::read(root));
             let mut inner = self.lock();
             inner.seen.next = inner.seen.next.max(record.sequence.saturating_add(1));
             for complaint in said {
@@ -49,10 +50,15 @@ impl Log {
                 inner.seen.add(complaint);
                 self.changed.notify_all();
             }
+            if let Some(refused) = refused {
+                tracing::warn!(livepatch = %refused.livepatch, module = %refused.module, "a module was kept out");
+                inner.seen.add_refused(refused);
+                self.changed.notify_all();
+            }
         }
     }
 
-    /// The complaints from a sequence number on.
+    /// The complaints from a sequence number on, and the modules that were kept out.
     pub fn seen(&self, from: u64) -> Seen {
         since(&self.lock().seen, from)
     }
@@ -63,8 +69,7 @@ impl Log {
         inner.waits += 1;
         let turn = inner.waits;
         self.changed.notify_all();
-        let nothing =
-            |inner: &mut Inner| inner.waits == turn && since(&inner.seen, from).complaints.is_empty();
+        let nothing = |inner: &mut Inner| inner.waits == turn && is_nothing(&since(&inner.seen, from));
         let inner = self.changed.wait_while(inner, nothing).unwrap_or_else(PoisonError::into_inner);
         since(&inner.seen, from)
     }
@@ -77,6 +82,8 @@ impl Log {
 trait Add {
     /// Adds a complaint, in the place of an earlier one about the same function.
     fn add(&mut self, complaint: Complaint);
+    /// Adds a module, in the place of an earlier time.
+    fn add_refused(&mut self, refused: RefusedModule);
 }
 
 impl Add for Seen {
@@ -89,11 +96,25 @@ impl Add for Seen {
         }
         self.complaints.push(complaint);
     }
+
+    fn add_refused(&mut self, refused: RefusedModule) {
+        self.refused
+            .retain(|known| (&known.livepatch, &known.module) != (&refused.livepatch, &refused.module));
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.remove(0);
+        }
+        self.refused.push(refused);
+    }
 }
 
 fn since(seen: &Seen, from: u64) -> Seen {
     let complaints = seen.complaints.iter().filter(|complaint| complaint.sequence >= from);
-    Seen { complaints: complaints.cloned().collect(), ..*seen }
+    let refused = seen.refused.iter().filter(|refused| refused.sequence >= from);
+    Seen { complaints: complaints.cloned().collect(), refused: refused.cloned().collect(), ..*seen }
+}
+
+fn is_nothing(seen: &Seen) -> bool {
+    seen.complaints.is_empty() && seen.refused.is_empty()
 }
 
 #[cfg(test)]
@@ -121,7 +142,11 @@ mod tests {
     }
 
     fn follow(log: &Log, records: impl IntoIterator<Item = Result<String, ErrorKind>>) {
-        let ended = log.follow(Source(records.into_iter().collect()), Path::new("/no/such/root"));
+        follow_below(log, records, Path::new("/no/such/root"));
+    }
+
+    fn follow_below(log: &Log, records: impl IntoIterator<Item = Result<String, ErrorKind>>, root: &Path) {
+        let ended = log.follow(Source(records.into_iter().collect()), root);
         assert_eq!(ended.kind(), ErrorKind::NotConnected);
     }
 
@@ -139,6 +164,31 @@ mod tests {
         // The same again is one.
         follow(&log, (100..300).map(|number| warning(number, 99)));
         assert_eq!((sequences(&log.seen(97)), log.seen(0).next), (vec![97, 98, 299], 300));
+    }
+
+    #[test]
+    fn the_newest_modules_that_were_kept_out_are_kept_and_wake_who_waits() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = |sequence: u64, module: u64| {
+            let object = root.path().join(format!("sys/kernel/livepatch/livepatch_1_1/m{module}/f,1"));
+            std::fs::create_dir_all(object).unwrap();
+            let says = format!("'m{module}', refusing to load module 'm{module}'");
+            Ok(format!(
+                "4,{sequence},{sequence},-;livepatch: patch 'livepatch_1_1' failed for module {says}\n"
+            ))
+        };
+        let log = Log::default();
+        follow_below(&log, (0..20).map(|number| refused(number, number)), root.path());
+        let sequences = |seen: Seen| seen.refused.iter().map(|refused| refused.sequence).collect::<Vec<_>>();
+        assert_eq!(sequences(log.seen(0)), (4..20).collect::<Vec<_>>());
+        assert_eq!(sequences(log.wait(18)), [18, 19], "it is there already");
+        // The same again is one.
+        follow_below(&log, [refused(20, 19), refused(21, 19)], root.path());
+        assert_eq!((sequences(log.seen(18)), log.seen(0).complaints.len()), (vec![18, 21], 0));
+        // A livepatch that is not there keeps nothing out.
+        let elsewhere = Log::default();
+        follow(&elsewhere, [refused(1, 1)]);
+        assert_eq!((elsewhere.seen(0).refused.len(), elsewhere.seen(0).next), (0, 2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::VmError;
-use crate::variables::{self, AUTHENTICATED, BOOT_ONLY, GLOBAL, KEPT, SECURITY, SHIM, Variable};
+use crate::variables::{self, AUTHENTICATED, GLOBAL, KEPT, SECURITY, SHIM, Variable};
 
 /// The firmware's code. It takes variables from the operating system only in system management mode, so that a kernel
 /// cannot write the keys.
@@ -47,20 +47,20 @@ pub struct SecureBootKeys {
     /// What `mokutil --import` enrols, in the variable `MokListRT` in which shim hands it to the kernel. There is no shim:
     /// the variable is there from the start.
     pub machine_owner: Vec<Vec<u8>>,
-    /// What `mokutil --import` asks for, in the variable `MokNew`, and nobody has confirmed yet.
-    pub requested: Vec<Vec<u8>>,
 }
 
-/// What starts the kernel from a disk, and whom shim trusts besides its distribution.
+/// What starts the kernel from a disk, and the memory in which shim keeps whom it trusts besides its distribution.
 #[derive(Debug, Clone)]
 pub struct SignedBoot {
     /// shim, signed by Microsoft: the firmware verifies it.
     pub shim: PathBuf,
     /// GRUB, signed by the distribution: shim verifies it, and the kernel when GRUB starts that.
     pub grub: PathBuf,
-    /// What `mokutil --import` has enrolled, each in DER: in shim's own variable `MokList`, which no operating system sees.
-    /// shim hands it to the kernel as `MokListRT`, after the certificate of its distribution.
-    pub machine_owner: Vec<Vec<u8>>,
+    /// MokManager, signed by the distribution: shim starts it when a key waits to be enrolled, before all else.
+    pub mok_manager: PathBuf,
+    /// The firmware's variables, which a machine that is started again finds as it left them: made where there is no such
+    /// file. Without it they end with the machine.
+    pub variables: Option<PathBuf>,
 }
 
 /// What is started.
@@ -77,11 +77,13 @@ impl Firmware {
         Ok(match self {
             Self::Bios => [words(&["-machine", "q35"]), handed_over(started)].concat(),
             Self::SecureBoot(keys) => {
-                [flash(EMPTY_STORE, &keys.variables(), directory)?, handed_over(started)].concat()
+                let made = directory.join("variables");
+                [flash(EMPTY_STORE, &keys.variables(), &made)?, handed_over(started)].concat()
             }
             Self::SignedBoot(boot) => {
-                [flash(MICROSOFT_STORE, &boot.variables(), directory)?, boot.disk(started, directory)?]
-                    .concat()
+                let made = boot.variables.clone().unwrap_or_else(|| directory.join("variables"));
+                let flash = if made.exists() { drives(&made) } else { flash(MICROSOFT_STORE, &[], &made)? };
+                [flash, boot.disk(started, directory)?].concat()
             }
         })
     }
@@ -94,16 +96,20 @@ fn handed_over(started: Started<'_>) -> Vec<OsString> {
     arguments
 }
 
-/// The firmware's code, and its variables: those of the package's store and these.
-fn flash(store: &str, more: &[Variable<'_>], directory: &Path) -> Result<Vec<OsString>, VmError> {
+/// The firmware's code, and its variables in a file that is made: those of the package's store and these.
+fn flash(store: &str, more: &[Variable<'_>], made: &Path) -> Result<Vec<OsString>, VmError> {
     let flash = fs::read(store).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => VmError::MissingProgram { program: "ovmf".into() },
         _ => VmError::io(format!("read {store}"), error),
     })?;
     let flash = variables::added(flash, more).map_err(|why| VmError::Invalid(format!("{store} {why}")))?;
-    let made = directory.join("variables");
-    fs::write(&made, flash).map_err(|e| VmError::io("write the firmware's variables", e))?;
-    Ok(words(&[
+    fs::write(made, flash).map_err(|e| VmError::io("write the firmware's variables", e))?;
+    Ok(drives(made))
+}
+
+/// The firmware's code and a file with its variables, which it may write.
+fn drives(variables: &Path) -> Vec<OsString> {
+    words(&[
         "-machine",
         "q35,smm=on",
         "-global",
@@ -111,8 +117,8 @@ fn flash(store: &str, more: &[Variable<'_>], directory: &Path) -> Result<Vec<OsS
         "-drive",
         &format!("if=pflash,unit=0,format=raw,readonly=on,file={CODE}"),
         "-drive",
-        &format!("if=pflash,unit=1,format=raw,file={}", value(&made)),
-    ]))
+        &format!("if=pflash,unit=1,format=raw,file={}", value(variables)),
+    ])
 }
 
 impl SecureBootKeys {
@@ -123,16 +129,11 @@ impl SecureBootKeys {
             Variable::new("KEK", GLOBAL, KEPT | AUTHENTICATED, platform),
             Variable::new("db", SECURITY, KEPT | AUTHENTICATED, &self.db),
             Variable::new("MokListRT", SHIM, KEPT, &self.machine_owner),
-            Variable::new("MokNew", SHIM, KEPT, &self.requested),
         ]
     }
 }
 
 impl SignedBoot {
-    fn variables(&self) -> Vec<Variable<'_>> {
-        vec![Variable::new("MokList", SHIM, BOOT_ONLY, &self.machine_owner)]
-    }
-
     /// A disk with an EFI system partition, which QEMU makes of a directory and nobody can write to.
     fn disk(&self, started: Started<'_>, directory: &Path) -> Result<Vec<OsString>, VmError> {
         let menu = menu(started.command_line)?;
@@ -144,8 +145,9 @@ impl SignedBoot {
         for (from, to) in [
             // What firmware starts from a disk that it was told nothing about (UEFI specification 2.10, 3.5.1.1).
             (&*self.shim, "EFI/BOOT/BOOTX64.EFI"),
-            // shim starts what has this name beside it.
+            // shim starts what has these names beside it.
             (&*self.grub, "EFI/BOOT/grubx64.efi"),
+            (&*self.mok_manager, "EFI/BOOT/mmx64.efi"),
             (started.vmlinuz, "vmlinuz"),
             (started.initrd, "initrd"),
         ] {
@@ -188,7 +190,7 @@ mod tests {
         let keys = SecureBootKeys { platform: vec![1; 5], ..SecureBootKeys::default() };
         let written = |variable: &Variable<'_>| !variable.bytes().is_empty();
         let written: Vec<bool> = keys.variables().iter().map(written).collect();
-        assert_eq!(written, [true, true, false, false, false]);
+        assert_eq!(written, [true, true, false, false]);
     }
 
     #[test]
@@ -208,7 +210,8 @@ mod tests {
             fs::write(&path, name).unwrap();
             path
         };
-        let boot = SignedBoot { shim: file("shim"), grub: file("grub"), machine_owner: Vec::new() };
+        let (shim, grub, mok_manager) = (file("shim"), file("grub"), file("mok"));
+        let boot = SignedBoot { shim, grub, mok_manager, variables: None };
         let (vmlinuz, initrd) = (file("kernel"), file("archive"));
         let started = Started { vmlinuz: &vmlinuz, initrd: &initrd, command_line: "quiet" };
         let arguments = boot.disk(started, directory.path()).unwrap();
@@ -217,6 +220,7 @@ mod tests {
         for (name, content) in [
             ("EFI/BOOT/BOOTX64.EFI", "shim"),
             ("EFI/BOOT/grubx64.efi", "grub"),
+            ("EFI/BOOT/mmx64.efi", "mok"),
             ("vmlinuz", "kernel"),
             ("initrd", "archive"),
         ] {

@@ -127,7 +127,16 @@ pub struct Guest {
     _files: TempDir,
 }
 
-/// The host's end of the second serial port.
+/// With whom the host speaks over QEMU's standard input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// With the guest's system, over the second serial port. The console is read alone.
+    WithSystem,
+    /// With whoever has the console: the first serial port.
+    WithBootLoaders,
+}
+
+/// The host's end of the serial port over which it speaks.
 struct Wire {
     to_guest: ChildStdin,
     from_guest: Receiver<String>,
@@ -151,11 +160,18 @@ struct Console {
     ended: bool,
 }
 
+impl Console {
+    /// All that was said until now.
+    fn said(&self) -> String {
+        format!("{}{}", self.text, self.unfinished)
+    }
+}
+
 impl Guest {
     /// Boots and waits until the guest answers.
     pub fn boot(spec: &BootSpec) -> Result<Self, VmError> {
         let started = Instant::now();
-        let mut guest = Self::launch(spec, spec.saving, &[])?;
+        let mut guest = Self::launch(spec, spec.saving, Speaks::WithSystem, &[])?;
         guest.wait_until_ready(started + spec.boot_timeout, spec.boot_timeout)?;
         guest.boot_time = started.elapsed();
         Ok(guest)
@@ -165,22 +181,51 @@ impl Guest {
     /// Gives all that the console said.
     pub fn boot_until_console_says(spec: &BootSpec, words: &str) -> Result<String, VmError> {
         let deadline = Instant::now() + spec.boot_timeout;
-        let guest = Self::launch(spec, Saving::Impossible, &[])?;
-        let mut console = guest.shared.console();
+        let guest = Self::launch(spec, Saving::Impossible, Speaks::WithSystem, &[])?;
+        guest.wait_until_said(words, 0, deadline)?;
+        Ok(guest.shared.console().said())
+    }
+
+    /// Boots a machine whose boot loaders ask whoever is at its console: waits for the words of each pair, one after the
+    /// other, and types what belongs to them; then until the machine switches itself off or reboots. Nobody speaks with its
+    /// system. Gives all that the console said.
+    pub fn boot_and_type(spec: &BootSpec, dialogue: &[(&str, String)]) -> Result<String, VmError> {
+        let deadline = Instant::now() + spec.boot_timeout;
+        let guest = Self::launch(spec, Saving::Impossible, Speaks::WithBootLoaders, &[])?;
+        let mut from = 0;
+        for (words, keys) in dialogue {
+            from = guest.wait_until_said(words, from, deadline)?;
+            guest.shared.transcript.write("host", &format!("typing after {words:?}"));
+            guest.send(&mut guest.wire(), words, keys.as_bytes())?;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let console = guest.shared.console();
+        let console = guest.shared.changed.wait_timeout_while(console, left, |console| !console.ended);
+        let console = console.unwrap_or_else(PoisonError::into_inner).0;
+        if !console.ended {
+            drop(console);
+            return Err(guest.no_boot("it was on for too long after the last key".into()));
+        }
+        Ok(console.said())
+    }
+
+    /// Waits until the console says these words from a place on; gives the place after them.
+    fn wait_until_said(&self, words: &str, from: usize, deadline: Instant) -> Result<usize, VmError> {
+        let mut console = self.shared.console();
         loop {
-            let said = format!("{}{}", console.text, console.unfinished);
-            if said.contains(words) {
-                return Ok(said);
+            let said = console.said();
+            if let Some(at) = said.get(from..).and_then(|said| said.find(words)) {
+                return Ok(from + at + words.len());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if console.ended || left.is_zero() {
                 drop(console);
                 return Err(
-                    guest.no_boot(format!("it ended, or was on for too long, before it said {words:?}"))
+                    self.no_boot(format!("it ended, or was on for too long, before it said {words:?}"))
                 );
             }
             console =
-                guest.shared.changed.wait_timeout(console, left).unwrap_or_else(PoisonError::into_inner).0;
+                self.shared.changed.wait_timeout(console, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -188,7 +233,7 @@ impl Guest {
     /// as they were then, or such that the guest never read them. The guest takes no time to have passed.
     pub fn resume(spec: &BootSpec, state: &Path) -> Result<Self, VmError> {
         let started = Instant::now();
-        let mut guest = Self::launch(spec, Saving::Possible, &["-incoming", "defer"])?;
+        let mut guest = Self::launch(spec, Saving::Possible, Speaks::WithSystem, &["-incoming", "defer"])?;
         let loaded = guest.monitor.as_mut().map_or(Ok(()), |monitor| monitor.load(state));
         if let Err(error) = loaded {
             return Err(guest.gone("resuming", error.to_string()));
@@ -209,7 +254,7 @@ impl Guest {
         Ok(())
     }
 
-    fn launch(spec: &BootSpec, saving: Saving, more: &[&str]) -> Result<Self, VmError> {
+    fn launch(spec: &BootSpec, saving: Saving, speaks: Speaks, more: &[&str]) -> Result<Self, VmError> {
         program::must_exist(QEMU)?;
         if saving == Saving::Possible && !matches!(spec.firmware, Firmware::Bios) {
             return Err(VmError::Invalid("a machine whose firmware keeps variables cannot be saved".into()));
@@ -224,7 +269,7 @@ impl Guest {
             .map_err(|e| VmError::io("make the transcript", e))?;
         let shared = Arc::new(Shared { console: Mutex::default(), changed: Condvar::new(), transcript });
 
-        let mut arguments = qemu_arguments(spec);
+        let mut arguments = qemu_arguments(spec, speaks);
         let command_line = command_line(&spec.kernel_args);
         let started = Started { vmlinuz: &spec.vmlinuz, initrd: &initrd, command_line: &command_line };
         arguments.extend(spec.firmware.arguments(started, files.path())?);
@@ -237,14 +282,16 @@ impl Guest {
             }
         };
         arguments.extend(switchboard.iter().flat_map(Switchboard::arguments).map(OsString::from));
-        let (mut child, console_thread) = start(arguments, Arc::clone(&shared))?;
-        let (Some(to_guest), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+        let (mut child, console_thread) = start(arguments, Arc::clone(&shared), speaks)?;
+        let Some(to_guest) = child.stdin.take() else {
             return Err(VmError::Invalid("QEMU has no pipes".into()));
         };
         let (sender, from_guest) = mpsc::channel();
-        let answer_thread = std::thread::spawn(move || forward_lines(answers, &sender));
+        let answers = child.stdout.take();
+        let answer_thread =
+            answers.map(|answers| std::thread::spawn(move || forward_lines(answers, &sender)));
         let wire = Mutex::new(Wire { to_guest, from_guest, last_id: 0, broken: None });
-        let threads = vec![console_thread, answer_thread];
+        let threads = std::iter::once(console_thread).chain(answer_thread).collect();
         let boot_time = Duration::ZERO;
         let mut guest = Self { child, wire, shared, threads, boot_time, monitor: None, _files: files };
         if let Some(switchboard) = switchboard {
@@ -581,22 +628,32 @@ impl Shared {
 
 /// Starts QEMU from the thread that then reads its console: the kernel ends QEMU when that thread ends, so
 /// nothing stays behind even if this process is killed.
-fn start(arguments: Vec<OsString>, shared: Arc<Shared>) -> Result<(Child, JoinHandle<()>), VmError> {
+fn start(
+    arguments: Vec<OsString>,
+    shared: Arc<Shared>,
+    speaks: Speaks,
+) -> Result<(Child, JoinHandle<()>), VmError> {
+    // QEMU's own complaints belong to the console, wherever that is.
+    let (console, complaints) = std::io::pipe().map_err(|e| VmError::io("make a pipe for QEMU", e))?;
+    let answers = match speaks {
+        Speaks::WithSystem => Stdio::piped(),
+        Speaks::WithBootLoaders => {
+            complaints.try_clone().map_err(|e| VmError::io("make a pipe for QEMU", e))?.into()
+        }
+    };
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
+        // The writing ends of the pipe go with this statement: the console ends when QEMU does.
         let spawned = std::process::Command::new("setpriv")
             .args(["--pdeathsig", "KILL", QEMU])
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(answers)
+            .stderr(complaints)
             .spawn();
         match spawned {
-            Ok(mut child) => {
-                let console = child.stderr.take();
-                if sender.send(Ok(child)).is_ok()
-                    && let Some(console) = console
-                {
+            Ok(child) => {
+                if sender.send(Ok(child)).is_ok() {
                     read_console(console, &shared);
                 }
             }
@@ -668,7 +725,7 @@ fn command_line(more: &[String]) -> String {
     line
 }
 
-fn qemu_arguments(spec: &BootSpec) -> Vec<OsString> {
+fn qemu_arguments(spec: &BootSpec, speaks: Speaks) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
@@ -683,8 +740,12 @@ fn qemu_arguments(spec: &BootSpec) -> Vec<OsString> {
     }
     // The kernel's console goes to standard error, where QEMU's own complaints go too; commands go over
     // standard input and output. Both vanish with the process.
-    add(&["-chardev", "file,id=console,path=/dev/stderr", "-serial", "chardev:console"]);
-    add(&["-chardev", "stdio,id=commands,signal=off", "-serial", "chardev:commands"]);
+    let (console, commands) = match speaks {
+        Speaks::WithSystem => ("file,id=console,path=/dev/stderr", "stdio,id=commands,signal=off"),
+        Speaks::WithBootLoaders => ("stdio,id=console,signal=off", "null,id=commands"),
+    };
+    add(&["-chardev", console, "-serial", "chardev:console"]);
+    add(&["-chardev", commands, "-serial", "chardev:commands"]);
     if let Network::User { forwards } = &spec.network {
         let mut user = String::from("user,id=net");
         for Forward { host_port, guest_port } in forwards {

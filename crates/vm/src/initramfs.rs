@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cpio::Writer;
-use crate::program::shared_libraries;
+use crate::program::{installed, shared_libraries};
 use crate::{KernelTree, VmError, guest::USER};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -86,6 +86,11 @@ impl Initramfs {
             self.file_from(&library.to_string_lossy(), 0o755, &library)?;
         }
         self.file_from(path, 0o755, host)
+    }
+
+    /// Adds a program of the host's search path as [`Self::program`] does, in `/usr/bin`.
+    pub fn installed_program(&mut self, name: &str) -> Result<&mut Self, VmError> {
+        self.program(&format!("/usr/bin/{name}"), &installed(name)?)
     }
 
     /// Adds a symbolic link.

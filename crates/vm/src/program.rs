@@ -58,10 +58,13 @@ pub fn machine_version() -> Result<String, VmError> {
 
 /// Refuses with a clear error when a program is not in the search path.
 pub(crate) fn must_exist(program: &str) -> Result<(), VmError> {
+    installed(program).map(drop)
+}
+
+/// A program in the search path; a clear error when it is not there.
+pub(crate) fn installed(program: &str) -> Result<PathBuf, VmError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
-        Ok(())
-    } else {
-        Err(VmError::MissingProgram { program: program.into() })
-    }
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file());
+    found.ok_or_else(|| VmError::MissingProgram { program: program.into() })
 }

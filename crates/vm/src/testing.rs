@@ -66,13 +66,13 @@ pub fn kernel(name: &str) -> Result<Option<FetchedKernel>, VmError> {
 /// Where the boot loaders that Debian signed are, beside the kernels.
 pub const BOOT_LOADERS: &str = "boot-loaders";
 
-/// The boot loaders that start Debian's kernels under Secure Boot, with these certificates enrolled (DER). Without them a
-/// test cannot run: see [`kernel`].
-pub fn signed_boot(machine_owner: Vec<Vec<u8>>) -> Result<Option<SignedBoot>, VmError> {
+/// The boot loaders that start Debian's kernels under Secure Boot. Without them a test cannot run: see [`kernel`].
+pub fn signed_boot() -> Result<Option<SignedBoot>, VmError> {
     let dir = kernels_directory().join(BOOT_LOADERS);
-    let [shim, grub] = ["shimx64.efi.signed", "grubx64.efi.signed"].map(|name| dir.join(name));
-    if shim.exists() && grub.exists() {
-        return Ok(Some(SignedBoot { shim, grub, machine_owner }));
+    let names = ["shimx64.efi.signed", "grubx64.efi.signed", "mmx64.efi.signed"];
+    let [shim, grub, mok_manager] = names.map(|name| dir.join(name));
+    if shim.exists() && grub.exists() && mok_manager.exists() {
+        return Ok(Some(SignedBoot { shim, grub, mok_manager, variables: None }));
     }
     missing(VmError::NoBootLoaders { dir })
 }

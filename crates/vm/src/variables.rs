@@ -12,7 +12,7 @@ pub(crate) const GLOBAL: Guid =
 /// `EFI_IMAGE_SECURITY_DATABASE_GUID`: whose `db` is.
 pub(crate) const SECURITY: Guid =
     guid(0xd719_b2cb, 0x3d3a, 0x4596, [0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f]);
-/// `SHIM_LOCK_GUID`: whose `MokList` and `MokListRT` are. Here also the owner of every certificate, which nobody looks at.
+/// `SHIM_LOCK_GUID`: whose `MokListRT` is. Here also the owner of every certificate, which nobody looks at.
 pub(crate) const SHIM: Guid =
     guid(0x605d_ab50, 0xe046, 0x4300, [0xab, 0xb6, 0x3d, 0xd8, 0x10, 0xdd, 0x8b, 0x23]);
 /// `EFI_CERT_X509_GUID`: a list of certificates.
@@ -20,8 +20,6 @@ const X509: Guid = guid(0xa5c0_59a1, 0x94e4, 0x4aa7, [0x87, 0xb5, 0xab, 0x15, 0x
 
 /// Kept without power, and readable before and after the operating system has taken over.
 pub(crate) const KEPT: u32 = 0x1 | 0x2 | 0x4;
-/// Kept without power, and out of reach once the operating system has taken over: shim takes its own variables only so.
-pub(crate) const BOOT_ONLY: u32 = 0x1 | 0x2;
 /// Changed only with a signature that has a date.
 pub(crate) const AUTHENTICATED: u32 = 0x20;
 
@@ -215,7 +213,7 @@ mod tests {
     #[test]
     fn a_deleted_variable_may_come_again() {
         let certificates = [vec![1; 5]];
-        let owner = Variable::new("MokList", SHIM, BOOT_ONLY, &certificates);
+        let owner = Variable::new("MokList", SHIM, KEPT, &certificates);
         let mut deleted = added(flash(500), &[owner]).unwrap();
         deleted[102] = 0x3c;
         assert!(added(deleted, &[owner]).is_ok());
@@ -230,7 +228,7 @@ mod tests {
             assert_eq!(added(odd, &[]).unwrap_err(), "is not a variable store");
         }
         let certificates = [vec![1; 5]];
-        let owner = Variable::new("MokList", SHIM, BOOT_ONLY, &certificates);
+        let owner = Variable::new("MokList", SHIM, KEPT, &certificates);
         let mut endless = added(flash(500), &[owner]).unwrap();
         for length in [136, 140] {
             let kept = endless.clone();
@@ -243,7 +241,7 @@ mod tests {
     #[test]
     fn the_stores_of_the_package_can_be_read() {
         let certificates = [vec![1; 5]];
-        let owner = Variable::new("MokList", SHIM, BOOT_ONLY, &certificates);
+        let owner = Variable::new("MokList", SHIM, KEPT, &certificates);
         let key = Variable::new("PK", GLOBAL, KEPT | AUTHENTICATED, &certificates);
         let Ok(flash) = std::fs::read("/usr/share/OVMF/OVMF_VARS_4M.ms.fd") else {
             crate::testing::skipped("ovmf is not installed");

@@ -25,7 +25,7 @@ fn changed(program: &Path, directory: &Path) -> Result<PathBuf> {
 #[test]
 fn each_verifies_the_next() -> Result<()> {
     let Some(kernel) = testing::kernel(KERNEL)? else { return Ok(()) };
-    let Some(boot) = testing::signed_boot(Vec::new())? else { return Ok(()) };
+    let Some(boot) = testing::signed_boot()? else { return Ok(()) };
     let directory = tempfile::tempdir()?;
     let vmlinuz = kernel.tree.vmlinuz();
     let [shim, grub, other_kernel] =

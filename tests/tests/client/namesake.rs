@@ -1,4 +1,5 @@
-//! A module that was built out of tree has the name of a patched one: its code is never touched, and the host says why.
+//! A module that was built out of tree has the name of a patched one: its code is never touched, and the host says why, whichever
+//! of the two comes first.
 
 use livepatch_modsig::{module_info, split};
 use livepatch_tests::cloud_kernel;
@@ -71,13 +72,28 @@ fn a_namesake_of_a_patched_module_is_never_patched() {
     let says = "module cls_u32 was built out of tree and is not the one that this livepatch is for";
     assert_eq!(host.shell(&format!("dmesg | grep -c '{says}'")), "1");
     assert_eq!(host.shell("grep -c '^cls_u32 ' /proc/modules || true"), "0");
-    host.expect(&["refresh"], 0);
-    assert_eq!((host.problem(), host.status().patch.state), (None, PatchState::Applied));
+    host.wait_for("livepatch refresh >/dev/null; livepatch status | grep -c 'note: .*(module-refused)'", "1");
+    let status = host.status();
+    assert_eq!(
+        (status.problem, status.patch.state),
+        (None, PatchState::Applied),
+        "it is no fault of the livepatch"
+    );
+    let notes: Vec<_> = status.notes.iter().map(|note| (note.code.as_str(), note.message.as_str())).collect();
+    let says = "the kernel keeps out module cls_u32: livepatch 1.1 is for the module of that name and did not go onto this one";
+    assert_eq!(notes, [("module-refused", says)]);
+    assert_eq!(
+        host.shell("livepatch locks list --format json | grep -c kind || true"),
+        "0",
+        "nothing is held against it"
+    );
 
     // The distribution's own. Before Linux 6.3 a livepatch goes to no module a second time (docs/building.md).
     host.expect(&["revert"], 0);
     host.expect(&["apply"], 0);
     host.shell("modprobe cls_u32");
     assert_eq!((host.problem(), host.checks()), (None, [0, 0]));
+    host.expect(&["refresh"], 0);
+    assert_eq!(host.status().notes, [], "the module of that name is loaded");
     host.finish();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use livepatch_kernel::LoadRefusal;
 use livepatch_manifest::{AssignmentError, BundleError, SupportError};
-use livepatch_observer_api::{AskError, Holder, Seen, Stall};
+use livepatch_observer_api::{AskError, Holder, RefusedModule, Seen, Stall};
 use livepatch_transparency::Refusal as LogRefusal;
 use livepatch_trust::{Kind, NEW_ROOTS, Refusal, RepositoryName, Role};
 use livepatch_types::{
@@ -954,6 +954,21 @@ fn of_a_transition_that_stalled() {
     hint: a task sleeps in a function that is replaced: see /proc/*/patch_state during the next try
     nobody tells what the kernel's log says of livepatches: so it is (observer-unreachable)
     hint: `systemctl status livepatch-observer` says whether it runs; all else goes on without it
+    ");
+}
+
+#[test]
+fn of_a_module_that_is_kept_out() {
+    let refused = |livepatch, module| RefusedModule {
+        sequence: 1,
+        livepatch: ModuleName::parse(livepatch).unwrap(),
+        module: ModuleName::parse(module).unwrap(),
+    };
+    let all = [refused("livepatch_1_2", "cls_u32")];
+    insta::assert_snapshot!(said(all.iter().map(observer::refused_problem)), @"
+    the kernel keeps out module cls_u32: livepatch 1.2 is for the module of that name and did not go onto this one (module-refused)
+    hint: `modinfo cls_u32` says which file it is; one that is not of the kernel's package (dkms, a driver of somebody else) cannot be loaded beside this livepatch
+    hint: if it is of the kernel's package: `livepatch revert`, `modprobe cls_u32`, `livepatch apply` (before Linux 6.3 a livepatch goes onto a module once)
     ");
 }
 

@@ -1,9 +1,13 @@
 //! The kernel complains of a livepatch; tasks hold one up.
 
-use livepatch_kernel::Transitions;
+use std::sync::Arc;
+
+use livepatch_api::daemon::Failure;
+use livepatch_kernel::{LoadedModule, Transitions};
+use livepatch_loader::Loader;
 use livepatch_loader::step::Step;
-use livepatch_observer_api::{Complaint, Seen};
-use livepatch_types::PatchVersion;
+use livepatch_observer_api::{Complaint, RefusedModule, Seen};
+use livepatch_types::{BuildId, ModuleName, PatchVersion};
 
 use crate::stage::{At, Disk, Stage};
 
@@ -16,7 +20,24 @@ fn complaint(sequence: u64, version: &str) -> Seen {
         function: "show".into(),
         title: "WARNING: CPU: 0 PID: 1 at x.c:1 show+0x1/0x2".into(),
     };
-    Seen { next: sequence + 1, gaps: 0, complaints: vec![complaint] }
+    Seen { next: sequence + 1, complaints: vec![complaint], ..Seen::default() }
+}
+
+/// What it says of a module that a livepatch kept out.
+fn refused(sequence: u64, version: &str, module: &str) -> Seen {
+    let livepatch = PatchVersion::parse(version).unwrap().module_name();
+    let refused = RefusedModule { sequence, livepatch, module: ModuleName::parse(module).unwrap() };
+    Seen { next: sequence + 1, refused: vec![refused], ..Seen::default() }
+}
+
+/// The modules that a loader says are kept out.
+fn kept_out(loader: &Loader) -> Vec<String> {
+    let of = |failure: Failure| {
+        assert_eq!(failure.code, "module-refused");
+        let rest = failure.message.strip_prefix("the kernel keeps out module ").unwrap();
+        rest.split(':').next().unwrap().to_owned()
+    };
+    loader.view().refused_modules.into_iter().map(of).collect()
 }
 
 fn stage() -> Stage {
@@ -100,6 +121,60 @@ fn the_observers_word_does_nothing_but_make_more_careful() {
     }
     assert_eq!((stage.livepatches(), stage.locks()), (vec!["livepatch_1_1".into()], vec![]));
     assert_eq!(stage.kernel.loads().len(), 1);
+}
+
+#[test]
+fn a_module_that_is_kept_out_is_told_and_changes_nothing() {
+    let stage = stage();
+    assert_eq!(stage.offer(1, "1.1"), "ok");
+    let of_others = refused(5, "9.9", "veth");
+    for seen in
+        [of_others, refused(6, "1.1", "veth"), refused(7, "1.1", "cls_u32"), refused(8, "1.1", "veth")]
+    {
+        stage.loader.note_complaints(&seen).unwrap();
+    }
+    assert_eq!(kept_out(&stage.loader), ["cls_u32", "veth"]);
+    assert_eq!((stage.livepatches(), stage.locks()), (vec!["livepatch_1_1".into()], vec![]));
+    assert_eq!((stage.kernel.loads().len(), stage.loader.view().problem), (1, None));
+
+    // One is loaded after all; that it is unloaded later does not bring the word back.
+    let loaded = LoadedModule {
+        name: ModuleName::parse("veth").unwrap(),
+        build_id: Some(BuildId::from_bytes(&[1; 20]).unwrap()),
+    };
+    stage.kernel.set_modules(vec![(loaded, None)]);
+    assert_eq!(kept_out(&stage.loader), ["cls_u32"]);
+    stage.kernel.set_modules(vec![]);
+    assert_eq!(kept_out(&stage.loader), ["cls_u32"]);
+
+    // However many there are, a few are named.
+    for number in 0..40 {
+        stage.loader.note_complaints(&refused(10 + number, "1.1", &format!("m{number}"))).unwrap();
+    }
+    assert_eq!((kept_out(&stage.loader).len(), kept_out(&stage.loader)[0].as_str()), (16, "m24"));
+
+    // The livepatch goes.
+    stage.loader.revert().unwrap();
+    assert_eq!(kept_out(&stage.loader).len(), 0);
+}
+
+#[test]
+fn a_loader_that_is_started_anew_hears_of_what_was_kept_out_before() {
+    let mut stage = stage();
+    assert_eq!(stage.offer(1, "1.1"), "ok");
+    // The complaint after it is noted on the disk.
+    let seen = Seen { complaints: complaint(8, "1.1").complaints, next: 9, ..refused(7, "1.1", "veth") };
+    *stage.told.0.lock().unwrap() = seen.clone();
+    stage.loader.note_complaints(&seen).unwrap();
+    assert_eq!(kept_out(&stage.loader), ["veth"]);
+    stage.restart();
+    assert_eq!((kept_out(&stage.loader).len(), stage.locks()), (0, vec!["with-bug 1.1".to_owned()]));
+    let loader = Arc::clone(&stage.loader);
+    std::thread::spawn(move || loader.watch_log());
+    while kept_out(&stage.loader).is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(kept_out(&stage.loader), ["veth"]);
 }
 
 #[test]

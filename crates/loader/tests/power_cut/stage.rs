@@ -108,8 +108,11 @@ fn files(root: &Path) -> Files {
 pub(crate) struct Told(pub(crate) Mutex<Seen>);
 
 impl Observer for Told {
-    fn seen(&self, _: u64) -> Result<Seen, AskError> {
-        Ok(self.0.lock().unwrap().clone())
+    fn seen(&self, from: u64) -> Result<Seen, AskError> {
+        let mut seen = self.0.lock().unwrap().clone();
+        seen.complaints.retain(|complaint| complaint.sequence >= from);
+        seen.refused.retain(|refused| refused.sequence >= from);
+        Ok(seen)
     }
 
     fn wait(&self, from: u64) -> Result<Seen, AskError> {
