@@ -106,6 +106,9 @@ pub enum CliError {
     /// mokutil did not import the certificate.
     #[error("mokutil did not import the certificate: {0}")]
     Mokutil(String),
+    /// What was waited for does not come by itself.
+    #[error("{}", .0.message)]
+    NotByItself(Failure),
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -143,6 +146,7 @@ impl CliError {
             | Self::NoMokutil
             | Self::Mokutil(_)
             | Self::Output(_) => Exit::Failed,
+            Self::NotByItself(_) => Exit::NotByItself,
             Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
     }
@@ -156,7 +160,7 @@ impl CliError {
                 vec!["`systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied".into()]
             }
             Self::NotPermitted => vec!["use sudo".into()],
-            Self::Refused(failure) => failure.hints.clone(),
+            Self::Refused(failure) | Self::NotByItself(failure) => failure.hints.clone(),
             Self::Answer(_) => vec!["client and daemon may differ in version: restart the daemon".into()],
             Self::Token(_) => {
                 vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]
