@@ -72,7 +72,7 @@ impl State {
     }
 
     /// How much of the file they fill.
-    fn bytes_of_others(&self) -> u64 {
+    pub(crate) fn bytes_of_others(&self) -> u64 {
         let alone = |other_kernels| State { other_kernels, ..State::default() };
         let [with, without] = [self.other_kernels.clone(), Vec::new()].map(|others| {
             serde_json::to_vec_pretty(&alone(others)).map_or(u64::MAX, |bytes| bytes.len() as u64)

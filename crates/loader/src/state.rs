@@ -20,9 +20,9 @@ use crate::step::{Step, Steps, Unwatched};
 
 const SCHEMA: u32 = 1;
 const MAX_STATE_BYTES: u64 = (4 << 20) + MAX_OTHERS_BYTES;
-/// What may be noted of what others say fills no more than this, with what is remembered of other kernels. The rest is kept for
-/// what root says and for markers: twice the longest livepatch that a document can name takes 800 KiB.
-const MAX_NOTED_BYTES: u64 = (3 << 20) + MAX_OTHERS_BYTES;
+/// What may be noted of what others say fills no more than this. The rest is kept for what root says, for markers, and for what is
+/// remembered of other kernels: twice the longest livepatch that a document can name takes 800 KiB.
+const MAX_NOTED_BYTES: u64 = 3 << 20;
 /// So many withdrawals by the operator are remembered of one kernel.
 const MAX_WITHDRAWN: usize = 1024;
 /// Of so many kernels and channels it is known how far the documents of operators were seen that do not speak any more.
@@ -497,7 +497,8 @@ impl StateStore {
     pub fn note_if(&self, change: impl FnOnce(&mut State) -> Result<(), Problem>) -> Result<(), Problem> {
         self.update_if(|state| {
             change(state)?;
-            let bytes = self.to_bytes(state)?.len() as u64;
+            // No document added what is remembered of other kernels, and no other key takes it away.
+            let bytes = (self.to_bytes(state)?.len() as u64).saturating_sub(state.bytes_of_others());
             if bytes > MAX_NOTED_BYTES { Err(full(bytes)) } else { Ok(()) }
         })
     }

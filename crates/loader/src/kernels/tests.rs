@@ -93,7 +93,7 @@ fn the_oldest_are_forgotten() {
 #[test]
 fn they_fill_no_more_than_so_much() {
     let cves = |kernel: u8, count: usize| {
-        let entry = serde_json::json!({"id": "CVE-2026-1", "coverage": "whole", "rating": "low", "title": "x".repeat(count)});
+        let entry = serde_json::json!({"id": "CVE-2026-0001", "coverage": "whole", "rating": "low", "title": "x".repeat(count)});
         let mut applied = applied(kernel, kernel);
         applied.target.cves = vec![serde_json::from_value(entry).unwrap()];
         applied

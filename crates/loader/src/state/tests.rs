@@ -254,8 +254,15 @@ fn what_is_in_memory_alone_is_not_written() {
 fn what_may_be_noted() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let of = |length: usize| State { document: Some("x".repeat(length)), ..State::new() };
-    let most = MAX_NOTED_BYTES as usize - serde_json::to_vec_pretty(&of(0)).unwrap().len();
+    let kernels: State = serde_json::from_str(include_str!("../../tests/state-of-kernels.json")).unwrap();
+    let of = |length: usize| State {
+        document: Some("x".repeat(length)),
+        other_kernels: kernels.other_kernels.clone(),
+        ..State::new()
+    };
+    // What is remembered of other kernels has room of its own.
+    let empty = State { other_kernels: vec![], ..of(0) };
+    let most = MAX_NOTED_BYTES as usize - serde_json::to_vec_pretty(&empty).unwrap().len();
     let note = |length| {
         store.note_if(|state| {
             *state = of(length);
