@@ -283,6 +283,7 @@ impl Agent {
             kernel: identity.ok(),
             now: self.clock.now(),
             boot_files: &self.boot_files(),
+            asks_by_itself: self.config.check_interval.is_some() && self.timer_reach() == Reach::Server,
             system: System::read(&self.os_release),
             cutoff_date: self.config.policy.cutoff,
             cohort: self.config.policy.cohort.as_ref(),
@@ -335,7 +336,10 @@ impl Agent {
 
     /// How far the timer's rounds reach.
     pub(crate) fn timer_reach(&self) -> Reach {
-        if self.config.policy.mode == Mode::NoRefresh { Reach::Local } else { Reach::Server }
+        match self.config.policy.mode {
+            Mode::Normal | Mode::NoApply => Reach::Server,
+            Mode::NoRefresh | Mode::Stop => Reach::Local,
+        }
     }
 
     /// One round: check (if it reaches so far), then whatever is needed for the kernel to run what it should.

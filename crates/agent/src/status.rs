@@ -35,6 +35,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) cohort: Option<&'a Cohort>,
     /// What the offered livepatch waits for.
     pub(crate) waiting: Option<Waiting>,
+    /// Whether the server is asked by the timer.
+    pub(crate) asks_by_itself: bool,
     /// What os-release says.
     pub(crate) system: System,
     /// A problem of the host itself, which comes before those of the last round.
@@ -82,6 +84,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
             at: live.checked_at,
             attempted_at: live.attempted_at,
             reachability: live.reachability,
+            by_itself: facts.asks_by_itself,
             mirror: live.mirror.clone(),
             document_version: document.map(|document| document.version),
             document_expires: document.map(|document| document.expires),
@@ -197,7 +200,8 @@ fn patch(state: &State, live: &Live, livepatches: Option<&[Livepatch]>) -> Patch
         applied_at: applied
             .filter(|applied| Some(applied.target.version) == running)
             .map(|applied| applied.at),
-        held: view.held.is_some(),
+        // What was reverted here holds back no other version.
+        held: view.held.is_some_and(|held| offered.is_none_or(|target| target.version == held)),
         waiting: None,
         cutoff_date: None,
         place: offered.and_then(|target| {

@@ -201,6 +201,10 @@ pub struct Check {
     /// Whether anybody answered it.
     #[serde(default)]
     pub reachability: Reachability,
+    /// Whether the daemon asks by itself; not so in the modes `no-refresh` and `stop`, and with `check-interval = "0s"`. True in a
+    /// status of an earlier daemon.
+    #[serde(default = "by_itself")]
+    pub by_itself: bool,
     /// The mirror that answered in the server's place, because the server failed.
     #[serde(default)]
     pub mirror: Option<String>,
@@ -208,6 +212,10 @@ pub struct Check {
     pub document_version: Option<u64>,
     /// Until when that document may install something new.
     pub document_expires: Option<Timestamp>,
+}
+
+fn by_itself() -> bool {
+    true
 }
 
 /// Whether the server, or a mirror in its place, could be reached.

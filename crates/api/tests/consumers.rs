@@ -140,6 +140,7 @@ fn status(state: PatchState, check: CheckState, titles: &[(&str, bool)]) -> Stat
             at: Some(NOW),
             attempted_at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
             reachability: Reachability::Reached,
+            by_itself: true,
             mirror: None,
             document_version: Some(7),
             document_expires: None,

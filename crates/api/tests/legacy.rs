@@ -37,6 +37,7 @@ fn status() -> Status {
             at: Some(NOW - jiff::SignedDuration::from_secs(52)),
             attempted_at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
             reachability: Reachability::Reached,
+            by_itself: true,
             mirror: None,
             document_version: Some(7),
             document_expires: None,

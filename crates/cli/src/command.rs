@@ -22,7 +22,7 @@ use crate::status::{Source, read, read_left, takes_part};
 use crate::text::open_text;
 use crate::trust::Trust;
 use crate::verdict::{Ages, Level, motd, plugin_line, unknown_line, verdict};
-use crate::wait::{Until, wait};
+use crate::wait::{Ended, Until, wait};
 use crate::{
     CliError, Exit, bug_report, bundle, doctor, hold, import, reboot_required, status_text, telemetry, token,
 };
@@ -32,7 +32,7 @@ use crate::{
 #[command(
     name = "livepatch",
     version,
-    after_help = "Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this, 6 nothing is known of it; `check` has its own."
+    after_help = "Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this, 6 nothing is known of it, 7 it does not come by itself; `check` has its own."
 )]
 pub struct Arguments {
     /// Directory of the daemon's sockets
@@ -86,7 +86,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time
+    /// Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time, 7 at once if somebody must act first
     Wait {
         /// What to wait for
         #[arg(long = "for", value_enum, default_value_t = Until::Settled)]
@@ -362,9 +362,13 @@ pub fn run(
             })
         }
         Command::Wait { until, timeout, format } => {
-            let (status, reached) = wait(runtime_dir, root, *until, *timeout)?;
+            let (status, ended) = wait(runtime_dir, root, *until, *timeout, err)?;
             show(&status, now, *format, out)?;
-            Ok(if reached { Exit::Ok } else { Exit::Failed })
+            match ended {
+                Ended::Reached => Ok(Exit::Ok),
+                Ended::NotInTime => Ok(Exit::Failed),
+                Ended::NotByItself(why) => Err(CliError::NotByItself(why)),
+            }
         }
         Command::Hold(Held { what, config, format }) => hold::run(config, what, Change::Hold, *format, out),
         Command::Unhold(Held { what, config, format }) => {

@@ -51,7 +51,7 @@ enum Standing {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    /// `place`, `kernel`, `loading`, `daemon`, `enrolment`, `check`, `coverage`, `livepatch`, `problem`: stays
+    /// `place`, `kernel`, `loading`, `daemon`, `enrolment`, `check`, `coverage`, `livepatch`, `next`, `problem`: stays
     /// the same.
     about: &'static str,
     standing: Standing,
@@ -165,6 +165,7 @@ fn daemon(facts: &HostFacts) -> Vec<Finding> {
         findings.extend(coverage(status, facts.today));
     }
     findings.push(livepatch(status));
+    findings.extend(next(status));
     // What is not covered was said, with the package to install.
     let said = |code: &str| code == NOT_COVERED && status.coverage.state == CoverageState::NotCovered;
     if let Some(problem) = status.problem.as_ref().filter(|problem| !said(&problem.code)) {
@@ -266,6 +267,12 @@ fn livepatch(status: &Status) -> Finding {
             wrong("livepatch", "what is applied is not known yet", &["`livepatch refresh` asks now"])
         }
     }
+}
+
+/// A newer livepatch that waits for the settings of this host, beside one that is there; where none is, it was said.
+fn next(status: &Status) -> Option<Finding> {
+    let waiting = status.patch.waiting.as_ref().filter(|_| status.patch.state != PatchState::Unapplied)?;
+    Some(soon("next", &waiting.message, &[waiting_hint(waiting)]))
 }
 
 impl Diagnosis {

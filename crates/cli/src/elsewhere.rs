@@ -111,6 +111,8 @@ fn seen(
             at: None,
             attempted_at: None,
             reachability: Reachability::default(),
+            // There is no daemon.
+            by_itself: false,
             mirror: None,
             document_version: None,
             document_expires: None,

@@ -109,6 +109,9 @@ pub enum CliError {
     /// Not started by systemd for a connection.
     #[error("standard input is no connection: {0}")]
     Connection(String),
+    /// What was waited for does not come by itself.
+    #[error("{}", .0.message)]
+    NotByItself(Failure),
     /// Output failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -147,6 +150,7 @@ impl CliError {
             | Self::Mokutil(_)
             | Self::Connection(_)
             | Self::Output(_) => Exit::Failed,
+            Self::NotByItself(_) => Exit::NotByItself,
             Self::Token(_) | Self::Setting { .. } => Exit::Usage,
         }
     }
@@ -160,7 +164,7 @@ impl CliError {
                 vec!["`systemctl status livepatchd` says whether it runs; a livepatch that is applied stays applied".into()]
             }
             Self::NotPermitted => vec!["use sudo".into()],
-            Self::Refused(failure) => failure.hints.clone(),
+            Self::Refused(failure) | Self::NotByItself(failure) => failure.hints.clone(),
             Self::Answer(_) => vec!["client and daemon may differ in version: restart the daemon".into()],
             Self::Token(_) => {
                 vec!["`livepatch enable --token-file FILE`, or `-` to read it from standard input".into()]

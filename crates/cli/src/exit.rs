@@ -17,6 +17,8 @@ pub enum Exit {
     NotPermitted,
     /// Nothing is known of what was asked for.
     NotKnown,
+    /// What was waited for does not come by itself: somebody must act.
+    NotByItself,
     /// What `check` found, by the codes of monitoring plugins.
     Check(Level),
 }
@@ -33,6 +35,7 @@ impl Exit {
             Self::DaemonUnreachable => 4,
             Self::NotPermitted => 5,
             Self::NotKnown => 6,
+            Self::NotByItself => 7,
             Self::Check(level) => level as u8,
         }
     }

@@ -42,4 +42,4 @@ pub use locks::locks_text;
 pub use secure_boot::secure_boot_text;
 pub use text::status_text;
 pub use verdict::{Ages, Level, Verdict, motd, plugin_line, verdict};
-pub use wait::Until;
+pub use wait::{Ahead, Until};

@@ -74,6 +74,7 @@ pub fn verdict(status: &Status, ages: Ages, now: Timestamp) -> Verdict {
     }
     let mut found: Vec<(Level, String)> = [
         patch(status),
+        held_by_settings(status),
         reboot(status),
         cover(status, now),
         open_cves(status),
@@ -96,6 +97,11 @@ fn well(status: &Status) -> String {
     let well = match status.patch.version {
         Some(version) => format!("livepatch {version} is applied"),
         None => "no livepatch is needed for this kernel".into(),
+    };
+    // What comes by itself at its time is nothing to look at while another one is in force.
+    let well = match &status.patch.waiting {
+        Some(waiting) => format!("{well}; {}", plain(&waiting.message)),
+        None => well,
     };
     with_pending(status, well)
 }
@@ -128,6 +134,14 @@ fn patch(status: &Status) -> Option<(Level, String)> {
         }
     };
     Some((level, format!("livepatch{version} {state}")))
+}
+
+/// A newer livepatch that does not come until somebody changes the settings: its owner wants it so, and may have forgotten it.
+/// Where none is in force, it was said already.
+fn held_by_settings(status: &Status) -> Option<(Level, String)> {
+    let waiting = status.patch.waiting.as_ref()?;
+    let is_held = waiting.until.is_none() && status.patch.state != PatchState::Unapplied;
+    is_held.then(|| (Level::Warning, plain(&waiting.message)))
 }
 
 /// A newer kernel that is only installed is no reason for haste: that is what livepatches are for.

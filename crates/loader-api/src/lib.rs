@@ -70,7 +70,7 @@ pub struct View {
     /// Where livepatches are on the running kernel: those of which something is remembered, and the one that is offered.
     #[serde(default)]
     pub stages: Vec<Staged>,
-    /// What root reverted and holds back.
+    /// What root reverted on the running kernel, and holds back there.
     pub held: Option<PatchVersion>,
     /// What keeps livepatches from the running kernel.
     #[serde(default)]

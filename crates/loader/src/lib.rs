@@ -15,6 +15,7 @@ pub mod evidence;
 mod execute;
 pub mod guard;
 mod journal;
+pub mod kernels;
 mod loader;
 mod locks;
 mod log;

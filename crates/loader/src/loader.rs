@@ -195,7 +195,8 @@ impl Loader {
         self.store.update(|state| enable(state, host))
     }
 
-    /// Root: disables and unloads the livepatch, and holds it back until [`Loader::clear`] or another version.
+    /// Root: disables and unloads the livepatch, and holds it back on this kernel until [`Loader::clear`] or another version. On
+    /// other kernels other modules ran under that version: what was healthy there comes back there.
     pub fn revert(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         if let Some(problem) = self.store.problem() {
@@ -210,12 +211,12 @@ impl Loader {
             return Err(nothing_to_revert());
         };
         // Held first: a loader that dies in between must not bring it back.
-        self.store.update(|state| state.held = Some(version))?;
+        self.store.update(|state| state.hold(version, &observed.build_id))?;
         let removed = self.executor(&self.kernel.identity()?).remove(version, self.clock.now());
         self.store.update(|now| match &removed {
             Ok(()) => now.applied = None,
             // What root held back before stays so.
-            Err(_) => now.held = state.held,
+            Err(_) => now.holds = state.holds,
         })?;
         removed
     }
@@ -227,7 +228,8 @@ impl Loader {
         let build_id = self.kernel.identity()?.build_id;
         let state = self.store.get();
         // A host without a server has locks too, of what root applied from a bundle.
-        let locked = state != State { held: None, stalled: None, blocked: vec![], ..state.clone() };
+        let unlocked = State { held: None, holds: vec![], stalled: None, blocked: vec![], ..state.clone() };
+        let locked = state != unlocked;
         if state.channel == Channel::Closed && !locked && self.store.problem().is_none() {
             return Err(not_enabled());
         }
@@ -247,7 +249,8 @@ impl Loader {
         })
     }
 
-    /// Root: reverts what is applied and takes no more documents. What was seen and withdrawn stays known.
+    /// Root: reverts what is applied, forgets what would come back on any kernel, and takes no more documents. What was seen and
+    /// withdrawn stays known.
     pub fn disable(&self) -> Result<(), Problem> {
         let _work = self.lock_for_root();
         self.take_away()?;
@@ -256,6 +259,7 @@ impl Loader {
             (state.document, state.applied, state.support) = (None, None, None);
             (state.held, state.in_progress, state.stalled) = (None, None, None);
             (state.soaking, state.healthy_before, state.prepared) = (None, None, None);
+            (state.other_kernels, state.holds) = (Vec::new(), Vec::new());
         })?;
         self.objects.keep_only(&[]);
         self.journal.forget();
@@ -350,7 +354,7 @@ impl Loader {
 
     /// Nothing else runs: what is still marked was left by a loader that died, or by a transition that hung.
     fn settle_what_was_left(&self, kernel: &KernelIdentity) -> Result<(), Problem> {
-        self.look_back()?;
+        self.look_back(&kernel.build_id)?;
         let Some(in_progress) = self.store.get().in_progress else { return Ok(()) };
         let name = in_progress.target.version.module_name();
         self.executor(kernel).settle(&name, self.clock.now())
@@ -473,9 +477,8 @@ impl Loader {
                 tracing::warn!(code = problem.code, "a replaced livepatch stays loaded: {problem}");
             }
         }
-        let applied = state.applied.iter().chain(&state.healthy_before);
-        let applied = applied.map(|applied| applied.target.module.sha256);
-        let keep: Vec<_> = applied.chain(target.map(|target| target.module.sha256)).collect();
+        let back = state.may_come_back().map(|applied| applied.target.module.sha256);
+        let keep: Vec<_> = back.chain(target.map(|target| target.module.sha256)).collect();
         self.objects.keep_only(&keep);
     }
 

@@ -17,8 +17,9 @@ use crate::{Loader, Problem, evidence};
 const NOTE_AGAIN: Duration = Duration::from_secs(60);
 
 impl Loader {
-    /// What is to be made of markers: those of this boot count again, those of another say how it ended.
-    pub(crate) fn look_back(&self) -> Result<(), Problem> {
+    /// What is to be made of markers: those of this boot count again, those of another say how it ended. Then what is remembered
+    /// of the running kernel is what counts.
+    pub(crate) fn look_back(&self, build_id: &BuildId) -> Result<(), Problem> {
         let (boot_id, now, state) = (self.kernel.boot_id()?, self.clock.now(), self.store.get());
         let progress = state.in_progress.iter().filter(|p| p.boot_id != boot_id && !p.closed);
         let soaking = state.soaking.iter().filter(|s| s.boot_id != boot_id && !s.closed);
@@ -28,7 +29,9 @@ impl Loader {
         let found = Found { boot_id: &boot_id, record, now, soak: self.soak };
         self.store.update_if(|state| {
             state.reopen(&boot_id);
-            state.look_back(&found)
+            state.look_back(&found)?;
+            state.turn_to(build_id);
+            Ok(())
         })?;
         for blocked in self.store.get().blocked.iter().filter(|blocked| !state.blocked.contains(blocked)) {
             tracing::warn!(version = %blocked.version, "{}", crash_problem(blocked));
@@ -87,7 +90,7 @@ impl Loader {
 
 /// Everything that keeps livepatches from a kernel in a boot.
 pub(crate) fn locks(state: &State, build_id: &BuildId, boot_id: &str) -> Vec<Lock> {
-    let held = state.held.map(|version| Lock {
+    let held = state.held_on(build_id).map(|version| Lock {
         kind: LockKind::Held,
         version,
         since: None,

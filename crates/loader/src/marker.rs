@@ -122,7 +122,8 @@ impl State {
 
     /// Root forgets holds, stalls, failures, and the crash guards of a kernel.
     pub(crate) fn cleared(&mut self, build_id: &BuildId) {
-        (self.held, self.stalled) = (None, None);
+        self.stalled = None;
+        self.release(build_id);
         self.prepared.take_if(|prepared| prepared.stage == Stage::Failed);
         self.blocked.retain(|blocked| blocked.build_id != *build_id);
     }
@@ -270,8 +271,9 @@ impl State {
             false => self.healed(version, &done.build_id),
         }
         self.healthy_before.take_if(|healthy| healthy.target.version == version);
+        self.release(&done.build_id);
+        self.stalled = None;
         self.applied = Some(Applied { target: done.target, build_id: done.build_id, at: now });
-        (self.held, self.stalled) = (None, None);
         Ok(())
     }
 

@@ -233,7 +233,8 @@ fn choose(
     withdrawn: &[PatchVersion],
 ) -> (Action, String, Option<Problem>) {
     let blocked = |version| guard_of(&state.blocked, version, &observed.build_id, desired.document);
-    let unwanted = |version| withdrawn.contains(&version) || state.held == Some(version);
+    let held = state.held_on(&observed.build_id);
+    let unwanted = |version| withdrawn.contains(&version) || held == Some(version);
 
     let waits = |version| {
         let stalled = state.stalled(version, &observed.build_id, &observed.boot_id);
@@ -286,7 +287,7 @@ fn choose(
         let problem = withdrawn_problem(version);
         return fallback(Some(problem.clone()), problem.message);
     }
-    if state.held == Some(version) {
+    if held == Some(version) {
         return fallback(None, format!("{version} is held back by a person"));
     }
     if let Some(blocked) = blocked(version) {

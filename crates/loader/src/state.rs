@@ -14,13 +14,14 @@ use livepatch_types::{BuildId, Cohort, HostId, ModuleName, PatchVersion, Sha256D
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
+use crate::kernels::{Hold, MAX_OTHERS_BYTES, OtherKernel};
 use crate::operator::OperatorRoot;
 use crate::step::{Step, Steps, Unwatched};
 
 const SCHEMA: u32 = 1;
-const MAX_STATE_BYTES: u64 = 4 << 20;
-/// What may be noted of what others say fills no more than this. The rest is kept for what root says and for markers: twice
-/// the longest livepatch that a document can name takes 800 KiB.
+const MAX_STATE_BYTES: u64 = (4 << 20) + MAX_OTHERS_BYTES;
+/// What may be noted of what others say fills no more than this. The rest is kept for what root says, for markers, and for what is
+/// remembered of other kernels: twice the longest livepatch that a document can name takes 800 KiB.
 const MAX_NOTED_BYTES: u64 = 3 << 20;
 /// So many withdrawals by the operator are remembered of one kernel.
 const MAX_WITHDRAWN: usize = 1024;
@@ -64,14 +65,20 @@ pub struct State {
     /// Which kernels the operator covers, as it arrived: opened anew whenever it is asked for. It explains, and decides nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub support: Option<String>,
-    /// The livepatch that was applied last: what comes back after a boot.
+    /// The livepatch that was applied last, on the kernel that ran last: what comes back after a boot.
     pub applied: Option<Applied>,
     /// That it is not known to be healthy, and in which boot it soaks.
     pub soaking: Option<Soaking>,
     /// The healthy one before it, until it is healthy itself.
     pub healthy_before: Option<Applied>,
-    /// What a person reverted.
+    /// What comes back on other kernels, when they run again: the one that ran last is the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_kernels: Vec<OtherKernel>,
+    /// What a person reverted in an earlier version, which did not say on which kernel: it counts on each.
     pub held: Option<PatchVersion>,
+    /// What a person reverted, on each kernel.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
     /// What is being applied or reverted: written before the kernel hears of it.
     pub in_progress: Option<InProgress>,
     /// What is not applied again by itself, because a host died with it.
@@ -400,7 +407,7 @@ impl State {
 
     /// Whether there is nothing to do without root: no document is taken, and nothing is or was being applied.
     pub fn is_idle(&self) -> bool {
-        self.channel == Channel::Closed && self.applied.is_none() && self.in_progress.is_none()
+        self.channel == Channel::Closed && self.may_come_back().next().is_none() && self.in_progress.is_none()
     }
 
     /// Everything that operators withdrew for a kernel, as far as their keys stand.
@@ -490,7 +497,8 @@ impl StateStore {
     pub fn note_if(&self, change: impl FnOnce(&mut State) -> Result<(), Problem>) -> Result<(), Problem> {
         self.update_if(|state| {
             change(state)?;
-            let bytes = self.to_bytes(state)?.len() as u64;
+            // No document added what is remembered of other kernels, and no other key takes it away.
+            let bytes = (self.to_bytes(state)?.len() as u64).saturating_sub(state.bytes_of_others());
             if bytes > MAX_NOTED_BYTES { Err(full(bytes)) } else { Ok(()) }
         })
     }

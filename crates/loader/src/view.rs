@@ -49,7 +49,7 @@ impl Loader {
             stages: locks
                 .map(|(k, b)| self.stages(&state, &k.build_id, b, document_target.as_ref()))
                 .unwrap_or_default(),
-            held: state.held,
+            held: kernel.as_ref().map_or(state.held, |kernel| state.held_on(&kernel.build_id)),
             locks: locks.map(|(k, b)| locks_of(&state, &k.build_id, b)).unwrap_or_default(),
             loaded: boot_id.map(|boot_id| state.loaded_in(&boot_id).to_vec()).unwrap_or_default(),
             wants: self.wants(),

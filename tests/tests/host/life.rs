@@ -48,6 +48,30 @@ async fn a_reboot_brings_it_back_without_network_or_clock() {
     assert_eq!(host.livepatches(), [""; 0]);
 }
 
+/// Each of two kernels is patched again from what is on the disk, and the status says with what.
+#[tokio::test]
+async fn each_kernel_gets_back_its_own_without_network_or_clock() {
+    let (site, host) = with_patch().await;
+    host.kernel.reboot(kernel(2));
+    site.publish(&document(&kernel(2), 1, Some(site.target("2.1", &kernel(2)))));
+    let agent = host.agent();
+    agent.start().await.unwrap();
+    agent.refresh().await.unwrap();
+    assert_eq!(host.livepatches(), ["livepatch_2_1"]);
+    drop(agent);
+    site.asked();
+    host.at("1970-01-01T00:00:30Z");
+    for (byte, of) in [(1, "1.1"), (2, "2.1"), (1, "1.1")] {
+        host.kernel.reboot(kernel(byte));
+        let agent = host.agent();
+        agent.start().await.unwrap();
+        let patch = agent.status().patch;
+        assert_eq!((patch.state, patch.version), (PatchState::Applied, Some(version(of))));
+        assert!(patch.cves.iter().any(|cve| cve.patched), "{patch:?}");
+    }
+    assert_eq!(site.asked(), [""; 0]);
+}
+
 /// The status has the stage as the loader says it: of what runs, or else of what is offered.
 #[tokio::test]
 async fn the_stage_of_the_livepatch_is_told() {

@@ -95,7 +95,9 @@ async fn a_held_notice_holds_for_root_too_and_says_what_stays_open() {
 
     // Whoever runs nothing has them open.
     agent.revert().await.unwrap();
-    assert!(!agent.status().patch.waiting.unwrap().open_cves.is_empty());
+    let patch = agent.status().patch;
+    assert!(!patch.waiting.unwrap().open_cves.is_empty());
+    assert!(!patch.held, "what was reverted is not what is offered");
     host.configure("", "");
     host.agent().refresh().await.unwrap();
     assert_eq!(host.livepatches(), ["livepatch_2_1"]);
@@ -130,6 +132,24 @@ async fn no_apply_still_lets_go_what_was_withdrawn() {
     site.publish(&withdrawn);
     host.agent().refresh().await.unwrap();
     assert_eq!(host.livepatches(), [""; 0]);
+}
+
+/// Who waits for a check must know whether one comes.
+#[tokio::test]
+async fn the_status_says_whether_the_server_is_asked_by_itself() {
+    let (_site, mut host) = offered("", "").await;
+    host.enabled().await;
+    for (settings, command_line, expected) in [
+        ("", "", true),
+        ("", "livepatch_mode=no-apply", true),
+        ("", "livepatch_mode=no-refresh", false),
+        ("", "livepatch_mode=stop", false),
+        ("check-interval = \"0s\"", "", false),
+    ] {
+        host.configure(settings, command_line);
+        let asks = host.agent().status().check.by_itself;
+        assert_eq!(asks, expected, "{settings} {command_line}");
+    }
 }
 
 #[tokio::test]

@@ -508,6 +508,7 @@ impl Host {
     pub(crate) fn configure(&mut self, settings: &str, command_line: &str) {
         let config = Config::parse(settings).unwrap().with_mode(command_line, None).unwrap();
         (self.config.policy, self.config.telemetry) = (config.policy, config.telemetry);
+        self.config.check_interval = config.check_interval;
     }
 
     /// The loader's owner made a mistake in the configuration.

@@ -418,7 +418,7 @@ fn help() {
       status                   Show the state of this host; answers within a second
       explain                  Say why this host has the livepatch that it has, and what the next one waits for
       cves                     Say which CVEs are fixed in the running kernel: exit code 0 all, 1 not all, 6 nothing is known of one
-      wait                     Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time
+      wait                     Wait until this host is in a state, and show the status: exit code 0 if it is, 1 if not in time, 7 at once if somebody must act first
       hold                     Hold back livepatches with a fix for a CVE or from a notice on, by the daemon's configuration; none: show what is held
       unhold                   Hold them back no longer
       config                   The settings of this host: those of the original client are imported once
@@ -446,7 +446,7 @@ fn help() {
       -h, --help                       Print help
       -V, --version                    Print version
 
-    Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this, 6 nothing is known of it; `check` has its own.
+    Exit codes: 0 done, 1 failed or no, 2 usage, 3 not enabled, 4 the daemon cannot be reached, 5 only root may do this, 6 nothing is known of it, 7 it does not come by itself; `check` has its own.
     ");
     insta::assert_snapshot!(help(&["enable", "--help"]), @r"
     Enrol this host and apply what its server offers

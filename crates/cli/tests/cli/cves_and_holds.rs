@@ -101,7 +101,7 @@ fn wait_until_it_is_so_or_the_time_is_over() {
         (&nothing, "settled", 0),
         (&nothing, "applied", 1),
         (&ended, "settled", 0),
-        (&ended, "applied", 1),
+        (&ended, "applied", 7),
         (&failed, "applied", 0),
         (&failed, "checked", 1),
         (&failed, "settled", 1),

@@ -176,14 +176,22 @@ fn what_is_waited_for_is_not_wrong() {
         status.check.state = CheckState::NeedsCheck;
         status.check.reachability = Reachability::Pending;
     });
-    insta::assert_snapshot!([pending, waits("maintenance-window"), waits("held-cve")].concat(), @"
+    // An older one is in force: that is well, and beside it is what comes next.
+    let next = said(&|status| status.patch.waiting = Some(waiting()));
+    insta::assert_snapshot!([pending, waits("maintenance-window"), waits("held-cve"), next].concat(), @"
     soon   check      the check is pending: the network is not up, it has no default route
                       hint: bring the network up (`ip route`); the check is then repeated by itself
     soon   livepatch  it waits
                       hint: `livepatch apply` does not wait
     soon   livepatch  it waits
                       hint: `livepatch hold` shows what is held, `livepatch unhold` ends it
+    soon   next       livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC
+                      hint: change it in /etc/livepatch/livepatch.toml, and restart the daemon
     ");
+    let mut both = status();
+    both.patch.waiting = Some(waiting());
+    let both = doctor(&HostFacts { status: Ok(both), ..facts() }).text();
+    assert!(both.contains("well   livepatch  livepatch 113.1 is applied\nsoon   next "), "{both}");
 }
 
 /// No server is needed for the livepatch of a bundle; what is wrong with that is said.

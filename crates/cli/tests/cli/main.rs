@@ -22,3 +22,4 @@ mod support;
 mod telemetry;
 mod texts;
 mod trust;
+mod wait;

@@ -154,6 +154,45 @@ fn lines_of_the_plugin() {
     ");
 }
 
+/// What its owner holds back for good is said until it is not held any more; what comes by itself is no warning, unless nothing
+/// is in force meanwhile.
+#[test]
+fn a_newer_livepatch_that_waits() {
+    let at_night = Waiting {
+        code: "maintenance-window".into(),
+        message: "livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC".into(),
+        until: "2026-11-28T01:00:00Z".parse().ok(),
+        ..waiting()
+    };
+    let mut lines = String::new();
+    for (level, state, waiting) in [
+        (Level::Ok, PatchState::Applied, &at_night),
+        (Level::Warning, PatchState::Applied, &waiting()),
+        (Level::Warning, PatchState::Unapplied, &at_night),
+        (Level::Warning, PatchState::Unapplied, &waiting()),
+        (Level::Critical, PatchState::AppliedWithBug, &at_night),
+        (Level::Critical, PatchState::AppliedWithBug, &waiting()),
+    ] {
+        let (found, line) =
+            line(|status| (status.patch.state, status.patch.waiting) = (state, Some(waiting.clone())));
+        assert_eq!(found, level, "{line}");
+        lines += &line;
+    }
+    let pending = line(|status| {
+        status.check.reachability = Reachability::Pending;
+        status.patch.waiting = Some(at_night.clone());
+    });
+    insta::assert_snapshot!(lines + &pending.1, @"
+    LIVEPATCH OK - livepatch 113.1 is applied; livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH WARNING - livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - livepatch 113.1 is applied, but the kernel complained afterwards | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH CRITICAL - livepatch 113.1 is applied, but the kernel complained afterwards; livepatch 114.1 was released 2026-11-20 12:00 UTC, after the cutoff-date 2026-11-01 00:00 UTC | fixed=1 open=0 age=600s;86400;259200
+    LIVEPATCH OK - livepatch 113.1 is applied; livepatch 114.1 waits for a maintenance window: the one at 2026-11-28 01:00 UTC; the check is pending: the network is not up | fixed=1 open=0 age=600s;86400;259200
+    ");
+}
+
 #[test]
 fn the_message_at_login() {
     let said = |change: &dyn Fn(&mut Status)| {

@@ -35,6 +35,7 @@ pub(crate) fn status() -> Status {
             at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
             attempted_at: Some("2026-11-24T12:00:00Z".parse().unwrap()),
             reachability: Reachability::Reached,
+            by_itself: true,
             mirror: None,
             document_version: Some(7),
             document_expires: Some("2026-12-01T00:00:00Z".parse().unwrap()),

@@ -62,6 +62,7 @@ fn a_status_before_anything() {
         at: None,
         attempted_at: None,
         reachability: Reachability::Unknown,
+        by_itself: true,
         mirror: None,
         document_version: None,
         document_expires: None,

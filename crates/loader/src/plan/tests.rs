@@ -2,6 +2,7 @@ use livepatch_manifest::ModuleObject;
 use livepatch_types::{Architecture, KernelIdentity, KernelRelease, Sha256Digest, Tier};
 
 use super::*;
+use crate::kernels::Hold;
 use crate::state::{Applied, Blocked, Loaded, Phase, Retry, Seen};
 use livepatch_settings::{Asker, Mode, Policy};
 
@@ -26,6 +27,8 @@ struct Case {
     applied: Option<u32>,
     applied_elsewhere: bool,
     held: Option<u32>,
+    /// Reverted on the kernel of this number; the first one runs.
+    held_on: Option<(u32, u8)>,
     blocked: Option<u32>,
     /// Version, how often, hours since.
     stalled: Option<(u32, u32, i64)>,
@@ -103,6 +106,11 @@ impl Case {
                 at: now,
             }),
             held: self.held.map(version),
+            holds: self
+                .held_on
+                .map(|(minor, kernel)| Hold { version: version(minor), build_id: build_id(kernel) })
+                .into_iter()
+                .collect(),
             blocked: self
                 .blocked
                 .map(|minor| Blocked {
@@ -221,6 +229,12 @@ fn the_table() {
         (Case { module: Some("ksplice"), ..offers(1) }, "install 1.1"),
         (Case { held: Some(1), ..offers(1) }, "nothing"),
         (Case { held: Some(1), ..offers(2) }, "install 1.2"),
+        (Case { held_on: Some((1, 1)), ..offers(1) }, "nothing"),
+        (Case { held_on: Some((1, 1)), ..offers(2) }, "install 1.2"),
+        (Case { held_on: Some((1, 1)), applied: Some(1), ..none() }, "nothing"),
+        // What was reverted on another kernel says nothing of this one.
+        (Case { held_on: Some((1, 2)), ..offers(1) }, "install 1.1"),
+        (Case { held_on: Some((1, 2)), applied: Some(1), ..none() }, "reapply 1.1"),
         (Case { blocked: Some(1), ..offers(1) }, "nothing, crash-guard"),
         (Case { blocked: Some(1), ..offers(2) }, "install 1.2"),
         (Case { withdrawn: vec![1], ..offers(1) }, "nothing, withdrawn-livepatch"),

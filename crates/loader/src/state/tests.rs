@@ -55,6 +55,38 @@ fn golden() -> State {
     serde_json::from_str(include_str!("../../tests/state.json")).unwrap()
 }
 
+/// What is remembered of other kernels came later, and what is held on which: states without are read, and are written without.
+#[test]
+fn a_state_of_several_kernels() {
+    let with = include_str!("../../tests/state-of-kernels.json");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(FILE_NAME), with).unwrap();
+    let store = open(directory.path());
+    assert_eq!(store.problem(), None);
+    assert_eq!(serde_json::to_string_pretty(&store.get()).unwrap(), with.trim_end());
+    let build_id = |byte| BuildId::from_bytes(&[byte; 20]).unwrap();
+    let held = |state: &State| [1, 2, 3].map(|byte| state.held_on(&build_id(byte)).map(|held| held.minor()));
+    assert_eq!(held(&store.get()), [Some(4), Some(9), None]);
+
+    // The hold of a state without says nothing of kernels.
+    let former = golden();
+    assert_eq!((former.other_kernels.len(), held(&former)), (0, [Some(4); 3]));
+    let mut state = former.clone();
+    state.turn_to(&build_id(2));
+    assert_eq!(state.applied, None);
+    state.turn_to(&build_id(1));
+    assert_eq!(state, former, "nothing is lost on the way");
+}
+
+/// What comes back on any kernel is of this machine.
+#[test]
+fn what_of_several_kernels_an_image_keeps() {
+    let state: State = serde_json::from_str(include_str!("../../tests/state-of-kernels.json")).unwrap();
+    let image = state.without_this_machine();
+    assert_eq!((image.other_kernels, image.holds, image.held), (vec![], vec![], None));
+    assert_eq!(image.seen, state.seen);
+}
+
 /// What is remembered of a boot, a kernel, an operator or a channel says nothing of another.
 #[test]
 fn nothing_is_said_of_others() {
@@ -83,7 +115,9 @@ fn what_is_idle() {
     let applied = State { applied: golden.applied, ..State::new() };
     let in_progress = State { in_progress: golden.in_progress, ..State::new() };
     let open = State { channel: Channel::Open, ..State::new() };
-    assert_eq!([applied, in_progress, open].map(|state| state.is_idle()), [false; 3]);
+    let elsewhere: State = serde_json::from_str(include_str!("../../tests/state-of-kernels.json")).unwrap();
+    let elsewhere = State { other_kernels: elsewhere.other_kernels, ..State::new() };
+    assert_eq!([applied, in_progress, open, elsewhere].map(|state| state.is_idle()), [false; 4]);
 }
 
 /// The newest time of signing counts; of another operator the last one does.
@@ -220,8 +254,15 @@ fn what_is_in_memory_alone_is_not_written() {
 fn what_may_be_noted() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let of = |length: usize| State { document: Some("x".repeat(length)), ..State::new() };
-    let most = MAX_NOTED_BYTES as usize - serde_json::to_vec_pretty(&of(0)).unwrap().len();
+    let kernels: State = serde_json::from_str(include_str!("../../tests/state-of-kernels.json")).unwrap();
+    let of = |length: usize| State {
+        document: Some("x".repeat(length)),
+        other_kernels: kernels.other_kernels.clone(),
+        ..State::new()
+    };
+    // What is remembered of other kernels has room of its own.
+    let empty = State { other_kernels: vec![], ..of(0) };
+    let most = MAX_NOTED_BYTES as usize - serde_json::to_vec_pretty(&empty).unwrap().len();
     let note = |length| {
         store.note_if(|state| {
             *state = of(length);
@@ -381,7 +422,7 @@ fn a_state_that_is_too_long_is_not_written() {
     let long = "x".repeat(MAX_STATE_BYTES as usize);
     let problem = store.update(|state| state.document = Some(long)).unwrap_err();
     assert_eq!(problem.code, "state-not-written");
-    assert!(problem.message.contains("where 4194304 are allowed"), "{problem}");
+    assert!(problem.message.contains("where 5242880 are allowed"), "{problem}");
     assert_eq!((store.get(), open(directory.path()).get()), (before.clone(), before));
 }
 
@@ -422,7 +463,7 @@ fn an_unreadable_state_is_kept_until_it_is_set_aside() {
     cannot use FILE: EOF while parsing a value at line 1 column 0
     cannot use FILE: EOF while parsing an object at line 1 column 1
     cannot use FILE: its schema is 2 where 1 is understood
-    cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `log_pinned`, `seen`, `latest_issued`, `latest_issued_by`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `held`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
+    cannot use FILE: unknown field `later`, expected one of `schema`, `channel`, `host`, `operator`, `log`, `log_pinned`, `seen`, `latest_issued`, `latest_issued_by`, `document`, `support`, `applied`, `soaking`, `healthy_before`, `other_kernels`, `held`, `holds`, `in_progress`, `blocked`, `stalled`, `loaded`, `kernel_log_seen`, `vendor` at line 1 column 21
     cannot use FILE: its schema is 0 where 1 is understood
     cannot use FILE: it is too large
     cannot use FILE: its schema is 2 where 1 is understood

@@ -415,3 +415,33 @@ fn attack_bundle_where_the_vendors_root_is_wrong() {
     assert_eq!(apply(&stage, &good_bundle("1.2", files)), "ok");
     assert_eq!((stage.livepatches(), stage.view().vendor_problem), (vec!["livepatch_1_2".into()], None));
 }
+
+/// Nobody's help is needed on any of the kernels for which root brought a bundle.
+#[test]
+fn a_host_without_a_server_gets_back_what_it_had_on_each_kernel() {
+    let (mut stage, repository) = running();
+    let there = VENDOR.sign(&module(&info("2.1", &kernel(2))));
+    let mut other = repository.clone();
+    (other.kernel, other.allowance.kernel) = (kernel(2), kernel(2));
+    other.allowance.allowed = vec![allowed("2.1", &there)];
+    other.release();
+    let bundle = bundle(manifest("2.1", &kernel(2), &there), there, &VENDOR, other.files());
+    assert_eq!(apply(&stage, &bundle), "wrong-kernel");
+    let boot = |stage: &mut Stage, byte| {
+        stage.kernel.reboot(kernel(byte));
+        stage.restart();
+    };
+    boot(&mut stage, 2);
+    // Nothing runs here, and it is no host that has nothing to do: no operator is missed.
+    assert_eq!((stage.livepatches(), stage.view().problem), (vec![], None));
+    assert_eq!((apply(&stage, &bundle), stage.livepatches()), ("ok".into(), vec!["livepatch_2_1".into()]));
+    for (byte, back) in [(1, "livepatch_1_1"), (2, "livepatch_2_1"), (1, "livepatch_1_1")] {
+        boot(&mut stage, byte);
+        assert_eq!(stage.livepatches(), [back]);
+    }
+    assert_eq!(code(&root(&stage.roots, RootRequest::Disable)), "ok");
+    for byte in [2, 1] {
+        boot(&mut stage, byte);
+        assert_eq!(stage.livepatches(), [""; 0]);
+    }
+}

@@ -413,3 +413,92 @@ fn what_is_remembered_of_old_kernels() {
         assert_eq!(stage.view().vendor.unwrap().withdrawn, [version("1.2")], "{byte}");
     }
 }
+
+/// A module that the vendor signed for the second kernel.
+fn there(of: &str) -> Vec<u8> {
+    VENDOR.sign(&module(&info(of, &kernel(2))))
+}
+
+/// A host on whose first kernel 1.1 was healthy, and which runs 2.1 on the second one, by document 1 of each.
+fn on_two_kernels() -> Stage {
+    let mut stage = Stage::running();
+    boot(&mut stage, kernel(2));
+    let document = document(&kernel(2), 1, Some(target_of("2.1", &there("2.1"))));
+    assert_eq!((stage.note(&stage.sign(&document)), stage.apply(&there("2.1"))), ("ok".into(), "ok".into()));
+    stage
+}
+
+/// What is remembered of one kernel is of no use to whoever has the agent while another one runs, and stays as it is.
+#[test]
+fn attack_word_of_another_kernel_that_is_remembered() {
+    let mut stage = on_two_kernels();
+    let loads = stage.kernel.loads().len();
+    for (number, of) in [(1, "1.1"), (2, "1.2")] {
+        let module = good(of);
+        stage.insist(&stage.document(number, of, &module), &module);
+        let here = document(&kernel(2), number + 1, Some(target_of(of, &module)));
+        stage.insist(&stage.sign(&here), &module);
+    }
+    assert_eq!((stage.livepatches(), stage.kernel.loads().len()), (vec!["livepatch_2_1".to_owned()], loads));
+    boot(&mut stage, kernel(1));
+    assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
+    assert_eq!(stage.view().applied.unwrap().target, target_of("1.1", &good("1.1")));
+}
+
+/// What was withdrawn on a kernel does not come back there, whichever kernel runs in between and whoever withdrew it. It was
+/// taken note of, and the host went down before it was unloaded.
+#[test]
+fn attack_withdrawn_livepatch_after_another_kernel() {
+    let withdrawn_by_the_operator = || {
+        let stage = Stage::running();
+        let mut withdrawing = document(&kernel(1), 2, None);
+        withdrawing.withdrawn = vec![version("1.1")];
+        assert_eq!(stage.note(&stage.sign(&withdrawing)), "ok");
+        stage
+    };
+    let withdrawn_by_the_vendor = || {
+        let (stage, mut repository) = asked();
+        repository.allowance.withdrawn = vec![version("1.1")];
+        assert_eq!(stage.update(&repository.release().files()), "ok");
+        stage
+    };
+    let not_withdrawn = Stage::running;
+    let rows: [(fn() -> Stage, bool); 3] =
+        [(not_withdrawn, false), (withdrawn_by_the_operator, true), (withdrawn_by_the_vendor, true)];
+    for (begin, withdrawn) in rows {
+        let mut stage = begin();
+        assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
+        for running in [2, 3, 1, 2, 1] {
+            boot(&mut stage, kernel(running));
+            let back = running == 1 && !withdrawn;
+            assert_eq!(stage.livepatches().len(), usize::from(back), "{running}");
+        }
+        if withdrawn {
+            stage.insist(&stage.document(1, "1.1", &good("1.1")), &good("1.1"));
+            stage.insist(&stage.document(3, "1.1", &good("1.1")), &good("1.1"));
+            assert_eq!((stage.livepatches().len(), stage.kernel.loads().len()), (0, 1));
+        }
+    }
+}
+
+/// A reset is about whom to believe, not about what ran: what was healthy on another kernel comes back there. With a state that
+/// cannot be read it is not known any more.
+#[test]
+fn a_reset_and_what_comes_back_on_another_kernel() {
+    let mut stage = on_two_kernels();
+    assert_eq!(reset(&stage), "ok");
+    boot(&mut stage, kernel(1));
+    assert_eq!(stage.livepatches(), ["livepatch_1_1"]);
+
+    std::fs::write(stage.directory.path().join("state/state.json"), "{").unwrap();
+    boot(&mut stage, kernel(2));
+    assert_eq!(
+        (stage.livepatches(), stage.view().problem.unwrap().code),
+        (vec![], "state-unreadable".into())
+    );
+    assert_eq!(reset(&stage), "state-set-aside");
+    for running in [1, 2] {
+        boot(&mut stage, kernel(running));
+        assert_eq!(stage.livepatches(), [""; 0]);
+    }
+}

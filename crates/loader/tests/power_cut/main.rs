@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helper fails the test")]
 
 mod complaints;
+mod kernels;
 #[path = "../support/mod.rs"]
 mod signing;
 mod soak;

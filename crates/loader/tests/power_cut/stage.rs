@@ -14,6 +14,8 @@ use livepatch_loader::{Loader, Parts, Problem, TrustDirectories};
 use livepatch_observer_api::{AskError, Holder, Seen, Stall};
 use livepatch_settings::Policy;
 
+use livepatch_types::KernelIdentity;
+
 use crate::signing::*;
 
 /// What the disk did with what was not synced.
@@ -137,8 +139,9 @@ pub(crate) struct Stage {
     pub(crate) loader: Arc<Loader>,
 }
 
-pub(crate) fn good(version: &str) -> Vec<u8> {
-    VENDOR.sign(&module(&info(version, &kernel(1))))
+/// A module that the vendor signed for this kernel.
+pub(crate) fn good(version: &str, kernel: &KernelIdentity) -> Vec<u8> {
+    VENDOR.sign(&module(&info(version, kernel)))
 }
 
 fn code(done: Result<(), Problem>) -> &'static str {
@@ -194,8 +197,36 @@ impl Stage {
     }
 
     fn boot(&mut self) -> &'static str {
-        self.kernel.reboot(kernel(1));
+        let running = self.kernel.identity().unwrap();
+        self.kernel.reboot(running);
         self.restart()
+    }
+
+    /// A shutdown in good order, and the next boot of this kernel.
+    pub(crate) fn reboot_into(&mut self, kernel: &KernelIdentity) -> &'static str {
+        self.loader.close();
+        self.crash_into(kernel)
+    }
+
+    /// The host goes down now, and this kernel is booted.
+    pub(crate) fn crash_into(&mut self, kernel: &KernelIdentity) -> &'static str {
+        self.kernel.reboot(kernel.clone());
+        self.restart()
+    }
+
+    /// The same after a shutdown in good order, with a loader whose power is cut at the step that was armed.
+    pub(crate) fn reboot_into_the_cut(&mut self, kernel: &KernelIdentity) -> &'static str {
+        self.loader.close();
+        self.kernel.reboot(kernel.clone());
+        let steps = Arc::clone(self.cut.as_ref().unwrap()) as _;
+        self.loader = loader(self.directory.path(), &self.kernel, &self.clock, steps, &self.told);
+        self.arm(1);
+        code(self.loader.start())
+    }
+
+    /// The kernel of the next boot after the cut.
+    pub(crate) fn choose(&self, kernel: &KernelIdentity) {
+        self.kernel.reboot(kernel.clone());
     }
 
     /// The loader is started anew in the same boot.
@@ -211,8 +242,9 @@ impl Stage {
     }
 
     pub(crate) fn offer_issued(&self, number: u64, version: &str, issued: &str) -> &'static str {
-        let module = good(version);
-        let mut document = document(&kernel(1), number, Some(target_of(version, &module)));
+        let running = self.kernel.identity().unwrap();
+        let module = good(version, &running);
+        let mut document = document(&running, number, Some(target_of(version, &module)));
         document.issued = issued.parse().unwrap();
         self.loader.note(&sign_document(&document, &self.operator)).unwrap();
         match self.loader.view().wants {
@@ -226,6 +258,24 @@ impl Stage {
         self.kernel.pass(SOAK);
         self.loader.end_soak().unwrap();
         assert_eq!(self.loader.soak_left(), None);
+    }
+
+    /// The next boot, of this kernel, while nothing can be written; then it can.
+    pub(crate) fn reboot_into_without_a_disk(&mut self, kernel: &KernelIdentity) -> &'static str {
+        self.loader.close();
+        self.kernel.reboot(kernel.clone());
+        let steps = Arc::new(Unwatched);
+        self.loader = loader(self.directory.path(), &self.kernel, &self.clock, steps, &self.told);
+        let (there, away) = (self.directory.path().join("state"), self.directory.path().join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        let started = code(self.loader.start());
+        std::fs::rename(&away, &there).unwrap();
+        started
+    }
+
+    /// How many modules are on the disk.
+    pub(crate) fn modules_kept(&self) -> usize {
+        files(&self.directory.path().join("state/objects")).len()
     }
 
     pub(crate) fn panic_record(&self) {
