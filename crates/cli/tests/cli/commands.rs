@@ -469,15 +469,42 @@ fn help() {
     Usage: livepatch config import [OPTIONS] <FILE>
 
     Arguments:
-      <FILE>  The file, or - for standard input
+      <FILE>
+              The file, or - for standard input
 
     Options:
-          --dry-run                    Only say what would become of each setting
-          --runtime-dir <RUNTIME_DIR>  Directory of the daemon's sockets [default: /run/livepatch]
-          --config <CONFIG>            Configuration of the daemon [default: /etc/livepatch/livepatch.toml]
-          --loader-dir <LOADER_DIR>    Directory of the loader's sockets [default: /run/livepatch-loader]
-      -q, --quiet                      Print nothing but errors; the exit code tells
-      -h, --help                       Print help
+          --dry-run
+              Only say what would become of each setting
+
+          --runtime-dir <RUNTIME_DIR>
+              Directory of the daemon's sockets
+              
+              [default: /run/livepatch]
+
+          --config <CONFIG>
+              Configuration of the daemon
+              
+              [default: /etc/livepatch/livepatch.toml]
+
+          --loader-dir <LOADER_DIR>
+              Directory of the loader's sockets
+              
+              [default: /run/livepatch-loader]
+
+          --format <FORMAT>
+              For people or for programs
+
+              Possible values:
+              - text: A table
+              - json: A versioned schema
+              
+              [default: text]
+
+      -q, --quiet
+              Print nothing but errors; the exit code tells
+
+      -h, --help
+              Print help (see a summary with '-h')
     ");
 }
 
