@@ -58,9 +58,10 @@ impl Livepatches {
         self.functions.get(&key).cloned().unwrap_or_default()
     }
 
-    /// Whether a livepatch replaces functions of an object.
-    pub fn patches(&self, livepatch: &ModuleName, object: &str) -> bool {
-        self.functions.iter().any(|((_, of), by)| of == object && by.contains(livepatch))
+    /// Whether a livepatch replaces functions of a module.
+    pub fn patches(&self, livepatch: &ModuleName, module: &ModuleName) -> bool {
+        let of = |object: &str| object != VMLINUX && object == module.as_str();
+        self.functions.iter().any(|((_, object), by)| of(object) && by.contains(livepatch))
     }
 }
 
@@ -103,9 +104,11 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(found, expected, "{function} {module:?}");
         }
-        let patches = |livepatch, object| all.patches(&ModuleName::parse(livepatch).unwrap(), object);
-        assert!(patches("livepatch_1_1", "cls_u32") && patches("livepatch_2_1", "vmlinux"));
-        assert!(!patches("livepatch_2_1", "cls_u32") && !patches("kpatch_x", "vmlinux"));
+        let name = |name| ModuleName::parse(name).unwrap();
+        let patches = |livepatch, module| all.patches(&name(livepatch), &name(module));
+        assert!(patches("livepatch_1_1", "cls_u32"));
+        assert!(!patches("livepatch_2_1", "cls_u32") && !patches("livepatch_1_1", "ext4"));
+        assert!(!patches("livepatch_1_1", "vmlinux"), "it is no module");
         assert_eq!(Livepatches::read(Path::new("/no/such/root")), Livepatches::default());
     }
 }

@@ -22,7 +22,7 @@ pub fn refused_module(record: Record<'_>, look: impl FnOnce() -> Livepatches) ->
         return None;
     }
     let (livepatch, module) = (ours(livepatch)?, ModuleName::parse(module).ok()?);
-    let patches = look().patches(&livepatch, module.as_str());
+    let patches = look().patches(&livepatch, &module);
     patches.then_some(RefusedModule { sequence: record.sequence, livepatch, module })
 }
 
