@@ -161,6 +161,26 @@ fn a_revert_is_of_one_kernel() {
     runs(&stage, Some("livepatch_1_1"));
 }
 
+/// Another livepatch ends the hold of the kernel on which it comes into force, and of no other.
+#[test]
+fn another_livepatch_ends_the_hold_of_its_kernel() {
+    let mut stage = two_kernels();
+    stage.loader.revert().unwrap();
+    assert_eq!(stage.reboot_into(&kernel(1)), "ok");
+    stage.loader.revert().unwrap();
+    assert_eq!((stage.locks(), stage.offer(2, "1.2")), (vec!["held 1.1".to_owned()], "ok"));
+    assert_eq!(stage.locks(), [""; 0]);
+    stage.soak();
+    stage.reboot_into(&kernel(2));
+    assert_eq!((stage.locks(), stage.offer(2, "2.2")), (vec!["held 2.1".to_owned()], "ok"));
+    assert_eq!(stage.locks(), [""; 0]);
+    stage.reboot_into(&kernel(1));
+    runs(&stage, Some("livepatch_1_2"));
+    // The operator goes back: nobody holds that any more.
+    assert_eq!(stage.offer(3, "1.1"), "ok");
+    runs(&stage, Some("livepatch_1_1"));
+}
+
 /// A hold that was not meant comes to nothing: what the kernel does not let go of is held no more than before.
 #[test]
 fn a_revert_that_fails_holds_nothing() {
