@@ -12,6 +12,9 @@ use crate::machine::{Bench, Machine, Running, succeed};
 use crate::patches::Vendor;
 use crate::site::Site;
 
+/// The package with the legacy names, among the files of a machine.
+pub(crate) const LEGACY_NAMES: &str = "livepatch-legacy-names.deb";
+
 /// Other versions of the package, among the files of a machine.
 pub(crate) struct Versions {
     /// Where they were made.
@@ -21,7 +24,10 @@ pub(crate) struct Versions {
 impl Versions {
     pub(crate) fn give(bench: &Bench, site: &Site, vendor: &Vendor, machine: &mut Machine<'_>) -> Self {
         let made = tempfile::tempdir().unwrap();
-        machine.give_file("livepatch-9.0.deb", 0o644, &for_a_fleet(site, vendor, made.path()));
+        let later = for_a_fleet(site, vendor, made.path());
+        machine.give_file("livepatch-9.0.deb", 0o644, &later.join("livepatch_9.0_amd64.deb"));
+        // It goes with the client of its own version alone.
+        machine.give_file(LEGACY_NAMES, 0o644, &later.join("livepatch-legacy-names_9.0_all.deb"));
         let older = bench.in_version("livepatch", "0.0.1", made.path());
         machine.give_file("livepatch-0.0.1.deb", 0o644, &older);
         Self { _made: made }
@@ -43,7 +49,7 @@ impl Versions {
     }
 }
 
-/// A later version of the package as somebody makes it for a fleet: with the keys in it.
+/// A later version of the packages, in a directory, as somebody makes it for a fleet: with the keys in it.
 fn for_a_fleet(site: &Site, vendor: &Vendor, directory: &Path) -> PathBuf {
     let (keys, out) = (directory.join("keys"), directory.join("fleet"));
     std::fs::create_dir(&keys).unwrap();
@@ -53,7 +59,7 @@ fn for_a_fleet(site: &Site, vendor: &Vendor, directory: &Path) -> PathBuf {
     xtask.current_dir(workspace()).args(["run", "--quiet", "--package", "xtask", "--", "dist"]);
     xtask.args(["--profile", "dev", "--version", "9.0", "--keys"]).arg(&keys).arg("--out").arg(&out);
     succeed(&mut xtask);
-    out.join("livepatch_9.0_amd64.deb")
+    out
 }
 
 /// An upgrade keeps the state, and brings keys.

@@ -11,7 +11,7 @@ use livepatch_vm::{BootSpec, Command, Guest, Initramfs, Output};
 use tempfile::TempDir;
 
 /// A bound for what takes seconds on a quiet machine.
-pub(crate) const BOUND: Duration = Duration::from_secs(120);
+pub(crate) const BOUND: Duration = Duration::from_secs(300);
 /// Names the directory with the packages.
 const PACKAGES: &str = "LIVEPATCH_PACKAGES";
 /// Names the disk that every test gets a copy of.

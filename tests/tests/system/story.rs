@@ -7,7 +7,7 @@ use livepatch_types::{CheckState, Clock as _, PatchState, SystemClock};
 use livepatch_vm::testing::FetchedKernel;
 
 use crate::fleet::{APT, configure_and_enable_as_ubuntu_pro_client, do_not_soak, give_client, install, soak};
-use crate::installed::{Versions, is_long, say};
+use crate::installed::{LEGACY_NAMES, Versions, is_long, say};
 use crate::machine::{Bench, Machine, Running};
 use crate::patched::{
     fixed, give_checks, kernel_of, one_and_next, patched_again, problem_of, seconds, status_of,
@@ -74,10 +74,12 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
     give_client(&mut machine, &bench.package("livepatch"), &site, port, &vendor);
     give_checks(&mut machine, made.path());
     give_images(&mut machine, kernel);
-    machine.give_file("livepatch-legacy-names.deb", 0o644, &bench.package("livepatch-legacy-names"));
     machine.give("put.py", 0o644, PUT);
     machine.give("another-token", 0o600, site.token("another", &[]));
     let versions = with_versions.then(|| Versions::give(bench, &site, &vendor, &mut machine));
+    if versions.is_none() {
+        machine.give_file(LEGACY_NAMES, 0o644, &bench.package("livepatch-legacy-names"));
+    }
     let host = machine.start();
     assert_eq!(host.shell("uname -r"), kernel.tree.release());
     host.shell(&format!("touch --date=@0 {EPOCH}"));
@@ -182,7 +184,7 @@ fn tell(bench: &Bench, kernel: &FetchedKernel, with_versions: bool) {
 
 /// A program that knows the snap's socket takes the host out of the fleet, and into it again. How often livepatches were loaded since the boot.
 fn as_software_properties(host: &Running) -> u32 {
-    host.shell("dpkg --install /run/payload/livepatch-legacy-names.deb");
+    host.shell(&format!("dpkg --install /run/payload/{LEGACY_NAMES}"));
     let put = "python3 /run/payload/put.py";
     let is_enabled = "su user -c 'test -e /var/snap/canonical-livepatch/common/machine-token'";
     host.expect(is_enabled, 0);
