@@ -121,6 +121,12 @@ fn of_the_patch(status: &Status) -> Ahead {
         let why = Failure::new(&waiting.code, &waiting.message, waiting_hint(waiting));
         return if waiting.until.is_some() { Ahead::Time(why) } else { Ahead::Somebody(why) };
     }
+    // Somebody else's livepatch or module stays until somebody takes it out.
+    let others =
+        |problem: &&Failure| ["foreign-livepatch", "foreign-module"].contains(&problem.code.as_str());
+    if let Some(why) = status.problem.as_ref().filter(others) {
+        return Ahead::Somebody(why.clone());
+    }
     let problem = |otherwise: Failure| status.problem.clone().unwrap_or(otherwise);
     match patch.state {
         PatchState::Applied | PatchState::Applying => Ahead::Time(state("applying", "is being applied", "")),

@@ -96,6 +96,11 @@ fn what_comes_by_itself_and_what_does_not() {
         status.patch.waiting = waits(ApplyFailed, SOON).patch.waiting;
         status
     };
+    let others = |code| {
+        with(move |status| {
+            (status.problem, status.patch.state) = (Some(Failure::new(code, "it is so", "")), Unapplied);
+        })
+    };
     // The status; what is ahead of applied, of settled.
     for (status, applied, settled) in [
         (status(), "", ""),
@@ -123,6 +128,8 @@ fn what_comes_by_itself_and_what_does_not() {
         (asks(true, CheckState::NeedsCheck, Reachability::Pending), "", "time needs-check"),
         (asks(true, CheckState::NeedsCheck, Reachability::Unknown), "", "time needs-check"),
         (asks(true, failed_check, reached), "", "time check-failed"),
+        (others("foreign-livepatch"), "somebody foreign-livepatch", "somebody foreign-livepatch"),
+        (others("foreign-module"), "somebody foreign-module", "somebody foreign-module"),
         (unreachable, "time server-unreachable", "time server-unreachable"),
         (asks(false, failed_check, reached), "", "somebody check-failed"),
         (asks(false, CheckState::Checked, reached), "", ""),
