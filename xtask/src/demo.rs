@@ -139,11 +139,13 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let story = site.story(&machine, last, &mut session).inspect_err(|_| machine.keep_log());
     let Story { verdicts, carried, applying, republishing, upgrading } = story?;
     machine.shutdown()?;
+    // The key by which the server signs its log is another one now.
+    let files = site.guest_files(&token)?;
     drop(site);
     let secure_boot = SecureBoot {
         tree: &tree,
         fixes: &kernel.fix,
-        content: &content,
+        content: &Content { files: &files, ..content },
         owner: &Signer::this_user(&host.builder(), &elsewhere.path().join("owner"), "owner")?,
         vendor: &signer,
         carried: &carried,
