@@ -139,7 +139,7 @@ pub(crate) fn demo(record: Option<&Path>) -> Result<(), Error> {
     let story = site.story(&machine, last, &mut session).inspect_err(|_| machine.keep_log());
     let Story { verdicts, carried, applying, republishing, upgrading } = story?;
     machine.shutdown()?;
-    // The key by which the server signs its log is another one now.
+    // The server's key, by which it signs its log too, is another one now; no server tells the next machine so.
     let files = site.guest_files(&token)?;
     drop(site);
     let secure_boot = SecureBoot {

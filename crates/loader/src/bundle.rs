@@ -208,7 +208,7 @@ pub(crate) fn of_a_bundle(problem: Problem) -> Problem {
             "it carries another vendor's repository than the one that is pinned here; get the bundle of that one"
         }
         "log-wrong-signer" | "log-other" => {
-            "compare log.vkey in the trust directory with that of the log, which has another one since its server has another key; if it is the same, tell those who watch the log"
+            "bring log.vkey in the trust directory, and operator-root.json where it is pinned, up to those of the operator, whose new key signs the log, too; if they are the same, tell those who watch the log"
         }
         "log-bad-proof" | "log-not-included" | "log-inconsistent" | "log-other-bundle" | "log-split-view" => {
             "the proof in it does not hold: tell those who watch the log, and get the bundle again"

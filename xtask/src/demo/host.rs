@@ -246,10 +246,10 @@ ca-file = \"/etc/livepatch/ca.pem\"
         Ok(vec![
             file("/etc/livepatch/livepatch.toml", 0o644, config.into()),
             file("/etc/livepatch/ca.pem", 0o644, read(self.data().join("ca.pem"))?),
-            file("/etc/livepatch/trust/operator-root.json", 0o644, operator.root()?),
+            file("/etc/livepatch/trust/operator-root.json", 0o644, operator.newest_root()?),
             file("/etc/livepatch/trust/log.vkey", 0o644, read(self.data().join("log.vkey"))?),
             file("/etc/livepatch/trust/vendor.pem", 0o644, read(self.certificate())?),
-            file("/etc/livepatch/trust/vendor-root.json", 0o644, vendor.root()?),
+            file("/etc/livepatch/trust/vendor-root.json", 0o644, vendor.newest_root()?),
             file("/root/token", 0o600, token.into()),
         ])
     }

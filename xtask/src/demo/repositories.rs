@@ -32,8 +32,15 @@ impl Directory {
         self.path.join(REPOSITORY)
     }
 
-    fn root(&self) -> Result<Vec<u8>, Error> {
-        let path = self.repository().join("metadata/1.root.json");
+    /// A root by its version, which counts from 1.
+    fn root(&self, version: u32) -> PathBuf {
+        self.repository().join(format!("metadata/{version}.root.json"))
+    }
+
+    /// The newest root.
+    fn newest_root(&self) -> Result<Vec<u8>, Error> {
+        let newest = (1..).map(|version| self.root(version)).take_while(|path| path.exists()).last();
+        let path = newest.unwrap_or_else(|| self.root(1));
         fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))
     }
 
@@ -79,9 +86,9 @@ impl Vendor {
         self.0.trust(&["attach", REPOSITORY, &bundle, "--logged", &proof, "--output", &copy])
     }
 
-    /// The first root, which hosts pin.
-    pub(crate) fn root(&self) -> Result<Vec<u8>, Error> {
-        self.0.root()
+    /// The root that hosts pin from now on.
+    pub(crate) fn newest_root(&self) -> Result<Vec<u8>, Error> {
+        self.0.newest_root()
     }
 
     /// What a server imports.
@@ -130,9 +137,9 @@ impl Operator {
         self.release()
     }
 
-    /// The first root, which hosts pin.
-    pub(crate) fn root(&self) -> Result<Vec<u8>, Error> {
-        self.0.root()
+    /// The root that hosts pin from now on.
+    pub(crate) fn newest_root(&self) -> Result<Vec<u8>, Error> {
+        self.0.newest_root()
     }
 
     /// What the server imports.

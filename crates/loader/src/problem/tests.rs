@@ -397,7 +397,7 @@ fn of_bundles() {
     it is wrong (wrong-module)
     hint: the bundle is of another kernel or wrongly made; get the one for this kernel (`uname -r`) from the vendor
     it is wrong (log-wrong-signer)
-    hint: compare log.vkey in the trust directory with that of the log, which has another one since its server has another key; if it is the same, tell those who watch the log
+    hint: bring log.vkey in the trust directory, and operator-root.json where it is pinned, up to those of the operator, whose new key signs the log, too; if they are the same, tell those who watch the log
     it is wrong (log-bad-proof)
     hint: the proof in it does not hold: tell those who watch the log, and get the bundle again
     "#);
