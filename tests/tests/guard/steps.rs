@@ -19,7 +19,7 @@ const INSERTING: &str = "\"phase\": \"inserting\"";
 const TRANSITION: &str = "\"phase\": \"transition\"";
 const REVERTING: &str = "\"phase\": \"reverting\"";
 const SOAKING: &str = "\"soaking\": {\n    \"version\": \"2.1\"";
-const HELD: &str = "\"held\": \"1.1\"";
+const HELD: &str = "\"holds\": [\n    {\n      \"version\": \"1.1\"";
 
 /// A state has its name, perhaps in memory alone.
 const fn renamed(what: &'static str) -> Condition {
