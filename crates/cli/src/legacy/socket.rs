@@ -40,7 +40,8 @@ type Said = (u16, &'static str, String);
 
 /// Answers the one request of the connection that is standard input.
 pub(super) fn answer(daemons: &Daemons<'_>) -> Result<Exit, CliError> {
-    let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let connection = std::io::stdin().as_fd().try_clone_to_owned();
+    let mut stream = UnixStream::from(connection.map_err(|error| CliError::Connection(error.to_string()))?);
     // Nothing is done for a peer that the kernel does not name; what is no socket has none.
     let peer = rustix::net::sockopt::socket_peercred(&stream)
         .map_err(|error| CliError::Connection(error.to_string()))?;

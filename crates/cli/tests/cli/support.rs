@@ -1,6 +1,6 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -138,18 +138,23 @@ pub(crate) fn answer_alone(directory: &Path, socket: &str, line: &str, body: &st
     let answer = format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = Vec::new();
-        let mut buffer = [0; 4096];
-        while !complete(&asked) {
-            let length = stream.read(&mut buffer).unwrap();
-            asked.extend_from_slice(&buffer[..length]);
-        }
+        let asked = hear(&mut stream);
         stream.write_all(answer.as_bytes()).unwrap();
-        String::from_utf8(asked).unwrap()
+        asked
     })
 }
 
-pub(crate) fn complete(asked: &[u8]) -> bool {
+/// A request, whole.
+pub(crate) fn hear(stream: &mut UnixStream) -> String {
+    let (mut asked, mut buffer) = (Vec::new(), [0; 4096]);
+    while !complete(&asked) {
+        let length = stream.read(&mut buffer).unwrap();
+        asked.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8(asked).unwrap()
+}
+
+fn complete(asked: &[u8]) -> bool {
     let text = String::from_utf8_lossy(asked);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse::<usize>().ok());

@@ -1,6 +1,6 @@
 //! What is ahead of a host that is waited for: nothing, time, or somebody who must act.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -156,12 +156,7 @@ fn daemon(directory: &Path, statuses: &[Status]) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for body in bodies {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut asked = Vec::new();
-            let mut buffer = [0; 4096];
-            while !complete(&asked) {
-                let length = stream.read(&mut buffer).unwrap();
-                asked.extend_from_slice(&buffer[..length]);
-            }
+            hear(&mut stream);
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all((head + &body).as_bytes()).unwrap();
         }
