@@ -336,7 +336,7 @@ pub(crate) fn time_problem(document: &KernelDocument, state: &State, now: Timest
 
 pub(crate) fn clock_problem(now: Timestamp, latest: Timestamp) -> Problem {
     let message =
-        format!("the clock here says {now}, but a document was believed that was issued at {latest}");
+        format!("the clock here says {now:.0}, but a document was believed that was issued at {latest}");
     let mut problem =
         Problem::new("clock-behind", message, "set this host's clock (`date -u`), then `livepatch refresh`");
     problem.hints.push(

@@ -126,7 +126,7 @@ pub enum DocumentError {
     #[error("the document expired at {0}")]
     Expired(Timestamp),
     /// It comes from the future, or this clock is behind.
-    #[error("the document was issued at {issued}, but the clock here says {now}")]
+    #[error("the document was issued at {issued}, but the clock here says {now:.0}")]
     NotYetValid {
         /// When it was signed.
         issued: Timestamp,

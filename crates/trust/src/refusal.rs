@@ -156,7 +156,7 @@ pub enum Refusal {
         expires: Timestamp,
     },
     /// The clock here cannot be right.
-    #[error("the clock here says {now}, but metadata was signed at {issued}")]
+    #[error("the clock here says {now:.0}, but metadata was signed at {issued}")]
     ClockBehind {
         /// The latest time of signing that was seen.
         issued: Timestamp,
