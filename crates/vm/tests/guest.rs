@@ -65,7 +65,7 @@ fn commands_files_daemons_and_shutdown() -> TestResult {
     )?;
     guest.wait_for(&Command::new("cat").arg("/tmp/state"), "done", SHORT)?;
     assert_eq!(guest.read_file("/run/log/clock")?, b"up\n");
-    let error = guest.wait_for(&Command::new("echo").arg("no"), "yes", Duration::from_secs(1)).unwrap_err();
+    let error = guest.wait_for(&Command::new("echo").arg("no"), "yes", Duration::from_secs(5)).unwrap_err();
     assert!(error.to_string().ends_with("in the guest; it says \"no\""), "{error}");
 
     // A time-out kills the command and keeps the guest.
