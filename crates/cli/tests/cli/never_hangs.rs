@@ -20,16 +20,12 @@ const TRIES: usize = 5;
 
 /// Runs a command and checks how long it took.
 pub(crate) fn in_time(what: &str, run: impl Fn() -> Output) -> Output {
-    let mut took = Duration::ZERO;
-    for _ in 0..TRIES {
+    let once = |_| {
         let start = Instant::now();
         let output = run();
-        took = start.elapsed();
-        if took < PROMISE + ROOM {
-            return output;
-        }
-    }
-    panic!("{what}: {took:?}");
+        (start.elapsed() < PROMISE + ROOM).then_some(output)
+    };
+    (0..TRIES).find_map(once).ok_or_else(|| format!("{what}: {TRIES} times it took too long")).unwrap()
 }
 
 /// The daemon answers, and within the time that the program gives it.
