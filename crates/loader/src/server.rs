@@ -64,7 +64,7 @@ fn connection<R: Request>(
     answer: &impl Fn(Head<R>, &mut dyn Read) -> Answer,
 ) {
     let said = if peers.admit(stream) {
-        let mut body = Deadline { stream, until: None, bound };
+        let mut body = Deadline { stream, left: bound };
         let mut head = [0; HEAD_BYTES];
         match body.read_exact(&mut head).map_err(|error| error.to_string()) {
             Ok(()) => match Head::parse(head) {
@@ -92,24 +92,51 @@ fn refusal(code: &'static str, why: &str, hint: &str) -> Answer {
     Answer { failure: Some(Failure::new(code, why, hint)), view: None }
 }
 
-/// A stream that ends in an error when all of what was read took too long, however it dribbles in. The time begins with
-/// the first read: waiting for a turn is not the peer's fault.
+/// A stream that ends in an error when its peer was waited for too long in all, however it dribbles in. Neither waiting for a
+/// turn nor what is done between two reads is the peer's fault.
 struct Deadline<'a> {
     stream: &'a UnixStream,
-    until: Option<Instant>,
-    bound: Duration,
+    left: Duration,
 }
 
 impl Read for Deadline<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let now = Instant::now();
-        let until = *self.until.get_or_insert(now + self.bound);
-        let left = until.saturating_duration_since(now);
-        if left.is_zero() {
+        if self.left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.stream.set_read_timeout(Some(left))?;
-        let mut stream = self.stream;
-        stream.read(buffer)
+        self.stream.set_read_timeout(Some(self.left))?;
+        let (mut stream, began) = (self.stream, Instant::now());
+        let read = stream.read(buffer);
+        self.left = self.left.saturating_sub(began.elapsed());
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_time_in_which_a_peer_is_waited_for_is_its_own() {
+        let bound = Duration::from_secs(1);
+        let (stream, mut peer) = UnixStream::pair().unwrap();
+        let mut request = Deadline { stream: &stream, left: bound };
+        let mut byte = [0];
+        peer.write_all(b"ab").unwrap();
+        request.read_exact(&mut byte).unwrap();
+        let began = Instant::now();
+        while began.elapsed() < bound {
+            std::thread::yield_now();
+        }
+        request.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"b", "the loader was busy, and the peer in time");
+        // The kernel's own bound may end a moment early.
+        while request.read(&mut byte).unwrap_err().kind() == ErrorKind::WouldBlock {}
+        peer.write_all(b"c").unwrap();
+        assert_eq!(
+            request.read(&mut byte).unwrap_err().kind(),
+            ErrorKind::TimedOut,
+            "it is too late for more"
+        );
     }
 }

@@ -50,7 +50,7 @@ async fn the_happy_path() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), reported).await.unwrap();
+    tokio::time::timeout(BOUND, reported).await.unwrap();
 }
 
 /// Everything that a server can do wrong: nothing reaches the kernel, and the status says what.
@@ -220,7 +220,7 @@ async fn a_server_that_is_down() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), unreachable).await.unwrap();
+    tokio::time::timeout(BOUND, unreachable).await.unwrap();
     let status = agent.status();
     assert_eq!((status.check.state, status.patch.state), (CheckState::CheckFailed, PatchState::Applied));
     assert_eq!(host.livepatches(), ["livepatch_1_1"]);

@@ -15,7 +15,6 @@ use crate::support::*;
 use crate::telemetry::told;
 use crate::vendor::{module_of, with_vendor};
 
-const BOUND: Duration = Duration::from_secs(60);
 /// How many kernels a repository has, as in `livepatch-bench-trust`.
 const KERNELS: u16 = 200;
 

@@ -35,7 +35,8 @@ use livepatch_types::*;
 pub(crate) use crate::signing::*;
 
 pub(crate) const TOKEN: &str = "a-token";
-const BOUND: Duration = Duration::from_secs(10);
+/// How long is waited for what must come: only a failure takes that long.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 /// A default route, as `/proc/net/route` has it.
 const ROUTES: &str = "eth0 00000000 0202000A 0003 0 0 0 00000000 0 0 0\n";
 
@@ -457,7 +458,7 @@ impl Host {
         std::fs::write(directory.path().join("vendor.pem"), VENDOR.x509.to_pem().unwrap()).unwrap();
         std::fs::write(directory.path().join("route"), ROUTES).unwrap();
         let config =
-            format!("server = \"{}\"\nca-file = \"{}\"\ndial-timeout = \"2s\"", site.url, ca.display());
+            format!("server = \"{}\"\nca-file = \"{}\"\ndial-timeout = \"30s\"", site.url, ca.display());
         Self {
             directory,
             kernel: Arc::new(FakeKernel::new(kernel(1))),

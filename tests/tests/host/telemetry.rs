@@ -11,8 +11,6 @@ use livepatch_types::PatchState;
 
 use crate::support::*;
 
-const BOUND: Duration = Duration::from_secs(10);
-
 /// A site that offers 1.1, and a host of it that is not enrolled yet.
 async fn offered() -> (Site, Host) {
     let site = Site::new().await;

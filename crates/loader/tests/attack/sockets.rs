@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use livepatch_loader::Peers;
-use livepatch_loader::server::THREADS;
+use livepatch_loader::server::{PEER_BOUND, THREADS};
 use livepatch_loader_api::{AgentRequest, Request as _, RootRequest};
 
 use crate::stage::*;
@@ -151,7 +151,9 @@ fn attack_any_bytes() {
 #[test]
 fn attack_slow_peers() {
     unattacked();
-    let stage = Stage::running();
+    let mut stage = Stage::running();
+    let me = Peers::of(&[rustix::process::getuid().as_raw()]);
+    stage.serve_within(PEER_BOUND, &me, &me);
     let next = good("1.2");
     assert_eq!(stage.note(&stage.document(2, "1.2", &next)), "ok");
     let mut held = Vec::new();
