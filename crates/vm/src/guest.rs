@@ -24,7 +24,7 @@ pub const USER: &str = "user";
 
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 /// How long the guest may be silent where it has nothing to wait for. TCG on a busy host is slow.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(120);
 const LAST_LINES: usize = 15;
 
 /// What to boot and on which machine.
@@ -70,7 +70,7 @@ pub enum Saving {
 }
 
 impl BootSpec {
-    /// A machine with a BIOS, two processors, 512 MiB, a network card and two minutes to boot.
+    /// A machine with a BIOS, two processors, 512 MiB, a network card and five minutes to boot.
     pub fn new(vmlinuz: impl Into<PathBuf>, initrd: Vec<u8>) -> Self {
         Self {
             vmlinuz: vmlinuz.into(),
@@ -83,7 +83,7 @@ impl BootSpec {
             kernel_args: Vec::new(),
             network: Network::User { forwards: Vec::new() },
             disks: Vec::new(),
-            boot_timeout: Duration::from_secs(120),
+            boot_timeout: Duration::from_secs(300),
             transcript: None,
             saving: Saving::Impossible,
         }

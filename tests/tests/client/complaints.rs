@@ -23,7 +23,7 @@ fn that_warns(workbench: &Workbench) -> Bundle {
 }
 
 fn locks(host: &Host) -> Vec<String> {
-    let text = host.shell("livepatch locks list --format json");
+    let text = host.expect(&["locks", "list", "--format", "json"], 0).text();
     let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
     let lock = |lock: &serde_json::Value| format!("{} {}", lock["kind"], lock["version"]).replace('"', "");
     listed["locks"].as_array().unwrap().iter().map(lock).collect()

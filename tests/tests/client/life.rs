@@ -5,7 +5,7 @@ use livepatch_tests::cloud_kernel;
 use livepatch_types::{CheckState, PatchState};
 use livepatch_vm::Command;
 
-use crate::host::{BOUND, Host};
+use crate::host::{BOUND, Host, PATIENCE};
 use crate::patches::patches;
 use crate::site::{Site, free_port};
 
@@ -81,7 +81,14 @@ fn from_enable_to_disable() {
 
     // A daemon that hangs: its last word is shown, as that. (Below it is one that is gone.)
     let last_word = |status: i32| {
-        let output = host.guest.run(&Command::new("livepatch").arg("status").as_user(), BOUND).unwrap();
+        let look = || host.guest.run(&Command::new("livepatch").arg("status").as_user(), BOUND).unwrap();
+        let mut output = look();
+        for _ in 0..PATIENCE {
+            if output.status == status {
+                break;
+            }
+            output = look();
+        }
         assert_eq!(output.status, status, "{}", output.error_text());
         assert!(output.text().contains("1.1 applied since "), "{}", output.text());
         assert_eq!(output.text().contains("the daemon does not answer"), status == 4);

@@ -142,11 +142,13 @@ impl Stage<'_> {
             let _scene = setting(self, offer);
             self.refused(host, code, *exit);
         }
-        let _scene = self.serve(self.offering(offer));
         let day = 24 * 60 * 60;
         for (code, seconds) in [("document-expired", 8 * day), ("document-not-yet-valid", -day / 2)] {
+            // Nobody offers it while the clock is right: the daemon would take it when it asks by itself.
             host.shell(&format!("date -s @$(($(date +%s) + {seconds}))"));
+            let scene = self.serve(self.offering(offer));
             self.refused(host, code, 1);
+            drop(scene);
             host.shell(&format!("date -s @$(($(date +%s) - {seconds}))"));
         }
     }
@@ -211,8 +213,8 @@ fn an_unpatched_kernel_stays_as_shipped() {
     assert_eq!((host.kernel(), host.checks()), (shipped, [1, 1]));
 
     // Functions are redirected through ftrace.
-    let _scene = stage.serve(stage.offering(&patches.first));
     host.shell("echo 0 >/proc/sys/kernel/ftrace_enabled");
+    let _scene = stage.serve(stage.offering(&patches.first));
     stage.refused(&host, "ftrace-off", 1);
     host.shell("echo 1 >/proc/sys/kernel/ftrace_enabled");
 
@@ -254,8 +256,8 @@ fn what_runs_goes_on_running() {
     assert_eq!(host.status().patch.version.unwrap().to_string(), "1.1");
 
     // Somebody else's livepatch replaced ours: it is not replaced in turn.
-    let _scene = stage.serve(stage.offering(&patches.second));
     host.shell(LOAD_FOREIGN);
+    let _scene = stage.serve(stage.offering(&patches.second));
     host.expect(&["refresh"], 1);
     assert_eq!(host.problem().unwrap(), "foreign-livepatch");
     assert_eq!(host.shell("ls /sys/kernel/livepatch"), "livepatch_9_9");

@@ -18,7 +18,8 @@ pub(crate) const ADDRESS: &str = "10.0.2.2";
 /// A port of the loopback that nobody listens at, and that no outgoing connection gets.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    // Each process has some of its own, so that another one takes none between this and the use of it.
+    let start = 20_000 + 32 * u16::try_from(std::process::id() % 384).unwrap();
     std::iter::repeat_with(|| start + NEXT.fetch_add(1, Ordering::Relaxed))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()

@@ -96,7 +96,7 @@ impl<'a> Machine<'a> {
 
     /// Kind and version of all that `livepatch locks list` has.
     pub(crate) fn locks(&self, host: &Host) -> Vec<String> {
-        let text = host.shell("livepatch locks list --format json");
+        let text = host.expect(&["locks", "list", "--format", "json"], 0).text();
         let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
         let lock =
             |lock: &serde_json::Value| format!("{} {}", lock["kind"], lock["version"]).replace('"', "");

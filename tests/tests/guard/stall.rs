@@ -13,8 +13,8 @@ const UNIT: &str = "dist/livepatch/usr/lib/systemd/system/livepatch-observer.ser
 /// What the observer's unit may name, by number (linux/capability.h).
 const CAPABILITIES: [(&str, &str); 4] =
     [("CAP_DAC_READ_SEARCH", "2"), ("CAP_SYS_PTRACE", "19"), ("CAP_SYS_ADMIN", "21"), ("CAP_SYSLOG", "34")];
-/// Long enough for a transition that nobody holds up.
-const TIMEOUT: &str = "transition-timeout = \"10s\"";
+/// Long enough for a transition that nobody holds up, and to be looked at, on a busy machine.
+const TIMEOUT: &str = "transition-timeout = \"30s\"";
 
 /// The observer's rights, as its unit has them.
 fn rights_of_unit() -> String {

@@ -4,7 +4,6 @@
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use livepatch_manifest::sha256;
 use livepatch_trust::{FileMeta, TargetName};

@@ -51,7 +51,7 @@ pub(crate) fn fixed(fixes: usize, applications: u32) -> (String, [i32; 2], Strin
 
 /// What `livepatch status` says to a user who is not root.
 pub(crate) fn status_of(host: &Running) -> Status {
-    let text = host.run("su user -c 'livepatch status --format json'");
+    let text = host.run_answered("su user -c 'livepatch status --format json'");
     serde_json::from_slice(&text.stdout).unwrap()
 }
 

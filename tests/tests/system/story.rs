@@ -228,12 +228,12 @@ fn full_disk(host: &Running) {
     // What root has in reserve goes, too.
     host.shell("fallocate -l $(df --output=avail -B1 / | tail -n 1) /full; dd if=/dev/zero of=/full.root bs=1M 2>/dev/null || true");
     host.expect("echo more than nothing >/full.more", 1);
-    let status = host.expect("su user -c 'timeout 5 livepatch status'", 0);
+    let status = host.expect("su user -c 'timeout 60 livepatch status'", 0);
     assert!(status.contains("1.1 applied since "), "{status}");
     host.expect("livepatch refresh", 0);
-    host.expect("timeout 5 livepatch check", 0);
+    host.expect("timeout 60 livepatch check", 0);
     host.shell("kill -STOP $(systemctl show --value --property=MainPID livepatchd)");
-    host.expect("su user -c 'timeout 5 livepatch status' | grep -q '1.1 applied since '", 0);
+    host.expect("su user -c 'timeout 60 livepatch status' | grep -q '1.1 applied since '", 0);
     host.shell("kill -CONT $(systemctl show --value --property=MainPID livepatchd)");
     assert_eq!(kernel_of(host), before);
     host.shell("rm /full*");

@@ -69,11 +69,13 @@ fn what_stays() {
 /// A line that looks like the beginning of everything, again and again.
 #[test]
 fn long_lines_take_no_time() {
-    let start = std::time::Instant::now();
+    // Of this thread: other tests may keep the machine busy.
+    let spent = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_sec;
+    let start = spent();
     for part in ["a-", "1.", "a:", "token=", "://"] {
         private().redact(&part.repeat((1 << 17) / part.len()));
     }
-    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(spent() - start < 20, "{} s", spent() - start);
     let long = "aB3-".repeat(1 << 15);
     assert_eq!(private().redact(&long), "[secret]");
 }
