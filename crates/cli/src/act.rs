@@ -55,8 +55,9 @@ impl Daemons<'_> {
     /// Reverts what is applied and forgets the enrolment.
     pub(crate) fn disable(&self) -> Result<(), CliError> {
         // A host that has a bundle and no server is not enrolled. A loader that does not say keeps nobody from leaving.
-        let has_livepatch =
-            self.view().is_ok_and(|view| view.applied.is_some() || view.in_progress.is_some());
+        let has_livepatch = self
+            .view()
+            .is_ok_and(|view| view.comes_back || view.applied.is_some() || view.in_progress.is_some());
         self.loader(RootRequest::Disable)?;
         match self.agent("/disable", "") {
             Err(CliError::Refused(failure)) if has_livepatch && failure.code == "not-enabled" => {

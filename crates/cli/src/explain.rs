@@ -1,7 +1,7 @@
 //! `livepatch explain`: why this host has the livepatch that it has, and what the next one waits for.
 
 use livepatch_api::daemon::{Reachability, Status, Waiting};
-use livepatch_types::{CheckState, PatchState, plural};
+use livepatch_types::{CheckState, PatchState, Stage, plural};
 use serde::Serialize;
 
 use crate::text::{plain, time};
@@ -152,13 +152,29 @@ fn next(status: &Status) -> (String, Vec<String>) {
                 PatchState::KernelUpgradeRequired => "there are no livepatches any more for this kernel",
                 PatchState::Applying => "the one that is being applied comes first",
                 PatchState::AppliedWithBug => "the one that the kernel complained about is not applied again",
-                PatchState::Unapplied | PatchState::ApplyFailed => {
-                    "the one that is offered is tried again with the next check"
-                }
+                PatchState::Unapplied | PatchState::ApplyFailed => tried_again(status),
                 PatchState::Unknown => "what the server offers is not known yet",
             };
             (said.into(), Vec::new())
         }
+    }
+}
+
+/// When a livepatch that could not be applied is tried again.
+fn tried_again(status: &Status) -> &'static str {
+    let problem = status.problem.as_ref().map(|problem| problem.code.as_str());
+    match (status.patch.stage, problem) {
+        (Some(Stage::Blocked), _) => "the one that is offered is not applied again by itself",
+        (Some(Stage::Waiting), _) => {
+            "the one that is offered is tried once more when the operator still wants it"
+        }
+        (_, Some("stalled-too-often")) => {
+            "the one that is offered is not applied again by itself before the next boot"
+        }
+        (_, Some("transition-stalled")) => {
+            "the one that is offered is tried again, and waits longer each time"
+        }
+        _ => "the one that is offered is tried again with the next check",
     }
 }
 

@@ -17,6 +17,10 @@ use crate::text::note_text;
 
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Problems that no check and no time ends: somebody else's livepatch or module, which stays until somebody takes it out, and
+/// tasks that stayed in what is replaced whenever it was tried.
+const LASTING: &[&str] = &["foreign-livepatch", "foreign-module", "stalled-too-often"];
+
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Until {
@@ -56,6 +60,11 @@ impl Until {
     pub fn ahead(self, status: &Status) -> Ahead {
         if self == Self::Answers || (self == Self::Enabled && status.enabled) {
             return Ahead::Nothing;
+        }
+        // What came with a bundle needs no server.
+        let has_bundle = || status.patch.state != PatchState::Unknown;
+        if !status.enabled && matches!(self, Self::Applied | Self::Settled) && has_bundle() {
+            return of_the_patch(status);
         }
         if !status.enabled {
             // Who sets a host up may do that meanwhile.
@@ -121,10 +130,8 @@ fn of_the_patch(status: &Status) -> Ahead {
         let why = Failure::new(&waiting.code, &waiting.message, waiting_hint(waiting));
         return if waiting.until.is_some() { Ahead::Time(why) } else { Ahead::Somebody(why) };
     }
-    // Somebody else's livepatch or module stays until somebody takes it out.
-    let others =
-        |problem: &&Failure| ["foreign-livepatch", "foreign-module"].contains(&problem.code.as_str());
-    if let Some(why) = status.problem.as_ref().filter(others) {
+    let lasts = |problem: &&Failure| LASTING.contains(&problem.code.as_str());
+    if let Some(why) = status.problem.as_ref().filter(lasts) {
         return Ahead::Somebody(why.clone());
     }
     let problem = |otherwise: Failure| status.problem.clone().unwrap_or(otherwise);

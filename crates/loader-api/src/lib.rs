@@ -64,6 +64,10 @@ pub struct View {
     pub applied: Option<Applied>,
     /// What is being applied in this boot.
     pub in_progress: Option<Target>,
+    /// Whether a livepatch comes back by itself when this kernel or another one that ran here is booted. An earlier loader does
+    /// not tell.
+    #[serde(default)]
+    pub comes_back: bool,
     /// What applications passed while this loader ran, the oldest first.
     #[serde(default)]
     pub passed: Vec<Passed>,

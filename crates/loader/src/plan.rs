@@ -167,14 +167,14 @@ pub(crate) fn stalled_problem(stalled: &Stalled) -> Problem {
         "livepatch {} was not in force everywhere in time, {times} so far; it was cancelled and unloaded",
         stalled.version
     );
-    let when = match next_try(stalled) {
+    let (code, when) = match next_try(stalled) {
         Some(next) => {
-            format!("it is tried again with the first check after {}", next.strftime("%Y-%m-%d %H:%M UTC"))
+            let next = next.strftime("%Y-%m-%d %H:%M UTC");
+            ("transition-stalled", format!("it is tried again with the first check after {next}"))
         }
-        None => "it is not tried again by itself until the next boot".into(),
+        None => ("stalled-too-often", "it is not tried again by itself until the next boot".into()),
     };
-    let mut problem =
-        Problem::new("transition-stalled", message, &format!("{when}; `livepatch apply` tries at once"));
+    let mut problem = Problem::new(code, message, &format!("{when}; `livepatch apply` tries at once"));
     problem.hints.extend(holder_hints(&stalled.holders));
     problem
 }

@@ -45,6 +45,7 @@ impl Loader {
             document_problem: age.map(|problem| problem.to_failure()),
             applied: applied.map(|a| Applied { target: a.target.clone(), at: a.at }),
             in_progress: in_progress.map(|progress| progress.target.clone()),
+            comes_back: state.may_come_back().next().is_some(),
             passed: self.journal.passed(),
             stages: locks
                 .map(|(k, b)| self.stages(&state, &k.build_id, b, document_target.as_ref()))

@@ -306,6 +306,13 @@ fn a_host_with_a_bundle_leaves() {
     let failure = serde_json::to_string(&failure).unwrap();
     for (view, code, stdout, stderr) in [
         (with_livepatch, 0, "This host is not enrolled, and no livepatch of it is applied.\n", ""),
+        // It is of another kernel.
+        (
+            View { comes_back: true, ..View::default() },
+            0,
+            "This host is not enrolled, and no livepatch of it is applied.\n",
+            "",
+        ),
         (View::default(), 3, "", "error: this host is not enrolled\n"),
     ] {
         let directory = tempfile::tempdir().unwrap();

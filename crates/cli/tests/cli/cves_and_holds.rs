@@ -87,7 +87,9 @@ fn cves_in_both_forms() {
 #[test]
 fn wait_until_it_is_so_or_the_time_is_over() {
     let mut disabled = status();
-    disabled.enabled = false;
+    (disabled.enabled, disabled.patch.state) = (false, PatchState::Unknown);
+    let mut with_bundle = status();
+    (with_bundle.enabled, with_bundle.check.state) = (false, CheckState::NeedsCheck);
     let mut nothing = status();
     (nothing.patch.state, nothing.patch.version) = (PatchState::NothingToApply, None);
     let mut ended = status();
@@ -108,6 +110,9 @@ fn wait_until_it_is_so_or_the_time_is_over() {
         (&disabled, "answers", 0),
         (&disabled, "enabled", 1),
         (&disabled, "applied", 1),
+        (&with_bundle, "applied", 0),
+        (&with_bundle, "settled", 0),
+        (&with_bundle, "enabled", 1),
     ] {
         let output = with_status(status, &["wait", "--for", state, "--timeout", "0s", "--format", "json"]);
         assert_eq!(output.status.code(), Some(code), "{state}");

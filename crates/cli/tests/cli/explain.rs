@@ -207,6 +207,33 @@ fn every_state_says_what_comes_next() {
     ");
 }
 
+/// What could not be applied is not always tried again with the next check.
+#[test]
+fn when_what_failed_is_tried_again() {
+    let mut all = String::new();
+    for (stage, code) in [
+        (Stage::Blocked, "crash-guard"),
+        (Stage::Waiting, "crash-guard"),
+        (Stage::Failed, "stalled-too-often"),
+        (Stage::Failed, "transition-stalled"),
+        (Stage::Failed, "wrong-signer"),
+    ] {
+        let mut status = status();
+        (status.patch.state, status.patch.stage) = (PatchState::ApplyFailed, Some(stage));
+        status.problem = Some(Failure::new(code, "it is so", ""));
+        let text = explain(&status).text();
+        all += text.lines().find(|line| line.starts_with("next")).unwrap();
+        all += "\n";
+    }
+    insta::assert_snapshot!(all, @r"
+    next     the one that is offered is not applied again by itself
+    next     the one that is offered is tried once more when the operator still wants it
+    next     the one that is offered is not applied again by itself before the next boot
+    next     the one that is offered is tried again, and waits longer each time
+    next     the one that is offered is tried again with the next check
+    ");
+}
+
 #[test]
 fn for_programs() {
     let directory = tempfile::tempdir().unwrap();

@@ -96,6 +96,11 @@ fn what_comes_by_itself_and_what_does_not() {
         status.patch.waiting = waits(ApplyFailed, SOON).patch.waiting;
         status
     };
+    let nobodys = |state| {
+        with(move |status| {
+            (status.enabled, status.patch.state, status.check.state) = (false, state, CheckState::NeedsCheck);
+        })
+    };
     let others = |code| {
         with(move |status| {
             (status.problem, status.patch.state) = (Some(Failure::new(code, "it is so", "")), Unapplied);
@@ -130,11 +135,17 @@ fn what_comes_by_itself_and_what_does_not() {
         (asks(true, failed_check, reached), "", "time check-failed"),
         (others("foreign-livepatch"), "somebody foreign-livepatch", "somebody foreign-livepatch"),
         (others("foreign-module"), "somebody foreign-module", "somebody foreign-module"),
+        (others("stalled-too-often"), "somebody stalled-too-often", "somebody stalled-too-often"),
+        (others("transition-stalled"), "time transition-stalled", "time transition-stalled"),
         (unreachable, "time server-unreachable", "time server-unreachable"),
         (asks(false, failed_check, reached), "", "somebody check-failed"),
         (asks(false, CheckState::Checked, reached), "", ""),
         (stopped, "somebody needs-check", "somebody needs-check"),
-        (with(|status| status.enabled = false), "time not-enabled", "time not-enabled"),
+        (nobodys(Unknown), "time not-enabled", "time not-enabled"),
+        // What came with a bundle is asked of no server.
+        (nobodys(Applied), "", ""),
+        (nobodys(Applying), "time applying", "time applying"),
+        (nobodys(AppliedWithBug), "somebody applied-with-bug", "somebody applied-with-bug"),
     ] {
         let found = [Until::Applied, Until::Settled].map(|until| said(&until.ahead(&status)));
         assert_eq!(found, [applied, settled], "{status:?}");
@@ -246,7 +257,7 @@ fn it_ends_with_its_time() {
             (status.check.state, status.check.reachability) = (CheckState::NeedsCheck, Reachability::Pending)
         }),
         with(|status| status.check.state = CheckState::NeedsCheck),
-        with(|status| status.enabled = false),
+        with(|status| (status.enabled, status.patch.state) = (false, PatchState::Unknown)),
         patch(PatchState::ApplyFailed),
     ] {
         let directory = tempfile::tempdir().unwrap();

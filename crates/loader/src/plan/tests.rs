@@ -261,7 +261,7 @@ fn the_table() {
         (Case { stalled: Some((1, 2, 2)), ..offers(1) }, "install 1.1"),
         (Case { stalled: Some((1, 7, 23)), ..offers(1) }, "nothing, transition-stalled"),
         (Case { stalled: Some((1, 7, 24)), ..offers(1) }, "install 1.1"),
-        (Case { stalled: Some((1, 8, 999)), ..offers(1) }, "nothing, transition-stalled"),
+        (Case { stalled: Some((1, 8, 999)), ..offers(1) }, "nothing, stalled-too-often"),
         (Case { stalled: Some((1, 1, -1)), ..offers(1) }, "install 1.1"),
         (Case { stalled: Some((1, 1, 0)), ..offers(2) }, "install 1.2"),
         (Case { stalled: Some((2, 1, 0)), running: Some(1), ..offers(2) }, "nothing, transition-stalled"),

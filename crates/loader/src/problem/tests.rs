@@ -949,7 +949,7 @@ fn of_a_transition_that_stalled() {
     hint: it was held up by make (pid 7, thread 10): its stack is not known
     hint: it was held up by make (pid 7, thread 11): its stack is not known
     hint: it was held up by 3 more
-    livepatch 1.2 was not in force everywhere in time, 8 times so far; it was cancelled and unloaded (transition-stalled)
+    livepatch 1.2 was not in force everywhere in time, 8 times so far; it was cancelled and unloaded (stalled-too-often)
     hint: it is not tried again by itself until the next boot; `livepatch apply` tries at once
     hint: a task sleeps in a function that is replaced: see /proc/*/patch_state during the next try
     nobody tells what the kernel's log says of livepatches: so it is (observer-unreachable)

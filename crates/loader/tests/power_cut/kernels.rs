@@ -37,6 +37,8 @@ fn what_was_healthy_comes_back_on_each_kernel() {
     // A power cut costs what was healthy nothing, nor a boot of a kernel on which nothing was applied.
     assert_eq!(stage.crash_into(&kernel(3)), "ok");
     runs(&stage, None);
+    let view = stage.loader.view();
+    assert_eq!((view.applied, view.comes_back), (None, true), "on another kernel");
     assert_eq!(stage.crash_into(&kernel(1)), "ok");
     runs(&stage, Some("livepatch_1_1"));
     // What is applied there now is what comes back from now on.
@@ -46,6 +48,8 @@ fn what_was_healthy_comes_back_on_each_kernel() {
     stage.crash_into(&kernel(1));
     runs(&stage, Some("livepatch_1_2"));
     assert_eq!(stage.locks(), [""; 0]);
+    stage.loader.disable().unwrap();
+    assert!(!stage.loader.view().comes_back);
 }
 
 /// What comes back is verified as if it were new: a module of another kernel, or of somebody else, does not.
